@@ -1,0 +1,1 @@
+"""From a table of clinical notes to labelled, split, tokenised examples."""

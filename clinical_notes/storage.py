@@ -1,0 +1,128 @@
+"""A run's folder, on a local disk or behind a URI: files appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from clinical_notes.errors import InputError
+
+
+def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+    try:
+        return pafs.FileSystem.from_uri(uri)
+    except (ValueError, OSError) as error:
+        raise InputError(f"storage {uri!r} cannot be opened ({error}): give a folder or a URI such as s3://…") from error
+
+
+class Folder:
+    """A folder whose files are addressed by relative POSIX paths.
+
+    Args:
+        uri: a local path, or any URI that ``pyarrow.fs`` opens (``file://``, ``s3://``, ``gs://``, …).
+
+    Raises:
+        InputError: the URI has no file system.
+    """
+
+    def __init__(self, uri: str | Path) -> None:
+        self.uri = str(uri).rstrip("/")
+        self._fs, self._root = _filesystem(self.uri)
+        self.is_local = isinstance(self._fs, pafs.LocalFileSystem)
+        if self.is_local:
+            self.uri = self._root
+
+    def __reduce__(self) -> tuple[type["Folder"], tuple[str]]:
+        return Folder, (self.uri,)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def name(self) -> str:
+        return self._root.rstrip("/").rsplit("/", 1)[-1]
+
+    def child(self, relative: str) -> "Folder":
+        base, mark, query = self.uri.partition("?")
+        return Folder(f"{base}/{relative}{mark}{query}")
+
+    def _at(self, relative: str) -> str:
+        return f"{self._root}/{relative}" if relative else self._root
+
+    def exists(self, relative: str = "") -> bool:
+        return self._fs.get_file_info(self._at(relative)).type != pafs.FileType.NotFound
+
+    def names(self, relative: str = "") -> list[str]:
+        """Sorted names of the files and folders directly in ``relative`` (none where it does not exist)."""
+        selector = pafs.FileSelector(self._at(relative), allow_not_found=True)
+        return sorted(info.base_name for info in self._fs.get_file_info(selector))
+
+    def read(self, relative: str) -> bytes:
+        """Raises: FileNotFoundError."""
+        with self._fs.open_input_stream(self._at(relative)) as stream:
+            return bytes(stream.read())
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Write a file whole: to a temporary name, flushed to the disk, then renamed."""
+        target = self._at(relative)
+        if not self.is_local:  # an object store shows an object only when it is complete
+            with self._fs.open_output_stream(target) as stream:
+                stream.write(data)
+            return
+        path = Path(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def put_folder(self, local: Path, relative: str) -> None:
+        """Move a finished local folder in, replacing what was there."""
+        target = self._at(relative)
+        if not self.is_local:
+            pafs.copy_files(str(local), target, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self._fs)
+            shutil.rmtree(local)
+            return
+        path = Path(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        shutil.move(local, staged)  # crosses file systems by copying; the rename below does not
+        if path.exists():
+            shutil.rmtree(path)
+        staged.replace(path)
+
+    def scratch(self) -> Path:
+        """A new local folder for files on their way in; on the same disk where the target is local."""
+        if not self.is_local:
+            return Path(tempfile.mkdtemp(prefix="symptune-"))
+        parent = Path(self._root) / ".scratch"
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=parent))
+
+    def local_copy(self, relative: str) -> Path:
+        """A local path with the content of folder ``relative``: itself, or a copy in the temporary directory.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        if not self.exists(relative):
+            raise FileNotFoundError(self._at(relative))
+        if self.is_local:
+            return Path(self._at(relative))
+        local = Path(tempfile.mkdtemp(prefix="symptune-"))
+        pafs.copy_files(self._at(relative), str(local), source_filesystem=self._fs, destination_filesystem=pafs.LocalFileSystem())
+        return local
+
+    def delete_folder(self, relative: str) -> None:
+        if self.exists(relative):
+            self._fs.delete_dir(self._at(relative))

@@ -1,0 +1,69 @@
+"""Tiny real models and data that every test may use."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from clinical_notes.batches import TokenisedExamples, TrialData
+from trainables.encoder import EncoderWeights
+
+SYMPTOMS = ("pain", "edema", "fever")
+VOCABULARY = 60
+
+
+def tiny_model(architecture: str) -> PreTrainedModel:
+    """Random weights, hidden size 32, 4 heads of 8, 2 layers of 48 neurons, 3 classes."""
+    torch.manual_seed(7)
+    common = {"vocab_size": VOCABULARY, "num_labels": len(SYMPTOMS), "max_position_embeddings": 40}
+    if architecture == "distilbert":
+        return DistilBertForSequenceClassification(
+            DistilBertConfig(dim=32, n_heads=4, n_layers=2, hidden_dim=48, **common)
+        )
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 48}
+    if architecture == "roberta":
+        return RobertaForSequenceClassification(RobertaConfig(**sizes, **common))
+    return BertForSequenceClassification(BertConfig(**sizes, **common))
+
+
+@pytest.fixture(params=["bert", "distilbert", "roberta"])
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return tiny_model(request.param)
+
+
+@pytest.fixture
+def encoder_weights() -> EncoderWeights:
+    return EncoderWeights.of(tiny_model("bert"))
+
+
+def make_examples(n: int, seed: int, prefix: str) -> TokenisedExamples:
+    """Learnable: the class decides which tokens are frequent."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % len(SYMPTOMS)
+    lengths = generator.integers(4, 14, n)
+    tokens = [generator.integers(5 + 15 * label, 25 + 15 * label, size) for label, size in zip(labels, lengths, strict=True)]
+    return TokenisedExamples(
+        ids=np.array([f"{prefix}{i}" for i in range(n)]),
+        tokens=np.concatenate(tokens).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        labels=labels.astype(np.int64),
+    )
+
+
+@pytest.fixture(scope="session")
+def trial_data() -> TrialData:
+    return TrialData(
+        train=make_examples(48, 1, "train-"),
+        validation=make_examples(30, 2, "validation-"),
+        symptoms=SYMPTOMS,
+        class_weights=None,
+        pad_token_id=1,
+    )

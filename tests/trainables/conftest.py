@@ -1,0 +1,67 @@
+"""A teacher and one quick configuration of every strategy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clinical_notes.batches import TrialData
+from search_spaces import STRATEGIES, paper_configuration
+from trainables import trainable_class
+from trainables.base import StrategyTrainable, TrainSettings
+from trainables.deployed import deploy_torch
+from trainables.encoder import EncoderWeights
+
+SETTINGS = TrainSettings(epochs=2)
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{strategy: {} for strategy in STRATEGIES},
+    "low_rank": {"learning_rate": 2e-2},
+    "pruning-structured": {"scheme": "structured", "ratio": 0.5, "start": "baseline"},
+    "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
+}
+"""Strategy, or strategy-variant, to what differs from the paper's configuration."""
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory, trial_data: TrialData) -> str:
+    """The folder of a baseline trial with its deployed model."""
+    home = tmp_path_factory.mktemp("teacher")
+    weights = EncoderWeights.of(tiny("bert"))
+    deploy_torch(weights.build(), home / "deployed", trial_data.symptoms)
+    return str(home)
+
+
+def tiny(architecture: str) -> Any:
+    from tests.conftest import tiny_model
+
+    return tiny_model(architecture)
+
+
+def configuration(variant: str, teacher: str, seed: int = 3) -> dict[str, Any]:
+    strategy = variant.partition("-")[0]
+    hyperparameters = {**paper_configuration(strategy), "learning_rate": 3e-3, "batch_size": 8, **VARIANTS[variant]}
+    needs_teacher = trainable_class(strategy).needs_teacher
+    return {"hyperparameters": hyperparameters, "seed": seed, "teacher": teacher if needs_teacher else None}
+
+
+def start(
+    variant: str, config: dict[str, Any], data: TrialData, weights: EncoderWeights, workdir: Path, **settings: Any
+) -> StrategyTrainable:
+    """A trainable as a worker sets it up, without Ray around it."""
+    cls = trainable_class(variant.partition("-")[0])
+    trainable = cls.__new__(cls)
+    trainable.setup(config, data, weights, TrainSettings(**{"epochs": SETTINGS.epochs, **settings}), workdir)
+    return trainable
+
+
+def run_to_end(trainable: StrategyTrainable) -> list[dict[str, Any]]:
+    results = [trainable.step()]
+    while not results[-1].get("done"):
+        results.append(trainable.step())
+    return results
+
+
+def parameters(trainable: StrategyTrainable) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainable.model.state_dict().items()}

@@ -1,0 +1,133 @@
+"""The deployed model: what a trial leaves behind, and the only thing whose figures count."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from clinical_notes.batches import TokenisedExamples, collate, sorted_batches
+from trainables import encoder
+
+CARD_FILE = "deployed.json"
+ONNX_FILE = "model.onnx"
+PREDICT_BATCH = 32
+"""Fixed, since a dynamically quantized model's activations share one scale per batch."""
+
+LogitsOf = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""(input_ids, attention_mask), each (batch, length), to logits (batch, classes)."""
+
+
+class Deployed(Protocol):
+    card: dict[str, Any]
+
+    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]: ...
+
+
+class TorchDeployed:
+    """A model that PyTorch runs."""
+
+    def __init__(self, model: PreTrainedModel, card: dict[str, Any]) -> None:
+        self.model, self.card = model.eval(), card
+
+    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output = self.model(
+                input_ids=torch.from_numpy(input_ids).to(self.model.device),
+                attention_mask=torch.from_numpy(attention_mask).to(self.model.device),
+            )
+        return np.asarray(output.logits.float().cpu().numpy())
+
+
+class OnnxDeployed:
+    """A model that ONNX Runtime runs."""
+
+    def __init__(self, path: Path, card: dict[str, Any], threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.card = card
+
+    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return np.asarray(self._session.run(["logits"], feed)[0])
+
+
+def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int) -> NDArray[np.float32]:
+    """Logits (n, classes) in the order of the examples, computed in batches of similar length."""
+    rows: list[NDArray[np.float32]] = []
+    order: list[NDArray[np.int64]] = []
+    for index in sorted_batches(examples, PREDICT_BATCH):
+        batch = collate(examples, index, pad_token_id)
+        rows.append(logits_of(batch["input_ids"].numpy(), batch["attention_mask"].numpy()))
+        order.append(index)
+    logits = np.empty((len(examples), rows[0].shape[1]), np.float32)
+    logits[np.concatenate(order)] = np.concatenate(rows)
+    return logits
+
+
+def deploy_torch(model: PreTrainedModel, directory: Path, symptoms: Sequence[str]) -> None:
+    """Write a model that PyTorch runs, and its card."""
+    encoder.save_model(model, directory)
+    parameters = [p.detach() for p in model.parameters()]
+    _write_card(
+        directory,
+        "torch",
+        symptoms,
+        parameters=sum(p.numel() for p in parameters),
+        nonzero_parameters=int(sum(int(p.count_nonzero()) for p in parameters)),
+        files=[encoder.WEIGHTS_FILE],
+    )
+
+
+def deploy_onnx(
+    directory: Path, model: PreTrainedModel, symptoms: Sequence[str], *, parameters: int, nonzero_parameters: int
+) -> None:
+    """Write the card and configuration beside a finished ``model.onnx``."""
+    (directory / encoder.CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True))
+    _write_card(
+        directory,
+        "onnxruntime",
+        symptoms,
+        parameters=parameters,
+        nonzero_parameters=nonzero_parameters,
+        files=[ONNX_FILE],
+    )
+
+
+def _write_card(
+    directory: Path,
+    runtime: str,
+    symptoms: Sequence[str],
+    *,
+    parameters: int,
+    nonzero_parameters: int,
+    files: Sequence[str],
+) -> None:
+    card = {
+        "runtime": runtime,
+        "symptoms": list(symptoms),
+        "parameters": parameters,
+        "nonzero_parameters": nonzero_parameters,
+        "bytes": sum((directory / name).stat().st_size for name in files),
+    }
+    (directory / CARD_FILE).write_text(json.dumps(card, indent=2))
+
+
+def load_deployed(directory: Path, threads: int = 1, device: str = "cpu") -> Deployed:
+    """Open a deployed model.
+
+    Raises:
+        FileNotFoundError: the folder has no deployed model.
+    """
+    card = json.loads((directory / CARD_FILE).read_text())
+    if card["runtime"] == "onnxruntime":
+        return OnnxDeployed(directory / ONNX_FILE, card, threads)
+    model = encoder.load_model(directory)
+    return TorchDeployed(model.to(torch.device(device)), card)  # type: ignore[arg-type]

@@ -1,0 +1,218 @@
+"""The encoder that every strategy starts from, and the names of its layers' parts by architecture."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+transformers_logging.disable_progress_bar()
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+WIDTHS_KEY = "symptune_widths"
+"""Key in ``config.json`` of a structured-pruned model: heads and neurons left in each layer."""
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """Where an architecture keeps its layers, and the Linear modules of one layer."""
+
+    layers: str
+    depth_option: str
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    feed_forward_in: str
+    feed_forward_out: str
+
+
+_BERT = LayerNames(
+    layers="encoder.layer",
+    depth_option="num_hidden_layers",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention_output="attention.output.dense",
+    feed_forward_in="intermediate.dense",
+    feed_forward_out="output.dense",
+)
+_DISTILBERT = LayerNames(
+    layers="transformer.layer",
+    depth_option="n_layers",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    attention_output="attention.out_lin",
+    feed_forward_in="ffn.lin1",
+    feed_forward_out="ffn.lin2",
+)
+ARCHITECTURES: Mapping[str, LayerNames] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "electra": _BERT,
+    "distilbert": _DISTILBERT,
+}
+"""By ``model_type`` of the Hugging Face configuration."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The Linear modules of one Transformer layer."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_output: nn.Linear
+    feed_forward_in: nn.Linear
+    feed_forward_out: nn.Linear
+
+
+def layer_names(config: PreTrainedConfig) -> LayerNames:
+    return ARCHITECTURES[config.model_type]
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList:
+    layers = model.base_model.get_submodule(layer_names(model.config).layers)
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
+def layers_of(model: PreTrainedModel) -> Iterator[Layer]:
+    names = layer_names(model.config)
+    for module in layer_list(model):
+        yield Layer(
+            **{
+                part: module.get_submodule(getattr(names, part))  # type: ignore[arg-type]
+                for part in Layer.__dataclass_fields__
+            }
+        )
+
+
+def head_size(config: PreTrainedConfig) -> int:
+    return int(config.hidden_size // config.num_attention_heads)
+
+
+def keep_layers(model: PreTrainedModel, kept: list[int]) -> None:
+    """Keep the layers with these indices, in this order."""
+    names = layer_names(model.config)
+    layers = layer_list(model)
+    parent, _, attribute = names.layers.rpartition(".")
+    setattr(model.base_model.get_submodule(parent), attribute, nn.ModuleList(layers[i] for i in kept))
+    setattr(model.config, names.depth_option, len(kept))
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+
+
+def build_model(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """A sequence classifier that holds exactly these tensors (not copies of them)."""
+    cls = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    model = cls.from_pretrained(None, config=config, state_dict=dict(state), dtype=torch.float32)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def config_from(values: Mapping[str, Any]) -> PreTrainedConfig:
+    config = CONFIG_MAPPING[values["model_type"]].from_dict(dict(values))
+    assert isinstance(config, PreTrainedConfig)
+    return config
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """A classifier as plain arrays, which Ray's object store shares between the trials of a node."""
+
+    config: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "EncoderWeights":
+        return cls(model.config.to_dict(), {name: t.numpy() for name, t in model.state_dict().items()})
+
+    def build(self) -> PreTrainedModel:
+        """A model of its own: the shared arrays are copied."""
+        state = {name: torch.tensor(array) for name, array in self.arrays.items()}
+        return build_model(config_from(self.config), state)
+
+
+def slice_layer(layer: Layer, heads: list[int], neurons: list[int], size: int) -> None:
+    """Remove all attention heads and feed-forward neurons but these, in place.
+
+    Args:
+        layer: its Linear modules shrink.
+        heads, neurons: indices to keep.
+        size: rows per head.
+    """
+    rows = torch.cat([torch.arange(head * size, (head + 1) * size) for head in heads])
+    columns = torch.tensor(neurons)
+    for linear in (layer.query, layer.key, layer.value):
+        _keep_rows(linear, rows)
+    _keep_columns(layer.attention_output, rows)
+    _keep_rows(layer.feed_forward_in, columns)
+    _keep_columns(layer.feed_forward_out, columns)
+
+
+def _keep_rows(linear: nn.Linear, rows: torch.Tensor) -> None:
+    linear.weight = nn.Parameter(linear.weight.detach()[rows].clone())
+    linear.bias = nn.Parameter(linear.bias.detach()[rows].clone())
+    linear.out_features = len(rows)
+
+
+def _keep_columns(linear: nn.Linear, columns: torch.Tensor) -> None:
+    linear.weight = nn.Parameter(linear.weight.detach()[:, columns].clone())
+    linear.in_features = len(columns)
+
+
+def widths(model: PreTrainedModel) -> list[dict[str, int]]:
+    """Heads and neurons of each layer as they stand."""
+    size = head_size(model.config)
+    return [
+        {"heads": layer.query.out_features // size, "neurons": layer.feed_forward_in.out_features}
+        for layer in layers_of(model)
+    ]
+
+
+def save_model(model: PreTrainedModel, directory: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors``; a model of stock shape reloads by ``from_pretrained``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    values = model.config.to_dict()
+    if len({tuple(w.items()) for w in widths(model)} | {_stock_widths(model.config)}) > 1:
+        values[WIDTHS_KEY] = widths(model)
+    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _stock_widths(config: PreTrainedConfig) -> tuple[tuple[str, int], ...]:
+    neurons = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
+    return (("heads", int(config.num_attention_heads)), ("neurons", int(neurons)))
+
+
+def load_model(directory: Path) -> PreTrainedModel:
+    """Read what ``save_model`` wrote, pruned shapes included."""
+    values = json.loads((directory / CONFIG_FILE).read_text())
+    shapes = values.pop(WIDTHS_KEY, None)
+    state = load_file(directory / WEIGHTS_FILE)
+    config = config_from(values)
+    if shapes is None:
+        return build_model(config, state)
+    model = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)](config)
+    for layer, shape in zip(layers_of(model), shapes, strict=True):
+        slice_layer(layer, list(range(shape["heads"])), list(range(shape["neurons"])), head_size(config))
+    model.load_state_dict(state)
+    assert isinstance(model, PreTrainedModel)
+    return model.eval()

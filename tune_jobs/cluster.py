@@ -1,0 +1,110 @@
+"""The Ray cluster: an existing one, or one started here; and what a trial may ask of it."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+import torch
+
+from clinical_notes.errors import InputError
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+"""Ray's switches: no output of its own, no snapshots (the ledger is the state), Ctrl-C is ours."""
+
+_WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What one trial asks of the cluster; fractions share a device."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def problems(self) -> list[str]:
+        problems = []
+        if self.cpus <= 0:
+            problems.append(f"--cpus-per-trial: must be more than 0, got {self.cpus}")
+        if self.gpus < 0:
+            problems.append(f"--gpus-per-trial: must be at least 0, got {self.gpus}")
+        return problems
+
+
+@contextmanager
+def connected(address: str | None, verbose: bool) -> Iterator[None]:
+    """Connect to the cluster at ``address``, or start one on this machine; leave it as it was found.
+
+    Raises:
+        InputError: nothing answers at the address.
+    """
+    if not verbose:
+        os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address is None else None,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def concurrent_trials(ask: TrialResources, limit: int | None) -> int:
+    """How many trials the cluster can run at once, at most ``limit``.
+
+    Raises:
+        InputError: no node is large enough for one trial.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = [_slots(node, ask) for node in nodes]
+    if not any(slots):
+        cpus = max((node.get("CPU", 0) for node in nodes), default=0)
+        gpus = max((node.get("GPU", 0) for node in nodes), default=0)
+        raise InputError(
+            f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
+            f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could ever start; ask for less"
+        )
+    return min(sum(slots), limit or sum(slots))
+
+
+def local_problems(ask: TrialResources) -> list[str]:
+    """What this machine lacks to hold one trial, found before a cluster is started on it."""
+    problems = ask.problems()
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    if ask.cpus > cpus:
+        problems.append(f"--cpus-per-trial: this machine has {cpus} CPUs, got {ask.cpus:g}")
+    if ask.gpus > gpus:
+        problems.append(f"--gpus-per-trial: this machine has {gpus} GPUs, got {ask.gpus:g}")
+    return problems
+
+
+def int8_overflows() -> bool:
+    """Whether this CPU's INT8 kernels saturate on 8-bit weights (x86 without VNNI or AMX), so that 7 bits are right."""
+    able = torch.cpu.get_capabilities()
+    return able["architecture"] == "x86_64" and not any(able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def _slots(node: dict[str, float], ask: TrialResources) -> int:
+    slots = node.get("CPU", 0.0) // ask.cpus
+    if ask.gpus:
+        slots = min(slots, node.get("GPU", 0.0) // ask.gpus)
+    return int(slots)

@@ -1,0 +1,151 @@
+"""Run or resume the search of a run's folder on a Ray cluster."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from rich.console import Console
+
+from analysis.run import TrialRecord
+from clinical_notes.storage import Folder
+from trainables.base import TrainSettings
+from tune_jobs.cluster import TrialResources, concurrent_trials, connected
+from tune_jobs.ledger import Ledger
+from tune_jobs.prepare import Prepared
+from tune_jobs.progress import Progress
+from tune_jobs.ray_search import LedgerCallback, RaySearcher
+from tune_jobs.scheduler import StrategyASHA
+from tune_jobs.search import Search
+from tune_jobs.settings import RunSettings
+from tune_jobs.studies import StrategyStudy, journal
+from tune_jobs.trial import RunTrainable
+
+JOURNAL = "studies.journal"
+_WORKER_RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a search is run; none of it changes what a trial computes.
+
+    Attributes:
+        time_budget: seconds after which no result is waited for; None for no limit.
+    """
+
+    resources: TrialResources = TrialResources()
+    max_concurrent: int | None = None
+    time_budget: float | None = None
+    address: str | None = None
+    keep: int = 3
+    verbose: bool = False
+
+
+def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:
+    """Run what remains of the search and return the ledger as it stands then.
+
+    Raises:
+        KeyboardInterrupt: stopped by the user; everything reported so far is in the ledger.
+        InputError: the cluster cannot be reached, or cannot hold a trial.
+    """
+    ledger = Ledger(folder)
+    with _journal_path(folder) as path:
+        storage = journal(path)
+        studies = {
+            strategy: StrategyStudy(strategy, storage, settings.seed, settings.space.get(strategy, {}))
+            for strategy in settings.strategies
+        }
+        progress: Progress | None = None
+
+        def changed(record: TrialRecord) -> None:
+            if progress is not None:
+                progress.changed(record, ledger.trials, ledger.skipped)
+
+        state = Search(folder, ledger, studies, settings.trials, settings.seed, keep=execution.keep, on_change=changed)
+        if state.done:
+            return ledger
+        with _sigterm_as_interrupt(), connected(execution.address, execution.verbose):
+            slots = concurrent_trials(execution.resources, execution.max_concurrent)
+            with Progress(
+                console, folder.name, settings.strategies, settings.trials, settings.epochs, slots
+            ) as progress:
+                _tuner(folder, settings, prepared, execution, state, slots).fit()
+    return ledger
+
+
+def _tuner(
+    folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, state: Search, slots: int
+) -> tune.Tuner:
+    resources = execution.resources
+    train = TrainSettings(
+        epochs=settings.epochs,
+        threads=max(1, int(resources.cpus)),
+        device="cuda" if resources.gpus else "cpu",
+        reduce_range=settings.reduce_range,
+    )
+    trainable = tune.with_parameters(
+        RunTrainable, data=prepared.data, encoder=prepared.encoder, settings=train, folder=folder
+    )
+    scheduler = StrategyASHA(
+        settings.strategies, settings.epochs, settings.reduction_factor, known=state.ledger.trials.values()
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            metric="f1",
+            mode="max",
+            search_alg=RaySearcher(state, {"cpus": resources.cpus, "gpus": resources.gpus}),
+            scheduler=scheduler,
+            num_samples=-1,  # the searcher says when it is finished
+            max_concurrent_trials=slots,
+            reuse_actors=True,
+            time_budget_s=execution.time_budget,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=folder.uri,
+            callbacks=[LedgerCallback(state)],
+            failure_config=FailureConfig(max_failures=_WORKER_RETRIES),
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            verbose=1 if execution.verbose else 0,
+        ),
+    )
+
+
+def _trial_name(trial: tune.experiment.Trial) -> str:
+    return str(trial.config["trial"])
+
+
+@contextmanager
+def _journal_path(folder: Folder) -> Iterator[Path]:
+    """Where Optuna's journal is written: the run's folder, or, for remote storage, a copy that is put there after."""
+    if folder.is_local:
+        yield Path(folder.uri) / JOURNAL
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / JOURNAL
+        try:
+            yield path
+        finally:
+            folder.write(JOURNAL, path.read_bytes())
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A scheduler's SIGTERM stops the search as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

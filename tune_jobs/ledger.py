@@ -1,0 +1,46 @@
+"""The ledger: one small file per event, written at once, never changed. Everything else can be rebuilt from it."""
+
+import json
+from typing import Any
+
+from analysis.run import LEDGER, Event, TrialRecord, apply_event, read_events
+from clinical_notes.storage import Folder
+
+
+class Ledger:
+    """Appends events to a run's folder and holds the state that they add up to.
+
+    Attributes:
+        trials: what the events say, by trial name, in the order of suggestion.
+        teacher: the trial that the run's compressed models start from, once chosen.
+        skipped: strategies that cannot run, with the reason.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.trials: dict[str, TrialRecord] = {}
+        self.teacher: str | None = None
+        self.skipped: dict[str, str] = {}
+        events = read_events(folder)
+        self._next = len(events)
+        for event in events:
+            self._apply(event)
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Record an event; when this returns it is on the storage."""
+        event = {"event": kind, **fields}
+        name = f"{LEDGER}/{self._next:08d}-{kind}.json"
+        self._folder.write(name, json.dumps(event, allow_nan=False).encode())
+        self._next += 1
+        self._apply(event)
+
+    def _apply(self, event: Event) -> None:
+        if event["event"] == "teacher":
+            self.teacher = event["trial"]
+        elif event["event"] == "skipped":
+            self.skipped[event["strategy"]] = event["reason"]
+        else:
+            apply_event(self.trials, event)
+
+    def of(self, strategy: str) -> list[TrialRecord]:
+        return [trial for trial in self.trials.values() if trial.strategy == strategy]

@@ -1,0 +1,189 @@
+"""From settings to a run's folder: examples, encoder and ``run.json``, written once."""
+
+import importlib.metadata
+import io
+import json
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.utils.class_weight import compute_class_weight
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from analysis.run import DATA, MODEL, RUN_FILE, open_run
+from clinical_notes.annotate import annotate_notes
+from clinical_notes.batches import TokenisedExamples, TrialData, tokenise
+from clinical_notes.errors import InputError
+from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
+from clinical_notes.lexicon import Lexicon, load_lexicon
+from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.storage import Folder
+from clinical_notes.synthetic import write_synthetic_notes
+from trainables import encoder
+from trainables.encoder import EncoderWeights
+from tune_jobs.pretrained import check_model, load_pretrained
+from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of
+
+FORMAT = 1
+"""Of the run's folder; a newer program may raise it."""
+
+_PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the trials of a run share; no test example is in it."""
+
+    data: TrialData
+    encoder: EncoderWeights
+
+
+def check(settings: RunSettings) -> None:
+    """Find what is wrong before any work is done.
+
+    Raises:
+        InputError: with one line per problem.
+    """
+    problems = problems_of(settings)
+    for find in (lambda: check_model(settings.model, settings.layers, settings.max_length), lambda: _check_lexicon(settings)):
+        try:
+            problems += find()
+        except InputError as error:
+            problems.append(str(error))
+    if settings.notes != SYNTHETIC and not Path(settings.notes).is_file():
+        problems.append(f"--notes: {settings.notes} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _check_lexicon(settings: RunSettings) -> list[str]:
+    known = list(_lexicon(settings).concepts)
+    named = settings.symptoms if isinstance(settings.symptoms, tuple) else ()
+    return [f"--symptoms: the lexicon has no {name!r}{near(name, known)}" for name in named if name not in known]
+
+
+def _lexicon(settings: RunSettings) -> Lexicon:
+    lexicon = load_lexicon(Path(settings.lexicon) if settings.lexicon else None)
+    absorbed: dict[str, list[str]] = {}
+    for rule in settings.absorb:
+        concept, separator, others = rule.partition("=")
+        if not separator:
+            raise InputError(f"--absorb: {rule!r} is not of the form pain=chest pain,back pain")
+        absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
+    return lexicon.absorb(absorbed) if absorbed else lexicon
+
+
+def make_run_examples(settings: RunSettings, workers: int) -> LabelledExamples:
+    """Read, annotate and label the notes. Raises: InputError."""
+    with tempfile.TemporaryDirectory() as temporary:
+        notes = settings.notes
+        if notes == SYNTHETIC:
+            notes = str(Path(temporary) / "NOTEEVENTS.csv.gz")
+            write_synthetic_notes(Path(notes), patients=settings.patients, seed=settings.seed)
+        chunks = read_notes(
+            notes,
+            columns=NoteColumns(
+                text=settings.text_column, patient=settings.patient_column, category=settings.category_column
+            ),
+            sample=settings.sample,
+            seed=settings.seed,
+            categories=settings.category,
+        )
+        units = pa.concat_tables(
+            annotate_notes(
+                chunks,
+                _lexicon(settings),
+                unit=settings.unit,
+                window_chars=settings.window_chars,
+                raw_window=settings.raw_window,
+                workers=workers,
+            )
+        )
+    return make_examples(
+        units,
+        LabelSettings(
+            unit=settings.unit,
+            symptoms=settings.symptoms,
+            mentions=settings.mentions,
+            negated=settings.negated,
+            balance=settings.balance,
+            split=settings.split,
+            seed=settings.seed,
+        ),
+    )
+
+
+def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
+    """Write a new run's folder; ``run.json`` comes last and makes it a run.
+
+    Raises:
+        InputError: bad notes, too few examples, or an unreadable model; nothing is written then.
+    """
+    examples = make_run_examples(settings, workers)
+    model, tokenizer = load_pretrained(settings.model, settings.layers, examples.symptoms, settings.seed)
+    for split, frame in examples.splits.items():
+        folder.write(f"{DATA}/{split}.parquet", _parquet(frame))
+    _write_model(folder, model, tokenizer)
+    manifest = {
+        "format": FORMAT,
+        "settings": settings.record(),
+        "symptoms": list(examples.symptoms),
+        "counts": {split: frame["symptom"].value_counts().to_dict() for split, frame in examples.splits.items()},
+        "patients": {split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
+        "pad_token_id": tokenizer.pad_token_id,
+        "fingerprint": examples.fingerprint(),
+        "versions": versions(),
+    }
+    folder.write(RUN_FILE, json.dumps(manifest, indent=2, allow_nan=False).encode())
+    return load_prepared(folder)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _write_model(folder: Folder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    scratch = folder.scratch()
+    try:
+        encoder.save_model(model, scratch / MODEL)
+        tokenizer.save_pretrained(scratch / MODEL)
+        folder.put_folder(scratch / MODEL, MODEL)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load_prepared(folder: Folder) -> Prepared:
+    """What the trials need of a run's folder: never the test split."""
+    run = open_run(folder)
+    local = folder.local_copy(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(local)
+    train, validation = (
+        _tokenised(folder, split, tokenizer, run.symptoms, run.settings) for split in ("train", "validation")
+    )
+    weights = None
+    if run.settings["class_weights"] == "balanced":
+        classes = np.arange(len(run.symptoms))
+        weights = compute_class_weight("balanced", classes=classes, y=train.labels).astype(np.float32)
+    data = TrialData(train, validation, run.symptoms, weights, run.manifest["pad_token_id"])
+    return Prepared(data, EncoderWeights.of(encoder.load_model(local)))
+
+
+def _tokenised(
+    folder: Folder, split: str, tokenizer: Any, symptoms: tuple[str, ...], settings: Any
+) -> TokenisedExamples:
+    frame = pd.read_parquet(io.BytesIO(folder.read(f"{DATA}/{split}.parquet")))
+    labels = frame["symptom"].map({name: label for label, name in enumerate(symptoms)})
+    return tokenise(tokenizer, frame["id"], frame["text"], labels, settings["max_length"])

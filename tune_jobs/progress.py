@@ -1,0 +1,84 @@
+"""How the search stands: a live table on a terminal, plain lines in a pipe."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from analysis.run import TrialRecord
+
+
+def status_table(
+    trials: Mapping[str, TrialRecord], strategies: Sequence[str], budget: int, skipped: Mapping[str, str], title: str
+) -> Table:
+    """Strategy by strategy: trials done, running, stopped, failed, and the best validation F1."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("strategy")
+    for column in ("finished", "stopped early", "failed", "running", "of", "best val F1"):
+        table.add_column(column, justify="right")
+    for strategy in strategies:
+        mine = [trial for trial in trials.values() if trial.strategy == strategy]
+        counts = [sum(trial.state == state for trial in mine) for state in ("finished", "stopped", "failed", "running")]
+        best = max((trial.best_f1 or 0.0 for trial in mine if trial.state != "failed"), default=0.0)
+        note = f"{best:.4f}" if best else skipped.get(strategy, "–")
+        table.add_row(strategy, *map(str, counts), str(budget), note)
+    return table
+
+
+class Progress:
+    """Shows the search while it runs; a context manager.
+
+    Args:
+        budget: trials per strategy.
+        slots: trials that run at once.
+    """
+
+    def __init__(self, console: Console, run: str, strategies: Sequence[str], budget: int, epochs: int, slots: int) -> None:
+        self._console, self._run, self._strategies = console, run, strategies
+        self._budget, self._epochs, self._slots = budget, epochs, slots
+        self._start = time.monotonic()
+        self._worked: dict[str, float] = {}
+        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self._trials: Mapping[str, TrialRecord] = {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def changed(self, record: TrialRecord, trials: Mapping[str, TrialRecord], skipped: Mapping[str, str]) -> None:
+        """Called after every event of the search."""
+        self._trials = trials
+        if self._live:
+            title = f"{self._run}: {self.time_left()}"
+            self._live.update(status_table(trials, self._strategies, self._budget, skipped, title))
+        else:
+            self._console.print(self._line(record), markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, record: TrialRecord) -> str:
+        elapsed = time.monotonic() - self._start
+        f1 = record.best_f1
+        figure = f"val F1 {f1:.4f}" if f1 is not None else ""
+        if record.state == "running":
+            what = f"epoch {len(record.epochs)}/{self._epochs}" if record.epochs else "started"
+        else:
+            what = {"finished": "finished", "stopped": "stopped early", "failed": f"failed: {record.reason}"}[record.state]
+        return f"[{elapsed:6.1f} s] {record.name:<18} {what:<14} {figure}".rstrip()
+
+    def time_left(self) -> str:
+        """Estimate from the time that ended trials took, stopped ones included."""
+        ended = [trial for trial in self._trials.values() if trial.state != "running"]
+        total = self._budget * len(self._strategies)
+        if not ended:
+            return f"{len(ended)} of {total} trials"
+        per_trial = (time.monotonic() - self._start) / len(ended)
+        minutes = per_trial * (total - len(ended)) / 60
+        return f"{len(ended)} of {total} trials, about {minutes:.1f} min left"

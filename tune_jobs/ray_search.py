@@ -1,0 +1,56 @@
+"""Ray Tune's side of the search: thin adapters that ask and tell ``Search``."""
+
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from tune_jobs.search import Search
+
+
+class RaySearcher(Searcher):
+    """Hands Ray the trials that ``Search`` deals.
+
+    Args:
+        resources: "cpus" and "gpus" of one trial, added to each configuration.
+    """
+
+    def __init__(self, search: Search, resources: dict[str, float]) -> None:
+        super().__init__(metric="f1", mode="max")
+        self._search, self._resources = search, resources
+        self._names: dict[str, str] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        suggestion = self._search.suggest()
+        if suggestion is None:
+            return Searcher.FINISHED if self._search.done else None
+        self._names[trial_id] = suggestion.record.name
+        return {**suggestion.config(), **self._resources}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Reached after the trial's last result; whatever is still open was stopped by the scheduler."""
+        if not error:
+            self._search.stop(self._names[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the searcher's state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the searcher's state."""
+
+
+class LedgerCallback(Callback):
+    """Tells ``Search`` of every result, and of trials that Ray gave up."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        self._search.report(trial.config["trial"], result)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._search.fail(trial.config["trial"], "the worker process died")

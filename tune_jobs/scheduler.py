@@ -1,0 +1,72 @@
+"""One asynchronous successive halving (ASHA) per strategy: a trial races its own kind alone."""
+
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from analysis.run import TrialRecord
+
+
+class StrategyASHA(FIFOScheduler):
+    """Holds one ASHA per strategy; results reach it under the trial's name in the run, not Ray's id.
+
+    Args:
+        epochs: of a full trial.
+        reduction_factor: of ``n`` trials at a rung, ``n / reduction_factor`` go on; 0 stops none.
+        grace_period: epochs before a trial can be stopped.
+        known: trials of the ledger, whose results fill the rungs.
+    """
+
+    def __init__(
+        self,
+        strategies: Iterable[str],
+        epochs: int,
+        reduction_factor: int,
+        grace_period: int = 1,
+        known: Iterable[TrialRecord] = (),
+    ) -> None:
+        super().__init__()
+        self._epochs = epochs
+        self._races = {
+            strategy: ASHAScheduler(
+                time_attr="epoch",
+                metric="f1",
+                mode="max",
+                max_t=epochs + 1,  # the last epoch is never stopped: its model is to be deployed
+                grace_period=grace_period,
+                reduction_factor=reduction_factor,
+            )
+            for strategy in strategies
+            if reduction_factor
+        }
+        for record in known:
+            self._enter(record.strategy, record.name)
+            for result in record.epochs:
+                self.race(record.strategy, record.name, result)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def _enter(self, strategy: str, name: str) -> None:
+        race = self._races.get(strategy)
+        if race is not None and name not in race._trial_info:
+            race.on_trial_add(None, SimpleNamespace(trial_id=name))  # type: ignore[arg-type]
+
+    def race(self, strategy: str, name: str, result: Mapping[str, Any]) -> str:
+        """Put a result into its rung and decide whether the trial goes on."""
+        race = self._races.get(strategy)
+        if race is None or not 1 <= result["epoch"] < self._epochs:
+            return str(TrialScheduler.CONTINUE)
+        return str(race.on_trial_result(None, SimpleNamespace(trial_id=name), dict(result)))  # type: ignore[arg-type]
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._enter(trial.config["strategy"], trial.config["trial"])
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        return self.race(trial.config["strategy"], trial.config["trial"], result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing: a deployed model's figure is no epoch of a race."""

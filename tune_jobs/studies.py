@@ -1,0 +1,120 @@
+"""One Optuna study per strategy: asks for configurations, and is told how trials ended."""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from analysis.run import TrialRecord
+from search_spaces import paper_configuration
+from search_spaces.overrides import contained, narrowed_space
+
+logging.getLogger("optuna").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+_RANDOM_TRIALS = 10
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on these parts alone."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
+
+
+class StrategyStudy:
+    """The study of one strategy, rebuilt from what the ledger knows.
+
+    The sampler is seeded anew for each trial from the run's seed and the trial's number, so that a suggestion
+    depends on the study's history and not on how long a process has lived.
+    """
+
+    def __init__(
+        self,
+        strategy: str,
+        storage: JournalStorage,
+        seed: int,
+        overrides: Mapping[str, Any],
+        random_trials: int = _RANDOM_TRIALS,
+    ) -> None:
+        self.strategy, self._seed, self._random_trials = strategy, seed, random_trials
+        self._space = narrowed_space(strategy, overrides)
+        self._paper = contained(strategy, paper_configuration(strategy), overrides)
+        self._study = optuna.create_study(study_name=strategy, storage=storage, direction="maximize")
+        self._running: dict[int, optuna.Trial] = {}
+
+    @property
+    def next_number(self) -> int:
+        return len(self._study.get_trials(deepcopy=False))
+
+    def ask(self) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Number, hyperparameters and their distributions (Optuna's JSON) of a new trial."""
+        number = self.next_number
+        self._study.sampler = TPESampler(
+            seed=seed_of(self._seed, self.strategy, number),
+            multivariate=True,
+            group=True,  # the spaces are conditional
+            constant_liar=True,  # others may be running
+            n_startup_trials=self._random_trials,
+        )
+        if number == 0:
+            self._study.enqueue_trial(self._paper)
+        trial = self._study.ask()
+        hyperparameters = dict(self._space(trial))
+        self._running[number] = trial
+        distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
+        return number, hyperparameters, distributions
+
+    def restore(self, record: TrialRecord) -> None:
+        """Put a trial of the ledger into the study; records must come in the order of their numbers."""
+        assert record.number == self.next_number, f"{record.name} is out of order"
+        values = {step["epoch"]: step["f1"] for step in record.epochs}
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(record.hyperparameters),
+                distributions={name: json_to_distribution(d) for name, d in record.distributions.items()},
+                intermediate_values=values,
+                user_attrs={"trial": record.name},
+            )
+        )
+        stored = self._study.get_trials(deepcopy=False)[record.number]
+        self._running[record.number] = optuna.Trial(self._study, stored._trial_id)
+        if record.state == "finished":
+            self.finished(record.number, record.score)
+        elif record.state == "stopped":
+            self.stopped(record.number)
+        elif record.state == "failed":
+            self.failed(record.number, record.reason or "")
+
+    def report(self, number: int, epoch: int, f1: float) -> None:
+        self._running[number].report(f1, epoch)
+
+    def finished(self, number: int, f1: float) -> None:
+        """The deployed model's validation figure is the trial's value."""
+        self._study.tell(self._running.pop(number), f1)
+
+    def stopped(self, number: int) -> None:
+        """Stopped early: PRUNED, with its last reported value (a value of its own Optuna refuses)."""
+        self._study.tell(self._running.pop(number), state=TrialState.PRUNED)
+
+    def failed(self, number: int, reason: str) -> None:
+        trial = self._running.pop(number)
+        trial.set_user_attr("reason", reason)
+        self._study.tell(trial, state=TrialState.FAIL)
+
+
+def journal(path: Path) -> JournalStorage:
+    """A new journal file; an old one at this path is replaced."""
+    path.unlink(missing_ok=True)
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+

@@ -1,0 +1,141 @@
+"""The run's one Ray Tune trainable: it becomes the strategy that its configuration names."""
+
+import contextlib
+import gc
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from analysis.run import DEPLOYED, TRIALS
+from clinical_notes.batches import TrialData
+from clinical_notes.storage import Folder
+from trainables import trainable_class
+from trainables.base import StrategyTrainable, TrainSettings
+from trainables.encoder import EncoderWeights
+
+MANIFEST = "manifest.json"
+_EPOCH = "epoch-{:04d}"
+
+
+class RunTrainable(tune.Trainable):
+    """Runs one trial after another of any strategy, and keeps their checkpoints in the run's folder.
+
+    Checkpoints are ours, not Ray's: a trial continues from its folder wherever and whenever it is started again.
+    """
+
+    def setup(
+        self, config: dict[str, Any], data: TrialData, encoder: EncoderWeights, settings: TrainSettings, folder: Folder
+    ) -> None:
+        self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
+        self._inner: StrategyTrainable | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._inner = None
+        gc.collect()
+        return True
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+
+    @property
+    def _home(self) -> str:
+        return f"{TRIALS}/{self.config['trial']}"
+
+    def step(self) -> dict[str, Any]:
+        """The next result of the trial; what goes wrong is its recorded reason, not a traceback."""
+        try:
+            return self._next_result()
+        except (MemoryError, torch.OutOfMemoryError):
+            reason = "out of memory"
+        except RuntimeError as error:  # how PyTorch says that a CPU allocation failed
+            if "can't allocate memory" not in str(error):
+                reason = _reason(error)
+            else:
+                reason = "out of memory"
+        except Exception as error:
+            reason = _reason(error)
+        return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}
+
+    def _next_result(self) -> dict[str, Any]:
+        if self._inner is None:
+            self._inner = self._start()
+            self._repeat = self._inner.results[self.config["known_epochs"] :]
+        if self._repeat:  # finished epochs whose results did not reach the ledger
+            return dict(self._repeat.pop(0))
+        with self._scratch() as scratch:
+            self._inner._workdir = scratch
+            result = self._inner.step()
+            if "final" in result:
+                self._folder.put_folder(scratch / DEPLOYED, f"{self._home}/{DEPLOYED}")
+            elif "failed" not in result:
+                self._save(scratch, len(self._inner.results))
+        return result
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        path = self._folder.scratch()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _start(self) -> StrategyTrainable:
+        cls = trainable_class(self.config["strategy"])
+        inner = cls.__new__(cls)  # Ray's constructor would open a log folder for a trial that it does not run
+        config = dict(self.config)
+        if config["teacher"] is not None:
+            config["teacher"] = self._folder.child(config["teacher"]).uri
+        inner.setup(config, self._data, self._encoder, self._settings)
+        latest = self._latest_checkpoint()
+        if latest is not None:
+            inner.load_checkpoint(str(latest))
+        return inner
+
+    def _save(self, scratch: Path, epoch: int) -> None:
+        """Publish a checkpoint, then drop all but it and the one before."""
+        assert self._inner is not None
+        staged = scratch / "checkpoint"
+        staged.mkdir()
+        self._inner.save_checkpoint(str(staged))
+        hashes = {path.name: _sha256(path) for path in sorted(staged.iterdir())}
+        (staged / MANIFEST).write_text(json.dumps(hashes))
+        self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(epoch)}")
+        for name in self._checkpoints()[:-2]:
+            self._folder.delete_folder(f"{self._home}/{name}")
+
+    def _checkpoints(self) -> list[str]:
+        return [name for name in self._folder.names(self._home) if name.startswith("epoch-")]
+
+    def _latest_checkpoint(self) -> Path | None:
+        """The newest checkpoint that is whole."""
+        for name in reversed(self._checkpoints()):
+            local = self._folder.local_copy(f"{self._home}/{name}")
+            if _is_whole(local):
+                return local
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """One line; never more of the message than names the fault."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_whole(directory: Path) -> bool:
+    manifest = directory / MANIFEST
+    if not manifest.exists():
+        return False
+    hashes: dict[str, str] = json.loads(manifest.read_text())
+    return all((directory / name).exists() and _sha256(directory / name) == digest for name, digest in hashes.items())
