@@ -36,6 +36,9 @@ class RaySearcher(Searcher):
         if not error:
             self._search.stop(self._names[trial_id])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its tuner; the ledger is our state, and nothing reads the pickle back
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the searcher's state."""
 
@@ -48,6 +51,9 @@ class LedgerCallback(Callback):
 
     def __init__(self, search: Search) -> None:
         self._search = search
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as in RaySearcher
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         self._search.report(trial.config["trial"], result)

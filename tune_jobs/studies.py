@@ -113,6 +113,7 @@ class StrategyStudy:
 
 def journal(path: Path) -> JournalStorage:
     """A new journal file; an old one at this path is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     Path(f"{path}.lock").unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
