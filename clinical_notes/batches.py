@@ -75,7 +75,9 @@ def tokenise(
     )
 
 
-def shuffled_batches(examples: TokenisedExamples, batch_size: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+def shuffled_batches(
+    examples: TokenisedExamples, batch_size: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """Random batches whose members have similar lengths, in random order.
 
     A random permutation is cut into pieces of 50 batches, each piece sorted by length, so that padding is rare

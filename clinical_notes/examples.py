@@ -98,7 +98,9 @@ def _mentions(units: pa.Table, negated: str) -> pd.DataFrame:
     values = column.flatten()
     frame = pd.DataFrame(
         {
-            "unit": np.repeat(np.arange(len(column)), column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)),
+            "unit": np.repeat(
+                np.arange(len(column)), column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+            ),
             "concept": values.field("concept").to_pandas(),
         }
     )
@@ -120,7 +122,9 @@ def _choose_symptoms(training: pd.DataFrame, symptoms: int | tuple[str, ...]) ->
             )
         return tuple(concept for concept in ranked if concept in symptoms)
     if len(ranked) < symptoms:
-        raise InputError(f"--symptoms {symptoms}: the notes mention only {len(ranked)} ({', '.join(ranked)}); ask for fewer")
+        raise InputError(
+            f"--symptoms {symptoms}: the notes mention only {len(ranked)} ({', '.join(ranked)}); ask for fewer"
+        )
     return tuple(ranked[:symptoms])
 
 
@@ -136,7 +140,9 @@ def _split_patients(table: pd.DataFrame, mentions: pd.DataFrame, settings: Label
     parts = [Fraction(part).limit_denominator(100) for part in settings.split]
     folds = lcm(*(part.denominator for part in parts))
     if sum(parts) != 1 or min(parts) <= 0 or folds > _MOST_FOLDS:
-        raise InputError("--split: give three fractions that add up to 1, such as 0.7,0.1,0.2 (steps of 0.025 at least)")
+        raise InputError(
+            "--split: give three fractions that add up to 1, such as 0.7,0.1,0.2 (steps of 0.025 at least)"
+        )
     found = len(set(patients))
     if found < folds:
         raise InputError(f"only {found} patients mention a symptom; splitting {settings.split} needs at least {folds}")
@@ -189,13 +195,15 @@ def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:
                 f"{symptom} ({len(rows)} examples of {rows['patient'].nunique()} patients: none in {', '.join(lacking)})"
             )
     if short:
-        raise InputError(f"too few examples to split: {'; '.join(short)}; use more notes, --symptoms fewer, or name others")
+        raise InputError(
+            f"too few examples to split: {'; '.join(short)}; use more notes, --symptoms fewer, or name others"
+        )
 
 
 def _balanced(examples: pd.DataFrame, seed: int) -> pd.DataFrame:
-    smallest = examples.groupby("split")["symptom"].value_counts().groupby("split").min()
+    smallest: dict[str, int] = examples.groupby("split")["symptom"].value_counts().groupby("split").min().to_dict()
     parts = [
-        rows.sample(n=int(smallest[split]), random_state=seed)
+        rows.sample(n=smallest[str(split)], random_state=seed)
         for (split, _), rows in examples.groupby(["split", "symptom"], sort=True)
     ]
     return pd.concat(parts).sort_index()

@@ -15,9 +15,11 @@ def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
     try:
-        return pafs.FileSystem.from_uri(uri)
+        filesystem, path = pafs.FileSystem.from_uri(uri)
     except (ValueError, OSError) as error:
-        raise InputError(f"storage {uri!r} cannot be opened ({error}): give a folder or a URI such as s3://…") from error
+        raise InputError(
+            f"storage {uri!r} cannot be opened ({error}): give a folder or a URI such as s3://…"
+        ) from error
 
 
 class Folder:
@@ -90,7 +92,9 @@ class Folder:
         """Move a finished local folder in, replacing what was there."""
         target = self._at(relative)
         if not self.is_local:
-            pafs.copy_files(str(local), target, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self._fs)
+            pafs.copy_files(
+                str(local), target, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self._fs
+            )
             shutil.rmtree(local)
             return
         path = Path(target)
@@ -120,7 +124,9 @@ class Folder:
         if self.is_local:
             return Path(self._at(relative))
         local = Path(tempfile.mkdtemp(prefix="symptune-"))
-        pafs.copy_files(self._at(relative), str(local), source_filesystem=self._fs, destination_filesystem=pafs.LocalFileSystem())
+        pafs.copy_files(
+            self._at(relative), str(local), source_filesystem=self._fs, destination_filesystem=pafs.LocalFileSystem()
+        )
         return local
 
     def delete_folder(self, relative: str) -> None:

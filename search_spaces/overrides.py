@@ -156,7 +156,8 @@ class _NarrowedTrial:
         return narrow(name, distribution, self._overrides[name]) if name in self._overrides else distribution
 
     def suggest_categorical(self, name: str, choices: Sequence[CategoricalChoiceType]) -> CategoricalChoiceType:
-        return self._trial.suggest_categorical(name, self._narrow(name, CategoricalDistribution(choices)).choices)
+        kept: CategoricalDistribution = self._narrow(name, CategoricalDistribution(choices))
+        return self._trial.suggest_categorical(name, kept.choices)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         kept = self._narrow(name, FloatDistribution(low, high, log=log))

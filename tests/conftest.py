@@ -49,7 +49,9 @@ def make_examples(n: int, seed: int, prefix: str) -> TokenisedExamples:
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % len(SYMPTOMS)
     lengths = generator.integers(4, 14, n)
-    tokens = [generator.integers(5 + 15 * label, 25 + 15 * label, size) for label, size in zip(labels, lengths, strict=True)]
+    tokens = [
+        generator.integers(5 + 15 * label, 25 + 15 * label, size) for label, size in zip(labels, lengths, strict=True)
+    ]
     return TokenisedExamples(
         ids=np.array([f"{prefix}{i}" for i in range(n)]),
         tokens=np.concatenate(tokens).astype(np.int32),

@@ -27,7 +27,7 @@ from trainables.metrics import Metrics, classification_metrics, softmax
 State = dict[str, torch.Tensor]
 
 
-class TrialFailure(Exception):
+class TrialError(Exception):
     """A trial cannot go on; the message is its recorded reason."""
 
 
@@ -68,7 +68,7 @@ class StrategyTrainable(tune.Trainable):
     settings: TrainSettings
     model: nn.Module
 
-    def setup(
+    def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],
         data: TrialData,
@@ -176,7 +176,7 @@ class StrategyTrainable(tune.Trainable):
         start = time.perf_counter()
         try:
             result = self._train_epoch() if len(self.results) < self.epochs else self._finish()
-        except TrialFailure as failure:
+        except TrialError as failure:
             return {"failed": str(failure), "done": True, "f1": math.nan, "epoch": len(self.results)}
         result["seconds"] = time.perf_counter() - start
         if "final" not in result:
@@ -202,7 +202,7 @@ class StrategyTrainable(tune.Trainable):
             total += loss.detach() * len(index)
         train_loss = float(total) / len(self.data.train)
         if not math.isfinite(train_loss):
-            raise TrialFailure(f"non-finite loss in epoch {epoch}")
+            raise TrialError(f"non-finite loss in epoch {epoch}")
         metrics = self._validate()
         overall = {name: value for name, value in metrics.items() if name != "per_symptom"}
         if self.selectable and (self._best is None or metrics["f1"] > self._best[0]):
@@ -216,7 +216,7 @@ class StrategyTrainable(tune.Trainable):
 
     def _scores(self, logits: NDArray[np.float32]) -> Metrics:
         if not np.isfinite(logits).all():
-            raise TrialFailure("non-finite logits on validation")
+            raise TrialError("non-finite logits on validation")
         return classification_metrics(self.data.validation.labels, softmax(logits), self.data.symptoms)
 
     def _finish(self) -> dict[str, Any]:
@@ -253,7 +253,7 @@ class StrategyTrainable(tune.Trainable):
     def _load_trained_state(self, state: State) -> None:
         unexpected = self.model.load_state_dict(state, strict=False).unexpected_keys
         if unexpected:
-            raise TrialFailure(f"the checkpoint has tensors that the model lacks ({unexpected[0]}, …)")
+            raise TrialError(f"the checkpoint has tensors that the model lacks ({unexpected[0]}, …)")
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write model, best weights so far, optimizer, schedule, random state and results."""

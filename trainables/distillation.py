@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from trainables import encoder
 from trainables.base import StrategyTrainable
@@ -62,7 +63,7 @@ class DistillationTrainable(StrategyTrainable):
         encoder.set_dropout(teacher, self.hyperparameters["dropout"])
         return teacher
 
-    def _logits_of(self, teacher: encoder.PreTrainedModel) -> torch.Tensor:
+    def _logits_of(self, teacher: PreTrainedModel) -> torch.Tensor:
         """(training examples, classes): read from the teacher's folder, or computed and left there."""
         assert self.teacher_folder is not None
         if self.teacher_folder.exists(LOGITS_FILE):

@@ -119,10 +119,14 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 def build_model(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
     """A sequence classifier that holds exactly these tensors (not copies of them)."""
+    return _classifier(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=torch.float32)
+
+
+def _classifier(config: PreTrainedConfig) -> type[PreTrainedModel]:
     cls = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    model = cls.from_pretrained(None, config=config, state_dict=dict(state), dtype=torch.float32)
-    assert isinstance(model, PreTrainedModel)
-    return model
+    assert isinstance(cls, type)
+    assert issubclass(cls, PreTrainedModel)
+    return cls
 
 
 def config_from(values: Mapping[str, Any]) -> PreTrainedConfig:
@@ -210,9 +214,9 @@ def load_model(directory: Path) -> PreTrainedModel:
     config = config_from(values)
     if shapes is None:
         return build_model(config, state)
-    model = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)](config)
+    model = _classifier(config)(config)
     for layer, shape in zip(layers_of(model), shapes, strict=True):
         slice_layer(layer, list(range(shape["heads"])), list(range(shape["neurons"])), head_size(config))
     model.load_state_dict(state)
-    assert isinstance(model, PreTrainedModel)
-    return model.eval()
+    model.eval()
+    return model

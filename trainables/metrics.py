@@ -41,7 +41,8 @@ def classification_metrics(
     classes = np.arange(len(symptoms))
     precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
     auroc = [
-        float(roc_auc_score(labels == c, probabilities[:, c])) if 0 < support[c] < len(labels) else None for c in classes
+        float(roc_auc_score(labels == c, probabilities[:, c])) if 0 < support[c] < len(labels) else None
+        for c in classes
     ]
     present = support > 0
     defined = [area for area in auroc if area is not None]

@@ -14,7 +14,6 @@ from trainables.base import StrategyTrainable
 from trainables.deployed import deploy_torch
 from trainables.encoder import Layer
 
-
 STAGES = 10
 """The pruned ratio rises this many times on its way to the target."""
 
@@ -28,7 +27,7 @@ def cubic_ratio(target: float, done: float) -> float:
 
 def head_importance(layer: Layer, size: int) -> torch.Tensor:
     """(heads,) squared magnitude of the weights that a head's removal takes away."""
-    rows = sum((linear.weight.detach().square().sum(dim=1) for linear in (layer.query, layer.key, layer.value)))
+    rows = sum(linear.weight.detach().square().sum(dim=1) for linear in (layer.query, layer.key, layer.value))
     columns = _raw_weight(layer.attention_output).detach().square().sum(dim=0)
     return (rows + columns).view(-1, size).sum(dim=1)
 
@@ -88,7 +87,7 @@ class PruningTrainable(StrategyTrainable):
 
     @property
     def selectable(self) -> bool:
-        return float(self._ratio) >= self.hyperparameters["ratio"]
+        return float(self._ratio) >= float(self.hyperparameters["ratio"])
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""

@@ -106,6 +106,4 @@ class QuantizationTrainable(StrategyTrainable):
             reduce_range=self.settings.reduce_range,
         )
         full.unlink()
-        deploy_onnx(
-            directory, model, self.data.symptoms, parameters=parameters, nonzero_parameters=parameters - zeros
-        )
+        deploy_onnx(directory, model, self.data.symptoms, parameters=parameters, nonzero_parameters=parameters - zeros)

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from analysis.evaluate import evaluate
 from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from clinical_notes.synthetic import DEFAULT_PATIENTS
+from rich.console import Console
+
 from analysis.run import RESULTS, RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
-from clinical_notes.synthetic import DEFAULT_PATIENTS
 from search_spaces import STRATEGIES
 from tune_jobs.cluster import TrialResources, int8_overflows, local_problems
 from tune_jobs.launch import Execution, search
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="symptune", description="Find the best way to compress a clinical language model for symptom classification."
+        prog="symptune",
+        description="Find the best way to compress a clinical language model for symptom classification.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -106,12 +107,17 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--protocol", choices=["paper"], help="the author's run; single options still override it")
     group.add_argument("--unit", choices=["note", "sentence"], help="what one example is (default sentence)")
     group.add_argument("--window-chars", type=int, help="characters of a note that are read (default 1000)")
-    group.add_argument("--symptoms", type=_symptoms, metavar="K|NAMES", help="the K most frequent, or names (default 5)")
+    group.add_argument(
+        "--symptoms", type=_symptoms, metavar="K|NAMES", help="the K most frequent, or names (default 5)"
+    )
     group.add_argument("--mentions", choices=["keep", "mask"], help="whether texts keep the symptom's name")
     group.add_argument("--negated", choices=["drop", "keep"], help="whether negated mentions count (default drop)")
     group.add_argument("--lexicon", metavar="FILE", help="symptom concepts and their surface forms, in YAML")
     group.add_argument(
-        "--absorb", action="append", metavar="RULE", help='concepts merged into one: "pain=chest pain,back pain"; repeatable'
+        "--absorb",
+        action="append",
+        metavar="RULE",
+        help='concepts merged into one: "pain=chest pain,back pain"; repeatable',
     )
     group.add_argument("--balance", action="store_true", default=None, help="cut classes down to the rarest one's size")
     group.add_argument("--split", type=_fractions, metavar="A,B,C", help="train,validation,test (default 0.7,0.1,0.2)")
@@ -130,7 +136,9 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strategies", type=_names, metavar="NAMES", help=f"default {','.join(STRATEGIES)}")
     group.add_argument("--trials", type=int, help="per strategy (default 4)")
     group.add_argument("--epochs", type=int, help="per trial (default 5)")
-    group.add_argument("--reduction-factor", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)")
+    group.add_argument(
+        "--reduction-factor", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)"
+    )
     group.add_argument("--space", metavar="FILE", help="narrow or fix parameters, in YAML")
     group.add_argument("--seed", type=int, help="of sample, split, suggestions and training (default 0)")
     group.add_argument("--name", help="of the run (default: made of its settings)")
@@ -169,7 +177,9 @@ def _settings(options: argparse.Namespace) -> RunSettings:
             values.setdefault("layers", DEMO_LAYERS)
     settings = RunSettings(**values, reduce_range=int8_overflows())
     if options.space:
-        settings = RunSettings.from_record(settings.record() | {"space": read_space(options.space, settings.strategies)})
+        settings = RunSettings.from_record(
+            settings.record() | {"space": read_space(options.space, settings.strategies)}
+        )
     return settings
 
 
@@ -211,7 +221,9 @@ def _launch(options: argparse.Namespace, console: Console) -> int:
         _same_settings(open_run(folder), settings)
         prepared = load_prepared(folder)
     else:
-        console.print(f"Reading {settings.notes} notes …" if settings.notes == SYNTHETIC else f"Reading {settings.notes} …")
+        console.print(
+            f"Reading {settings.notes} notes …" if settings.notes == SYNTHETIC else f"Reading {settings.notes} …"
+        )
         prepared = create_run(folder, settings, workers)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 

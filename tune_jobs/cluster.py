@@ -61,7 +61,9 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:160]
-        raise InputError(f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it") from error
+        raise InputError(
+            f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it"
+        ) from error
     try:
         yield
     finally:
@@ -100,7 +102,9 @@ def local_problems(ask: TrialResources) -> list[str]:
 def int8_overflows() -> bool:
     """Whether this CPU's INT8 kernels saturate on 8-bit weights (x86 without VNNI or AMX), so that 7 bits are right."""
     able = torch.cpu.get_capabilities()
-    return able["architecture"] == "x86_64" and not any(able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return able["architecture"] == "x86_64" and not any(
+        able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")
+    )
 
 
 def _slots(node: dict[str, float], ask: TrialResources) -> int:

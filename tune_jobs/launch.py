@@ -4,7 +4,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -38,7 +38,7 @@ class Execution:
         time_budget: seconds after which no result is waited for; None for no limit.
     """
 
-    resources: TrialResources = TrialResources()
+    resources: TrialResources = field(default_factory=TrialResources)
     max_concurrent: int | None = None
     time_budget: float | None = None
     address: str | None = None

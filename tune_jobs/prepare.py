@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from clinical_notes.annotate import annotate_notes
+from clinical_notes.lexicon import Lexicon, load_lexicon
+from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.synthetic import write_synthetic_notes
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.run import DATA, MODEL, RUN_FILE, open_run
-from clinical_notes.annotate import annotate_notes
 from clinical_notes.batches import TokenisedExamples, TrialData, tokenise
 from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
-from clinical_notes.lexicon import Lexicon, load_lexicon
-from clinical_notes.notes import NoteColumns, read_notes
 from clinical_notes.storage import Folder
-from clinical_notes.synthetic import write_synthetic_notes
 from trainables import encoder
 from trainables.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
@@ -51,7 +51,10 @@ def check(settings: RunSettings) -> None:
         InputError: with one line per problem.
     """
     problems = problems_of(settings)
-    for find in (lambda: check_model(settings.model, settings.layers, settings.max_length), lambda: _check_lexicon(settings)):
+    for find in (
+        lambda: check_model(settings.model, settings.layers, settings.max_length),
+        lambda: _check_lexicon(settings),
+    ):
         try:
             problems += find()
         except InputError as error:
@@ -186,4 +189,4 @@ def _tokenised(
 ) -> TokenisedExamples:
     frame = pd.read_parquet(io.BytesIO(folder.read(f"{DATA}/{split}.parquet")))
     labels = frame["symptom"].map({name: label for label, name in enumerate(symptoms)})
-    return tokenise(tokenizer, frame["id"], frame["text"], labels, settings["max_length"])
+    return tokenise(tokenizer, list(frame["id"]), list(frame["text"]), list(labels), settings["max_length"])

@@ -74,7 +74,8 @@ def longest_input(config: PreTrainedConfig) -> int:
 def _configuration(model: str) -> PreTrainedConfig:
     source = source_of(model)
     try:
-        return AutoConfig.from_pretrained(source)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source)
+        return config
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:160]
         raise InputError(f"--model: {model} cannot be loaded ({reason}); give a model folder or a hub name") from error

@@ -37,7 +37,9 @@ class Progress:
         slots: trials that run at once.
     """
 
-    def __init__(self, console: Console, run: str, strategies: Sequence[str], budget: int, epochs: int, slots: int) -> None:
+    def __init__(
+        self, console: Console, run: str, strategies: Sequence[str], budget: int, epochs: int, slots: int
+    ) -> None:
         self._console, self._run, self._strategies = console, run, strategies
         self._budget, self._epochs, self._slots = budget, epochs, slots
         self._start = time.monotonic()
@@ -50,7 +52,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -70,7 +74,9 @@ class Progress:
         if record.state == "running":
             what = f"epoch {len(record.epochs)}/{self._epochs}" if record.epochs else "started"
         else:
-            what = {"finished": "finished", "stopped": "stopped early", "failed": f"failed: {record.reason}"}[record.state]
+            what = {"finished": "finished", "stopped": "stopped early", "failed": f"failed: {record.reason}"}[
+                record.state
+            ]
         return f"[{elapsed:6.1f} s] {record.name:<18} {what:<14} {figure}".rstrip()
 
     def time_left(self) -> str:

@@ -24,7 +24,7 @@ class RaySearcher(Searcher):
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         suggestion = self._search.suggest()
         if suggestion is None:
             return Searcher.FINISHED if self._search.done else None
@@ -55,7 +55,9 @@ class LedgerCallback(Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as in RaySearcher
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
         self._search.report(trial.config["trial"], result)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

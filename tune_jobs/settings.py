@@ -61,7 +61,8 @@ class RunSettings:
     def from_record(cls, record: dict[str, Any]) -> "RunSettings":
         """Read ``run.json`` back; lists become tuples again."""
         known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
+        return cls(**values)
 
 
 PROTOCOL_PAPER: dict[str, Any] = {
@@ -88,7 +89,9 @@ def problems_of(settings: RunSettings) -> list[str]:
     if not 0 < settings.sample <= 1:
         problems.append(f"--sample: must be in (0, 1], got {settings.sample}")
     if settings.reduction_factor == 1 or settings.reduction_factor < 0:
-        problems.append(f"--reduction-factor: must be 0 (stop no trial early) or at least 2, got {settings.reduction_factor}")
+        problems.append(
+            f"--reduction-factor: must be 0 (stop no trial early) or at least 2, got {settings.reduction_factor}"
+        )
     if settings.layers is not None and settings.layers < 1:
         problems.append(f"--layers: must be at least 1, got {settings.layers}")
     if isinstance(settings.symptoms, int) and settings.symptoms < 2:

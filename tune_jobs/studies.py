@@ -117,5 +117,3 @@ def journal(path: Path) -> JournalStorage:
     path.unlink(missing_ok=True)
     Path(f"{path}.lock").unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
-
-

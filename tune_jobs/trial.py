@@ -29,7 +29,7 @@ class RunTrainable(tune.Trainable):
     Checkpoints are ours, not Ray's: a trial continues from its folder wherever and whenever it is started again.
     """
 
-    def setup(
+    def setup(  # type: ignore[override]
         self, config: dict[str, Any], data: TrialData, encoder: EncoderWeights, settings: TrainSettings, folder: Folder
     ) -> None:
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
@@ -55,10 +55,7 @@ class RunTrainable(tune.Trainable):
         except (MemoryError, torch.OutOfMemoryError):
             reason = "out of memory"
         except RuntimeError as error:  # how PyTorch says that a CPU allocation failed
-            if "can't allocate memory" not in str(error):
-                reason = _reason(error)
-            else:
-                reason = "out of memory"
+            reason = "out of memory" if "can't allocate memory" in str(error) else _reason(error)
         except Exception as error:
             reason = _reason(error)
         return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}

@@ -1,6 +1,6 @@
 """What each strategy does to a model, on BERT, DistilBERT and RoBERTa names of layers."""
 
-import copy
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -154,11 +154,13 @@ def test_unstructured_pruning_reaches_the_asked_ratio(
     results = run_to_end(trainable)
     assert [result.get("selectable") for result in results[:4]] == [False, True, True, True]
     pruned = encoder.load_model(tmp_path / "deployed")
-    weights = torch.cat([
-        getattr(layer, part).weight.flatten()
-        for layer in encoder.layers_of(pruned)
-        for part in encoder.Layer.__dataclass_fields__
-    ])
+    weights = torch.cat(
+        [
+            getattr(layer, part).weight.flatten()
+            for layer in encoder.layers_of(pruned)
+            for part in encoder.Layer.__dataclass_fields__
+        ]
+    )
     assert float((weights == 0).float().mean()) == pytest.approx(0.4, abs=0.01)
     final = results[-1]["final"]
     assert final["parameters"] - final["nonzero_parameters"] >= int(0.39 * len(weights))
@@ -182,13 +184,16 @@ def test_the_cubic_schedule_starts_steep_and_ends_at_the_target() -> None:
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("reduce_range", [True, False])
 def test_the_int8_model_computes_what_training_on_its_grid_computed(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path, per_channel: bool, reduce_range: bool
+    model: PreTrainedModel,
+    trial_data: TrialData,
+    own_teacher: str,
+    tmp_path: Path,
+    per_channel: bool,
+    reduce_range: bool,
 ) -> None:
     config = configuration("quantization", own_teacher)
     config["hyperparameters"] |= {"per_channel": per_channel, "quantize_embeddings": True}
-    trainable = start(
-        "quantization", config, trial_data, EncoderWeights.of(model), tmp_path, reduce_range=reduce_range
-    )
+    trainable = start("quantization", config, trial_data, EncoderWeights.of(model), tmp_path, reduce_range=reduce_range)
     trainable.step()
     fake = logits(trainable.model, trial_data)
     (tmp_path / "out").mkdir()
@@ -226,9 +231,7 @@ def test_class_weights_weigh_the_loss(
     trial_data: TrialData, encoder_weights: EncoderWeights, teacher: str, tmp_path: Path
 ) -> None:
     weights = np.array([0.1, 1.0, 3.0], np.float32)
-    weighted = copy.replace(trial_data, class_weights=weights) if hasattr(copy, "replace") else TrialData(
-        trial_data.train, trial_data.validation, trial_data.symptoms, weights, trial_data.pad_token_id
-    )
+    weighted = dataclasses.replace(trial_data, class_weights=weights)
     trainable: StrategyTrainable = start(
         "baseline", configuration("baseline", teacher), weighted, encoder_weights, tmp_path
     )

@@ -1,0 +1,90 @@
+"""Search spaces, the paper's configurations, and overrides from a file."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+
+from search_spaces import STRATEGIES, paper_configuration, space_of
+from search_spaces.overrides import SpaceError, contained, distributions_of, load_overrides, narrowed_space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def sampled(strategy: str, overrides: dict[str, object], n: int = 40) -> list[dict[str, object]]:
+    study = optuna.create_study(sampler=RandomSampler(seed=1))
+    space = narrowed_space(strategy, overrides)
+    return [space(study.ask()) for _ in range(n)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_papers_configuration_lies_in_the_space_and_is_complete(strategy: str) -> None:
+    paper = dict(paper_configuration(strategy))
+    assert contained(strategy, paper, {}) == paper
+    study = optuna.create_study()
+    study.enqueue_trial(paper)
+    assert space_of(strategy)(study.ask()) == paper
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_parameter_of_every_branch_is_found(strategy: str) -> None:
+    seen = {name for configuration in sampled(strategy, {}) for name in configuration}
+    assert seen == set(distributions_of(strategy))
+
+
+def test_conditional_parameters_appear_only_where_they_apply() -> None:
+    for configuration in sampled("quantization", {}):
+        assert ("learning_rate" in configuration) == (configuration["scheme"] == "qat")
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overrides_narrow_and_fix(tmp_path: Path) -> None:
+    text = """
+all: {batch_size: 16}
+low_rank:
+  rank: {choices: [8, 64]}
+  learning_rate: {low: 1e-4, high: 2e-4}
+"""
+    overrides = load_overrides(write(tmp_path, text), STRATEGIES)
+    for configuration in sampled("low_rank", overrides["low_rank"]):
+        assert configuration["batch_size"] == 16
+        assert configuration["rank"] in (8, 64)
+        assert 1e-4 <= float(str(configuration["learning_rate"])) <= 2e-4
+    assert overrides["baseline"] == {"batch_size": 16}
+
+
+def test_the_papers_values_outside_a_narrowed_space_are_not_enqueued() -> None:
+    kept = contained("low_rank", paper_configuration("low_rank"), {"rank": {"choices": [8, 64]}, "dropout": 0.1})
+    assert "rank" not in kept
+    assert kept["dropout"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("low_rnk: {rank: 8}", ["low_rnk", "did you mean 'low_rank'"]),
+        ("low_rank: {rnk: 8}", ["low_rank", "did you mean 'rank'"]),
+        ("low_rank: {rank: 7}", ["low_rank.rank", "8, 16, 32, 64"]),
+        ("baseline: {dropout: 0.9}", ["baseline.dropout", "[0.0, 0.2]"]),
+        ("baseline: {dropout: much}", ["baseline.dropout", "not a number"]),
+        ("baseline: {dropout: {low: 0.1, step: 2}}", ["baseline.dropout", "low and high"]),
+        ("baseline: [1]", ["expected strategies"]),
+        ("baseline: {dropout: [", ["not valid YAML", "line"]),
+    ],
+)
+def test_a_wrong_override_is_named_with_its_mend(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(SpaceError) as caught:
+        load_overrides(write(tmp_path, text), STRATEGIES)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=r"none\.yaml"):
+        load_overrides(tmp_path / "none.yaml", STRATEGIES)

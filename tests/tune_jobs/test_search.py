@@ -1,0 +1,267 @@
+"""The search without Ray: whose turn it is, what the ledger keeps, what the studies are told."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from analysis.run import Run, read_events, trials_of
+from clinical_notes.storage import Folder
+from tune_jobs.ledger import Ledger
+from tune_jobs.scheduler import StrategyASHA
+from tune_jobs.search import Search
+from tune_jobs.studies import StrategyStudy, journal
+
+STRATEGIES = ("baseline", "distillation", "low_rank")
+
+
+def make(
+    folder: Path, strategies: tuple[str, ...] = STRATEGIES, trials: int = 3, seed: int = 0, keep: int = 3
+) -> Search:
+    storage = journal(folder / "studies.journal")
+    studies = {name: StrategyStudy(name, storage, seed, {}) for name in strategies}
+    return Search(Folder(folder), Ledger(Folder(folder)), studies, trials, seed, keep)
+
+
+def epoch(number: int, f1: float) -> dict[str, Any]:
+    others = dict.fromkeys(("accuracy", "precision", "recall", "auroc", "train_loss", "seconds"), 0.5)
+    return {"epoch": number, "f1": f1, "selectable": True, **others}
+
+
+def finish(f1: float) -> dict[str, Any]:
+    return {"epoch": 1, "f1": f1, "final": {"validation": {"f1": f1}}}
+
+
+def run_all(search: Search, f1: Mapping[str, float] | None = None) -> list[str]:
+    names = []
+    while (suggestion := search.suggest()) is not None:
+        name = suggestion.record.name
+        names.append(name)
+        score = (f1 or {}).get(name, 0.5)
+        search.report(name, epoch(1, score))
+        search.report(name, finish(score))
+    return names
+
+
+def state_of(search: Search, strategy: str) -> list[TrialState]:
+    return [trial.state for trial in search._studies[strategy]._study.trials]
+
+
+def test_the_strategy_furthest_behind_goes_next_and_students_wait_for_their_teacher(tmp_path: Path) -> None:
+    search = make(tmp_path)
+    first = [search.suggest() for _ in range(6)]
+    assert [s.record.name for s in first if s] == [
+        "baseline-0000", "low_rank-0000", "baseline-0001", "low_rank-0001", "baseline-0002", "low_rank-0002",
+    ]  # fmt: skip
+    assert search.suggest() is None
+    assert not search.done
+    for name, f1 in (("baseline-0000", 0.4), ("baseline-0001", 0.6), ("baseline-0002", 0.5)):
+        search.report(name, finish(f1))
+    suggestion = search.suggest()
+    assert suggestion is not None
+    assert suggestion.config()["teacher"] == "trials/baseline-0001"
+
+
+def test_the_first_student_prepares_the_logits_for_the_others(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline", "distillation"), trials=2)
+    for _ in range(2):
+        suggestion = search.suggest()
+        assert suggestion
+        search.report(suggestion.record.name, finish(0.5))
+    assert search.suggest() is not None
+    assert search.suggest() is None
+    search.report("distillation-0000", epoch(1, 0.3))
+    assert search.suggest() is not None
+
+
+def test_the_papers_configuration_comes_first_and_the_budget_is_kept(tmp_path: Path) -> None:
+    search = make(tmp_path)
+    names = run_all(search)
+    assert len(names) == len(set(names)) == 9
+    assert search.done
+    first = search.ledger.trials["baseline-0000"].hyperparameters
+    assert (first["learning_rate"], first["lr_schedule"], first["batch_size"]) == (3e-5, "cosine", 16)
+
+
+def test_studies_are_told_complete_pruned_and_fail(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",))
+    for _ in range(3):
+        search.suggest()
+    search.report("baseline-0000", epoch(1, 0.2))
+    search.report("baseline-0000", finish(0.3))
+    search.report("baseline-0001", epoch(1, 0.1))
+    search.stop("baseline-0001")
+    search.report("baseline-0002", {"failed": "non-finite loss in epoch 1", "f1": float("nan"), "epoch": 0})
+    assert state_of(search, "baseline") == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    trials = search._studies["baseline"]._study.trials
+    assert trials[0].value == 0.3
+    assert trials[1].intermediate_values == {1: 0.1}
+    assert trials[2].user_attrs["reason"] == "non-finite loss in epoch 1"
+
+
+def test_without_any_baseline_its_students_are_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
+    search = make(tmp_path, trials=1)
+    for _ in range(2):
+        search.suggest()
+    search.fail("baseline-0000", "out of memory")
+    assert "every baseline trial failed" in search.ledger.skipped["distillation"]
+    assert search.suggest() is None
+    assert not search.done
+    search.report("low_rank-0000", finish(0.5))
+    assert search.done
+
+
+def test_a_search_rebuilt_from_the_ledger_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
+    scores = {f"{strategy}-{n:04d}": 0.3 + 0.1 * n for strategy in STRATEGIES for n in range(6)}
+    straight = make(tmp_path / "straight", trials=6)
+    run_all(straight, scores)
+
+    search = make(tmp_path / "cut", trials=6)
+    for _ in range(4):  # the fourth is left running after one epoch
+        suggestion = search.suggest()
+        assert suggestion
+        name = suggestion.record.name
+        search.report(name, epoch(1, scores[name]))
+        if _ < 3:
+            search.report(name, finish(scores[name]))
+    again = make(tmp_path / "cut", trials=6)
+    resumed = again.suggest()
+    assert resumed is not None
+    assert resumed.record.name == name
+    assert resumed.config()["known_epochs"] == 1
+    again.report(name, finish(scores[name]))
+    run_all(again, scores)
+    assert again.done
+    chosen = {t.name: (dict(t.hyperparameters), t.seed, t.state) for t in again.ledger.trials.values()}
+    expected = {t.name: (dict(t.hyperparameters), t.seed, t.state) for t in straight.ledger.trials.values()}
+    assert chosen == expected
+    for strategy in STRATEGIES:
+        assert state_of(again, strategy) == state_of(straight, strategy)
+
+
+def test_results_that_are_known_already_are_not_recorded_twice(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",), trials=1)
+    search.suggest()
+    for number in (1, 1, 2, 1, 2):
+        search.report("baseline-0000", epoch(number, 0.5))
+    assert [result["epoch"] for result in search.ledger.trials["baseline-0000"].epochs] == [1, 2]
+
+
+def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",), trials=4, keep=2)
+    folder = Folder(tmp_path)
+    for number, f1 in enumerate((0.5, 0.2, 0.7)):
+        search.suggest()
+        folder.write(f"trials/baseline-{number:04d}/deployed/x", b"x")
+        search.report(f"baseline-{number:04d}", finish(f1))
+    assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
+    search.suggest()
+    folder.write("trials/baseline-0003/epoch-0001/x", b"x")
+    search.stop("baseline-0003")
+    assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
+
+
+def test_the_ledger_is_one_small_file_per_event_in_order(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",), trials=1)
+    run_all(search)
+    names = Folder(tmp_path).names("ledger")
+    assert [name.partition("-")[2] for name in names] == [
+        "suggested.json", "epoch.json", "finished.json", "teacher.json",
+    ]  # fmt: skip
+    (tmp_path / "ledger" / ".00000004-epoch.json.ab12.tmp").write_text("{half")
+    assert trials_of(read_events(Folder(tmp_path)))["baseline-0000"].state == "finished"
+
+
+def test_ranking_is_by_the_deployed_models_validation_figure(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",))
+    run_all(search, {"baseline-0000": 0.5, "baseline-0001": 0.8, "baseline-0002": 0.8})
+    run = Run(Folder(tmp_path), {}, {}, search.ledger.trials)
+    assert [trial.name for trial in run.best("baseline", 2)] == ["baseline-0001", "baseline-0002"]
+
+
+def test_suggestions_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
+    code = """
+import json, sys
+from pathlib import Path
+from tests.tune_jobs.test_search import make, run_all
+search = make(Path(sys.argv[1]), ("baseline", "low_rank"), trials=3)
+run_all(search)
+print(json.dumps([[t.name, dict(t.hyperparameters), t.seed] for t in search.ledger.trials.values()]))
+"""
+    root = Path(__file__).parents[2]
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / hash_seed)],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    assert len(json.loads(outputs[0])) == 6
+
+
+def race(scheduler: StrategyASHA, strategy: str, scores: list[list[float]]) -> list[int]:
+    """Epochs that each trial reaches when trials run one after another."""
+    reached = []
+    for number, curve in enumerate(scores):
+        name = f"{strategy}-{number:04d}"
+        scheduler._enter(strategy, name)
+        done = 0
+        for step, f1 in enumerate(curve, start=1):
+            done = step
+            if scheduler.race(strategy, name, {"epoch": step, "f1": f1}) == "STOP":
+                break
+        reached.append(done)
+    return reached
+
+
+def test_a_slow_strategy_is_not_starved_by_a_fast_one() -> None:
+    scheduler = StrategyASHA(("baseline", "low_rank"), epochs=4, reduction_factor=2)
+    fast = [[0.9, 0.9, 0.9, 0.9]] * 6
+    slow = [[0.2, 0.3, 0.4, 0.5]] * 6
+    assert race(scheduler, "baseline", fast) == [4] * 6
+    assert race(scheduler, "low_rank", slow) == [4] * 6
+
+
+def test_a_weak_trial_is_stopped_early_and_the_last_epoch_never_is() -> None:
+    scheduler = StrategyASHA(("baseline",), epochs=4, reduction_factor=2)
+    curves = [[0.5, 0.6, 0.7, 0.8], [0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1], [0.7, 0.8, 0.9, 0.0]]
+    assert race(scheduler, "baseline", curves) == [4, 4, 1, 4]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_rungs_are_rebuilt_from_the_ledger(tmp_path: Path, cut: int) -> None:
+    curves = [[0.5, 0.6, 0.7, 0.8], [0.6, 0.7, 0.8, 0.9], [0.55, 0.6, 0.6, 0.6], [0.58, 0.7, 0.9, 0.0]]
+    straight = race(StrategyASHA(("baseline",), epochs=4, reduction_factor=2), "baseline", curves)
+    search = make(tmp_path, ("baseline",), trials=4)
+    for number in range(cut):
+        search.suggest()
+        for step in range(straight[number]):
+            search.report(f"baseline-{number:04d}", epoch(step + 1, curves[number][step]))
+    rebuilt = StrategyASHA(("baseline",), epochs=4, reduction_factor=2, known=search.ledger.trials.values())
+    assert (
+        straight[:cut]
+        + [
+            reached
+            for number, curve in enumerate(curves[cut:], start=cut)
+            for reached in race_one(rebuilt, f"baseline-{number:04d}", curve)
+        ]
+        == straight
+    )
+
+
+def race_one(scheduler: StrategyASHA, name: str, curve: list[float]) -> list[int]:
+    scheduler._enter("baseline", name)
+    for step, f1 in enumerate(curve, start=1):
+        if scheduler.race("baseline", name, {"epoch": step, "f1": f1}) == "STOP":
+            return [step]
+    return [len(curve)]
