@@ -191,9 +191,8 @@ def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:
         rows = examples[examples["symptom"] == symptom]
         lacking = [split for split in SPLITS if not (rows["split"] == split).any()]
         if lacking:
-            short.append(
-                f"{symptom} ({len(rows)} examples of {rows['patient'].nunique()} patients: none in {', '.join(lacking)})"
-            )
+            patients = rows["patient"].nunique()
+            short.append(f"{symptom} ({len(rows)} examples of {patients} patients: none in {', '.join(lacking)})")
     if short:
         raise InputError(
             f"too few examples to split: {'; '.join(short)}; use more notes, --symptoms fewer, or name others"
@@ -201,9 +200,9 @@ def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:
 
 
 def _balanced(examples: pd.DataFrame, seed: int) -> pd.DataFrame:
-    smallest: dict[str, int] = examples.groupby("split")["symptom"].value_counts().groupby("split").min().to_dict()
+    smallest = examples.groupby("split")["symptom"].value_counts().groupby("split").min().to_dict()
     parts = [
-        rows.sample(n=smallest[str(split)], random_state=seed)
+        rows.sample(n=smallest[split], random_state=seed)
         for (split, _), rows in examples.groupby(["split", "symptom"], sort=True)
     ]
     return pd.concat(parts).sort_index()

@@ -20,6 +20,7 @@ def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         raise InputError(
             f"storage {uri!r} cannot be opened ({error}): give a folder or a URI such as s3://…"
         ) from error
+    return filesystem, path
 
 
 class Folder:
@@ -57,7 +58,7 @@ class Folder:
         return f"{self._root}/{relative}" if relative else self._root
 
     def exists(self, relative: str = "") -> bool:
-        return self._fs.get_file_info(self._at(relative)).type != pafs.FileType.NotFound
+        return bool(self._fs.get_file_info(self._at(relative)).type != pafs.FileType.NotFound)
 
     def names(self, relative: str = "") -> list[str]:
         """Sorted names of the files and folders directly in ``relative`` (none where it does not exist)."""
