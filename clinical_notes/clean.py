@@ -1,0 +1,114 @@
+"""Sentences of a clinical note, and their cleaned text.
+
+Cleaned as the paper says: lower case, without punctuation, de-identification placeholders, headers and timestamps.
+Numbers and in-word apostrophes stay; a hyphen separates words.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Span = tuple[int, int]
+
+_MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*"
+_REMOVED = re.compile(
+    r"\[\*\*.*?\*\*\]"  # placeholder
+    r"|\b\d{1,2}:\d{2}(?::\d{2})?(?:\s?[ap]\.?m\b\.?)?"  # time
+    r"|\b\d{1,4}[-/]\d{1,2}[-/]\d{1,4}\b"  # date
+    r"|\b" + _MONTH + r"\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_TOKEN = re.compile(r"\d+(?:\.\d+)+|[^\W_]+(?:['’][^\W_]+)?")
+
+# Ends of sentences that a full stop does not make.
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:dr|mr|mrs|ms|st|vs|pt|pts|approx|no|dept|fig|inc|jr|sr|prof|e\.g|i\.e|etc|a\.m|p\.m|q\.d|b\.i\.d|t\.i\.d"
+    r"|q\.i\.d|p\.o|p\.r\.n|i\.v|i\.m|h\.s|q\.h\.s|m\.d)|\b[a-z])$",
+    re.IGNORECASE,
+)
+_BREAK = re.compile(
+    r"(?P<stop>[.!?]+[\"')\]]*)(?=\s|$)"
+    r"|(?P<hard>\s*\n(?:\s*\n)+\s*|\n(?=\s*(?:\d{1,2}[.)]|[-*•])\s)|\n(?=\s*[A-Z][A-Za-z /&'()-]{1,60}:))"
+    r"|(?:(?<=[.!?]\s)|(?<=\s\s))(?=[A-Z][A-Z /&'-]{3,60}:\s)"  # a header in the middle of a line
+)
+HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1,60}?):(?=\s|$)")
+"""A section header at the start of a sentence."""
+
+_LIST_MARK = re.compile(r"\s*(?:\d{1,2}[.)]|[-*•])\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a note, as offsets into the note.
+
+    Attributes:
+        body: where its text starts, after a header or a list mark.
+        header: the header it carries, if any.
+    """
+
+    start: int
+    body: int
+    end: int
+    header: str | None
+
+
+def sentences(text: str) -> list[Sentence]:
+    """Sentence bounds: stops, blank lines, list items and headers; a single line break is none."""
+    spans = []
+    start = 0
+    for match in _BREAK.finditer(text):
+        if match["stop"] and not _ends_sentence(text, start, match):
+            continue
+        spans.append((start, match.end()))
+        start = match.end()
+    spans.append((start, len(text)))
+    return [_sentence(text, start, end) for start, end in spans if text[start:end].strip()]
+
+
+def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
+    if match["stop"][0] != ".":
+        return True
+    before = text[max(start, match.start() - 12) : match.start()]
+    after = text[match.end() : match.end() + 24].lstrip()
+    if before.strip().isdigit() and not text[start : match.start()].strip(" \n\t0123456789"):
+        return False  # the number of a list item
+    if _ABBREVIATION.search(before):
+        return False
+    return not after or not after[0].islower()
+
+
+def _sentence(text: str, start: int, end: int) -> Sentence:
+    header = HEADER.match(text, start, end)
+    if header:
+        return Sentence(start, header.end(), end, header["title"].strip())
+    mark = _LIST_MARK.match(text, start, end)
+    return Sentence(start, mark.end() if mark else start, end, None)
+
+
+def clean(text: str, span: Span, marks: Sequence[Span] = ()) -> tuple[str, list[Span | None]]:
+    """Clean ``text[span]`` and carry these spans of ``text`` over into the cleaned text.
+
+    Returns: the cleaned text, and each mark's offsets in it (None where nothing of it is left).
+    """
+    start, end = span
+    removed = [match.span() for match in _REMOVED.finditer(text, start, end)]
+    words: list[str] = []
+    bounds: list[Span] = []
+    position = gone = 0
+    places: list[Span] = []
+    for match in _TOKEN.finditer(text, start, end):
+        while gone < len(removed) and removed[gone][1] <= match.start():
+            gone += 1
+        if gone < len(removed) and removed[gone][0] <= match.start():
+            continue
+        word = match[0].lower()
+        words.append(word)
+        bounds.append(match.span())
+        places.append((position, position + len(word)))
+        position += len(word) + 1
+    return " ".join(words), [_carry(mark, bounds, places) for mark in marks]
+
+
+def _carry(mark: Span, bounds: Sequence[Span], places: Sequence[Span]) -> Span | None:
+    covered = [place for bound, place in zip(bounds, places, strict=True) if bound[0] < mark[1] and mark[0] < bound[1]]
+    return (covered[0][0], covered[-1][1]) if covered else None

@@ -1,0 +1,103 @@
+"""Symptom concepts and the surface forms that name them."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clinical_notes.errors import InputError
+
+_DEFAULT = Path(__file__).with_name("lexicon.yaml")
+_KEYS = ("forms", "negative", "exclude")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A symptom.
+
+    Attributes:
+        forms: phrases that name it, in lower case.
+        negative: phrases that deny it by themselves.
+        exclude: phrases that hold a form but name something else.
+    """
+
+    name: str
+    forms: tuple[str, ...]
+    negative: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Concepts by name. Where forms overlap in a text the longest wins, so no form may belong to two concepts."""
+
+    concepts: Mapping[str, Concept]
+
+    def absorb(self, merges: Mapping[str, Sequence[str]]) -> "Lexicon":
+        """A lexicon in which each key takes over the forms of the concepts listed for it.
+
+        Raises:
+            InputError: an unknown concept.
+        """
+        concepts = dict(self.concepts)
+        for name, others in merges.items():
+            for known in (name, *others):
+                if known not in concepts:
+                    near = difflib.get_close_matches(known, concepts, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else "see the lexicon for what there is"
+                    raise InputError(f"--absorb: the lexicon has no {known!r}; {hint}")
+            parts = [concepts[name], *(concepts.pop(other) for other in others if other != name)]
+            forms = {key: tuple(form for part in parts for form in getattr(part, key)) for key in _KEYS}
+            # What one part excluded may be a form of another ("sore throat").
+            forms["exclude"] = tuple(form for form in forms["exclude"] if form not in forms["forms"])
+            concepts[name] = replace(concepts[name], **forms)
+        return Lexicon(concepts)
+
+
+def load_lexicon(path: Path | None = None) -> Lexicon:
+    """Read a lexicon file; None reads the one that comes with the package.
+
+    Raises:
+        InputError: an unreadable or ill-formed file; the message names the concept and the mend.
+    """
+    path = path or _DEFAULT
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--lexicon: {path} cannot be read ({error.__class__.__name__}); give a YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise InputError(f"--lexicon: {path} is not valid YAML{where}") from error
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"--lexicon: {path} must map concepts to their forms, such as 'fever: {{forms: [fever]}}'")
+    concepts = {str(name): _concept(f"--lexicon: {path}: {name}", str(name), body) for name, body in content.items()}
+    owners: dict[str, str] = {}
+    for concept in concepts.values():
+        for form in (*concept.forms, *concept.negative):
+            if owners.setdefault(form, concept.name) != concept.name:
+                raise InputError(
+                    f"--lexicon: {path}: {form!r} belongs to both {owners[form]} and {concept.name}; keep it in one"
+                )
+    return Lexicon(concepts)
+
+
+def _concept(where: str, name: str, body: Any) -> Concept:
+    if not isinstance(body, Mapping) or set(body) - set(_KEYS):
+        raise InputError(f"{where}: expected the keys {', '.join(_KEYS)}")
+    lists = {key: tuple(_forms(where, key, body.get(key, ()))) for key in _KEYS}
+    if not lists["forms"]:
+        raise InputError(f"{where}: needs at least one form")
+    return Concept(name, **lists)
+
+
+def _forms(where: str, key: str, values: Any) -> Iterator[str]:
+    if not isinstance(values, list | tuple):
+        raise InputError(f"{where}: {key} must be a list of phrases")
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}: {key} holds {value!r}, which is not a phrase (quote it)")
+        yield " ".join(value.lower().split())

@@ -1,0 +1,270 @@
+"""Find mentions of symptoms in a note and decide whether they are affirmed, negated or not about the patient now.
+
+Rules in the manner of ConText (Harkema et al. 2009): a cue governs the mentions after it (or before it) in its
+sentence up to a word that ends its reach. Library implementations on spaCy take tens of milliseconds per note; these
+rules run on sentences that hold a mention, and on nothing else.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ahocorasick
+
+from clinical_notes.clean import Sentence, sentences
+from clinical_notes.lexicon import Lexicon
+from clinical_notes.units import AFFIRMED, NEGATED, OTHER
+
+_EXCLUDED, _DENYING = "excluded", "denying"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One surface form in one place; offsets into the note."""
+
+    concept: str
+    assertion: str
+    start: int
+    end: int
+
+
+def _any(*phrases: str) -> str:
+    return "|".join(phrases)
+
+
+_PSEUDO = _any(
+    r"no (?:significant |real |further |acute |interval )?(?:increase|change|improvement|relief|difference|decrease|reduction)",
+    r"not (?:only|just|merely|necessarily|certain|sure|clear|relieved|controlled|improv\w+|getting better|resolved"
+    r"|gone away|fully resolved|completely resolved|been relieved|been controlled|responding|respond|help\w*)",
+    r"(?:did|does|do|has|have|had|is|was) not (?:improve|resolve|help|subside|go away|respond|relieve)\w*",
+    r"without (?:relief|improvement|change|resolution|difficulty)",
+    r"no (?:longer )?(?:relieved|better)",
+    r"no (?:doubt|question)",
+    r"cannot (?:tolerate|bear|sleep|walk)",
+    r"gram[- ]negative",
+)
+_BEFORE = _any(
+    r"no longer (?:has|have|having|had|with|complain\w*(?: of)?|experienc\w+|report\w*|any)",
+    r"(?:no|zero) (?:further |other |new |more |acute |obvious |current |recent |associated |significant |active )*"
+    r"(?:evidence|sign|signs|symptoms?|complaints?|history|episodes?|findings?|indication|suggestion|reports?) (?:of|or|for)",
+    r"no",
+    r"not (?:have|having|had|experienc\w+|complain\w*(?: of)?|report\w*|show\w*|demonstrate\w*|reveal\w*|appreciated?"
+    r"|endors\w+|exhibit\w*|develop\w*|noted?|see|seen|been|in|appear\w*|any|associated with|accompanied by)",
+    r"not",
+    r"n't (?:have|had|having|complain\w*(?: of)?|report\w*|experienc\w+|any)",
+    r"den(?:ies|ied|y|ying|ial of)",
+    r"without(?: any)?(?: evidence of| signs? of)?",
+    r"w/o",
+    r"negative (?:for|except)",
+    r"neg for",
+    r"(?:free|absence|lack|resolution|clear|rid) of",
+    r"lacks?",
+    r"nor",
+    r"neither",
+    r"never (?:had|has|have|experienc\w+|report\w*|complain\w*|developed)",
+    r"ruled? out for",
+    r"fail(?:s|ed)? to (?:show|reveal|demonstrate)",
+    r"unremarkable for",
+    r"declin(?:es|ed|ing) any",
+    r"no complaints? of",
+)
+_AFTER = _any(
+    r"(?:was|were|is|are|has been|have been|had been|been)? ?(?:den(?:ied)|ruled out|excluded)",
+    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely)* (?:absent|negative|gone)",
+    r"(?:(?:is|are|was|were|has|have|had) )?(?:now |since |been |completely |fully |entirely )*(?:resolved|subsided|gone away"
+    r"|disappeared|abated)",
+    r"(?:is|are|was|were) (?:not|never) (?:present|seen|noted|appreciated|reported|observed|elicited|identified|found|a)",
+    r"(?:is|are|was|were)n't (?:present|seen|noted|reported)",
+    r"(?:is|are|was|were) unlikely",
+    r"not (?:present|noted|appreciated|seen|reported|observed)",
+    r": ?(?:no|none|negative|denies|denied|absent)\b",
+    r"- ?(?:none|negative|denies|absent)\b",
+)
+_HYPOTHETICAL = _any(
+    r"if",
+    r"in case of",
+    r"(?:return|call|come back|seek \w+|report back)[^.;]{0,40}? (?:for|if|with|should)",
+    r"(?:monitor|watch|observe|assess|evaluate|check|screen|look|looking|monitoring|watching|monitored|evaluated|assessed)"
+    r"(?:ed|ing)?(?: \w+){0,3}? for",
+    r"risks?(?: \w+){0,3}? (?:of|for|including|include|include:)",
+    r"risks?,? (?:benefits|including)",
+    r"rule[- ]out|r/o|to rule out",
+    r"(?:signs|symptoms)(?: or \w+| and \w+)? (?:such as|like|of infection)",
+    r"(?:prn|as needed|p\.r\.n\.)(?: for)?",
+    r"(?:prevent|avoid|prevention of|prophylaxis (?:for|against))",
+    r"should (?:he|she|they|you|the patient|any|there|there be|symptoms)",
+    r"(?:may|might|could|can) (?:cause|develop|experience|lead to|result in|include)",
+    r"(?:possible|potential) (?:side effects?|complications?)(?: \w+){0,3}? (?:of|include|including|such as)",
+    r"(?:side effects?|complications?|precautions?) (?:including|include|such as|of|for)",
+    r"(?:test|tests|tested|testing|questionable|question of|concern for) for",
+)
+_HYPOTHETICAL_AFTER = _any(r"precautions", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*")
+_RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|family members?)"
+_FAMILY = _any(
+    r"family (?:history|hx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
+    rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?(?: \w+){{0,2}}? "
+    r"(?:had|has|have|having|with|died|suffer\w*|was|is|reports?|complain\w*|develop\w*)",
+    rf"in (?:his|her|the) {_RELATIVE}",
+)
+_END = _any(
+    r"but",
+    r"however",
+    r"although",
+    r"though",
+    r"except(?: for)?",
+    r"(?:aside|apart) from",
+    r"other than",
+    r"besides",
+    r"yet",
+    r"still",
+    r"which",
+    r"who",
+    r"whereas",
+    r"while",
+    r"until",
+    r"because(?: of)?",
+    r"since",
+    r"secondary to",
+    r"due to",
+    r"presents?(?:ed|ing)?(?: with| for)?",
+    r"(?:now |only |also )?(?:reports?|reported|reporting|complains?(?: of)?|complained(?: of)?|complaining(?: of)?|c/o)",
+    r"(?:he|she|pt|patient|they|there)(?: now| also| still| then)? (?:has|have|had|is|are|was|were|does|did|developed|reports?"
+    r"|complain\w*|note[sd]?|admit\w*|endors\w+|continue[sd]?|present\w*|experienc\w+)",
+    r"has (?:had |been |new |some |a )?",
+    r"(?:admits?|endorses?|endorsed|admitted)(?: to)?",
+    r"positive for",
+    r"significant for",
+    r"remarkable for",
+    r"notable for",
+    r"developed",
+    r"continues? to have",
+    r"instead",
+    r"rather",
+    r"with (?:persistent|ongoing|continued|new|worsening|some|mild|moderate|severe)",
+    r"and (?:has|had|is|was|reports?|complains?|developed|continues|notes|presents)",
+    r"along with",
+)
+_VERBS = r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*"
+
+_CUES = re.compile(
+    rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<hypothetical>{_HYPOTHETICAL})"
+    rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
+    rf"|(?P<contracted>n't\b)|(?P<after_sign>(?<=\w): ?(?:no|none|negative|denies|denied|absent)\b)"
+    rf"|(?P<stop>;|\.(?=\s)|\s--?\s|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b))"
+)
+_NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?|absent|no)$", re.IGNORECASE)
+_FAMILY_HEADER = re.compile(r"\bfamily\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W_]")
+
+
+class MentionFinder:
+    """Finds and asserts the mentions of a lexicon's concepts. Made once, used for many notes."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._automaton = ahocorasick.Automaton()
+        # Forms come last, so that what one concept excludes ("sore throat" for pain) may name another.
+        for kind, key in ((_EXCLUDED, "exclude"), (_DENYING, "negative"), (AFFIRMED, "forms")):
+            for concept in lexicon.concepts.values():
+                for form in getattr(concept, key):
+                    self._automaton.add_word(form, (len(form), concept.name, kind))
+        self._automaton.make_automaton()
+
+    def find(self, text: str) -> list[Mention]:
+        """Mentions in order; ``text`` must have single blanks where words are wrapped (see ``unwrapped``)."""
+        return [mention for _, mentions in self.by_sentence(text) for mention in mentions]
+
+    def by_sentence(self, text: str) -> list[tuple[Sentence, list[Mention]]]:
+        """Every sentence of a note with its mentions."""
+        found = self._matches(text)
+        parts = sentences(text)
+        starts = [part.start for part in parts]
+        grouped: list[list[tuple[int, int, str, str]]] = [[] for _ in parts]
+        for match in found:
+            place = bisect_right(starts, match[0]) - 1
+            if place >= 0 and match[0] >= parts[place].body:
+                grouped[place].append(match)
+        result = []
+        family = False
+        for part, matches in zip(parts, grouped, strict=True):
+            if part.header is not None:
+                family = bool(_FAMILY_HEADER.search(part.header))
+            result.append((part, _asserted(text, part, matches, family) if matches else []))
+        return result
+
+    def _matches(self, text: str) -> list[tuple[int, int, str, str]]:
+        """Longest forms at word bounds, (start, end, concept, kind), none overlapping."""
+        lowered = text.lower()
+        if len(lowered) != len(text):  # a few capitals have a longer lower case
+            lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+        lowered = lowered.replace("\n", " ")
+        found = []
+        for last, (length, concept, kind) in self._automaton.iter(lowered):
+            start, end = last - length + 1, last + 1
+            if start and _WORD.match(lowered[start - 1]) or end < len(lowered) and _WORD.match(lowered[end]):
+                continue
+            found.append((start, end, concept, kind))
+        found.sort(key=lambda match: (match[0], -match[1]))
+        kept: list[tuple[int, int, str, str]] = []
+        for match in found:
+            if not kept or match[0] >= kept[-1][1]:
+                kept.append(match)
+            elif match[1] - match[0] > kept[-1][1] - kept[-1][0]:
+                kept[-1] = match
+        return [match for match in kept if match[3] != _EXCLUDED]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    kind: str
+    start: int
+    end: int
+
+
+def _asserted(
+    text: str, part: Sentence, matches: Sequence[tuple[int, int, str, str]], family: bool
+) -> list[Mention]:
+    lowered = text[part.body : part.end].lower().replace("\n", " ")
+    cues = [
+        _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
+        for match in _CUES.finditer(lowered)
+    ]
+    negating_header = part.header is not None and bool(_NEGATING_HEADER.search(part.header))
+    mentions = []
+    for start, end, concept, kind in matches:
+        assertion = OTHER if family else _assertion(cues, start, end, negating_header)
+        if kind == _DENYING and assertion != OTHER:
+            assertion = AFFIRMED if assertion == NEGATED else NEGATED
+        mentions.append(Mention(concept, assertion, start, end))
+    return mentions
+
+
+def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool) -> str:
+    """Walk back from the mention to the cue that governs it, then forward."""
+    verdict: str | None = None
+    bounded = False
+    for cue in reversed([cue for cue in cues if cue.end <= start]):
+        if cue.kind in ("end", "stop"):
+            bounded = True
+            break
+        if cue.kind == "pseudo":
+            verdict = AFFIRMED
+            break
+        if cue.kind in ("before", "contracted"):
+            verdict = verdict or NEGATED
+        elif cue.kind in ("family", "hypothetical"):
+            return OTHER
+    if verdict == NEGATED:
+        return NEGATED
+    for cue in cues:
+        if cue.start < end:
+            continue
+        if cue.kind in ("end", "stop", "before", "family", "hypothetical"):
+            break
+        if cue.kind in ("after", "after_sign"):
+            return NEGATED
+        if cue.kind == "hypothetical_after":
+            return OTHER
+    if verdict is None and negating_header and not bounded:
+        return NEGATED
+    return AFFIRMED

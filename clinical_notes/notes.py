@@ -1,0 +1,160 @@
+"""Read a NOTEEVENTS table in chunks."""
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clinical_notes.errors import InputError
+
+
+@dataclass(frozen=True)
+class NoteColumns:
+    """Names of the columns that are read; only the text is required."""
+
+    text: str = "TEXT"
+    patient: str = "SUBJECT_ID"
+    category: str = "CATEGORY"
+    error: str = "ISERROR"
+
+
+_DEFAULT = NoteColumns()
+_OPTIONS = {"text": "--text-column", "patient": "--patient-column", "category": "--category-column"}
+
+
+def read_notes(
+    path: str | Path,
+    *,
+    columns: NoteColumns = _DEFAULT,
+    sample: float = 1.0,
+    seed: int = 0,
+    categories: Sequence[str] = (),
+    chunk_rows: int = 20_000,
+) -> Iterator[pd.DataFrame]:
+    """Frames of note (0-based data row), patient, category and text, without rows marked as errors.
+
+    Args:
+        path: MIMIC-III's NOTEEVENTS as .csv, .csv.gz or .parquet, or any table with a text column.
+        sample: fraction of rows drawn by ``seed``, whatever the chunks' size.
+        categories: note types to keep, compared without case and outer blanks; none keeps all.
+
+    Raises:
+        InputError: at the first chunk or later, where the file cannot be read on.
+    """
+    path = Path(path)
+    if not 0 < sample <= 1:
+        raise InputError(f"--sample: must be in (0, 1], got {sample}")
+    if not path.is_file():
+        raise InputError(f"--notes: {path} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
+    frames = _parquet(path, columns, chunk_rows) if path.suffix == ".parquet" else _csv(path, columns, chunk_rows)
+    wanted = {category.strip().lower() for category in categories}
+    seen: set[str] = set()
+    draw = np.random.default_rng(seed)
+    rows = kept = 0
+    for frame in frames:
+        frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
+        rows += len(frame)
+        chosen = draw.random(len(frame)) < sample
+        seen.update(frame["category"].str.strip().unique())
+        if wanted:
+            chosen &= frame["category"].str.strip().str.lower().isin(wanted).to_numpy()
+        chosen &= ~frame["error"].str.strip().isin(["1", "1.0"]).to_numpy()
+        chosen &= (frame["text"].str.strip() != "").to_numpy()
+        result = frame.loc[chosen, ["note", "patient", "category", "text"]].copy()
+        alone = result["patient"].str.strip() == ""  # a note without a patient is one of its own
+        result.loc[alone, "patient"] = "note-" + result.loc[alone, "note"].astype(str)
+        kept += len(result)
+        if len(result):
+            yield result
+    if not rows:
+        raise InputError(f"--notes: {path} has a header and no rows; give a table with notes")
+    if wanted and not wanted & {category.lower() for category in seen}:
+        raise InputError(f"--category: none of the notes is of type {', '.join(categories)}; {path} has {_listed(seen)}")
+    if not kept:
+        raise InputError(f"--notes: no note of {path} is left after --sample, --category and ISERROR; keep more of them")
+
+
+def _listed(names: set[str]) -> str:
+    ordered = sorted(name for name in names if name)
+    return ", ".join(ordered[:12]) + (", …" if len(ordered) > 12 else "") if ordered else "no categories"
+
+
+def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str, str]:
+    """Role to the file's own name of the column: exact, else without case."""
+    loose = {name.strip().lower(): name for name in header}
+    found = {}
+    for role in ("text", "patient", "category", "error"):
+        asked = getattr(columns, role)
+        name = asked if asked in header else loose.get(asked.lower())
+        if name is not None:
+            found[role] = name
+        elif role == "text" or asked != getattr(_DEFAULT, role):
+            shown = ", ".join(map(str, header[:12]))[:200]
+            raise InputError(f"--notes: {path} has no column {asked} (it has {shown}); name it with {_OPTIONS[role]}")
+    return found
+
+
+def _completed(frame: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
+    """Columns text, patient, category and error, as text, empty where the file has none."""
+    return pd.DataFrame(
+        {
+            role: frame[found[role]].fillna("").astype(str) if role in found else pd.Series("", index=frame.index, dtype=str)
+            for role in ("text", "patient", "category", "error")
+        }
+    ).reset_index(drop=True)
+
+
+def _csv(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataFrame]:
+    done = 0
+    try:
+        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", dtype=str)
+        found = _found(list(header.columns), columns, path)
+        with pd.read_csv(
+            path,
+            usecols=list(found.values()),
+            dtype=str,
+            chunksize=chunk_rows,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+        ) as reader:
+            for frame in reader:
+                done += len(frame)
+                yield _completed(frame, found)
+    except pd.errors.EmptyDataError:
+        raise InputError(f"--notes: {path} is empty; give a table with a header and notes") from None
+    except pd.errors.ParserError as error:
+        raise InputError(f"--notes: {path}: {_quoting_fault(str(error), done)}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"--notes: {path}: after data row {done}, byte 0x{error.object[error.start]:02x} is not UTF-8; "
+            f"re-encode the file, such as with: iconv -f latin1 -t utf-8"
+        ) from None
+    except (gzip.BadGzipFile, zlib.error, EOFError):
+        raise InputError(f"--notes: {path}: damaged gzip after data row {done}; fetch or compress it again") from None
+    except (ValueError, OSError) as error:
+        reason = type(error).__name__
+        raise InputError(f"--notes: {path} is not a CSV table ({reason}); give .csv, .csv.gz or .parquet") from None
+
+
+def _quoting_fault(message: str, done: int) -> str:
+    if "EOF inside string" in message:
+        return f"a quote that opens after data row {done} is never closed; double the quotes inside texts"
+    # pandas' own words name the line and the counts, never the text
+    short = message.removeprefix("Error tokenizing data. ").removeprefix("C error: ").strip()[:120]
+    return f"broken quoting or a wrong number of fields ({short}); quote texts and double the quotes inside"
+
+
+def _parquet(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataFrame]:
+    try:
+        with pq.ParquetFile(path) as file:
+            found = _found(file.schema_arrow.names, columns, path)
+            for batch in file.iter_batches(batch_size=chunk_rows, columns=list(found.values())):
+                yield _completed(pa.Table.from_batches([batch]).to_pandas(), found)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"--notes: {path} is not a readable Parquet file ({type(error).__name__})") from None
