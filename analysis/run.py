@@ -1,10 +1,15 @@
 """Read a run: its settings and, from the ledger's events, its trials."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
 
@@ -97,6 +102,25 @@ class Run:
     @property
     def symptoms(self) -> tuple[str, ...]:
         return tuple(self.manifest["symptoms"])
+
+    def examples(self, split: str) -> pd.DataFrame:
+        """The labelled examples of a split: id, text, symptom, patient, category."""
+        return pd.read_parquet(io.BytesIO(self.folder.read(f"{DATA}/{split}.parquet")))
+
+    def labels(self, examples: pd.DataFrame) -> list[int]:
+        """Class indices of examples."""
+        return [self.symptoms.index(name) for name in examples["symptom"]]
+
+    def tokenised(self, split: str, tokenizer: PreTrainedTokenizerBase) -> TokenisedExamples:
+        """The examples of a split as models read them."""
+        examples = self.examples(split)
+        return tokenise(
+            tokenizer,
+            list(examples["id"]),
+            list(examples["text"]),
+            self.labels(examples),
+            self.settings["max_length"],
+        )
 
     def best(self, strategy: str, top: int) -> list[TrialRecord]:
         """The strategy's finished trials, best validation macro F1 first; ties go to the earlier trial."""

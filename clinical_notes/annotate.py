@@ -68,9 +68,7 @@ def annotate_notes(
             yield waiting.popleft().result()
 
 
-def _chain(
-    first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd.DataFrame]
-) -> Iterator[pd.DataFrame]:
+def _chain(first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     yield first
     if second is not None:
         yield second

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,11 @@ class Lexicon:
                     hint = f"did you mean {near[0]!r}?" if near else "see the lexicon for what there is"
                     raise InputError(f"--absorb: the lexicon has no {known!r}; {hint}")
             parts = [concepts[name], *(concepts.pop(other) for other in others if other != name)]
-            forms = {key: tuple(form for part in parts for form in getattr(part, key)) for key in _KEYS}
+            forms = tuple(form for part in parts for form in part.forms)
+            negative = tuple(form for part in parts for form in part.negative)
             # What one part excluded may be a form of another ("sore throat").
-            forms["exclude"] = tuple(form for form in forms["exclude"] if form not in forms["forms"])
-            concepts[name] = replace(concepts[name], **forms)
+            exclude = tuple(form for part in parts for form in part.exclude if form not in forms)
+            concepts[name] = Concept(name, forms, negative, exclude)
         return Lexicon(concepts)
 
 

@@ -70,7 +70,8 @@ _BEFORE = _any(
     r"no complaints? of",
 )
 _AFTER = _any(
-    r"(?:was|were|is|are|has been|have been|had been|been)? ?(?:den(?:ied)|ruled out|excluded)",
+    r"(?:was|were|is|are|been)(?: now| since)? (?:denied|ruled out|excluded)",
+    r"(?:denied|ruled out|excluded)(?=\s*(?:[.;]|$))",
     r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely)* (?:absent|negative|gone)",
     r"(?:(?:is|are|was|were|has|have|had) )?(?:now |since |been |completely |fully |entirely )*(?:resolved|subsided|gone away"
     r"|disappeared|abated)",
@@ -81,10 +82,15 @@ _AFTER = _any(
     r": ?(?:no|none|negative|denies|denied|absent)\b",
     r"- ?(?:none|negative|denies|absent)\b",
 )
+_CLAUSE = (
+    r"(?:there|he|she|they|you|pt|the patient|patient|it)(?: \w+){0,2}? "
+    r"(?:is|are|be|has|have|develops?|notes?|experiences?|reports?|gets?)"
+)
+_IF = rf"(?:if(?: {_CLAUSE})?|should {_CLAUSE})"
 _HYPOTHETICAL = _any(
-    r"if",
+    _IF,
     r"in case of",
-    r"(?:return|call|come back|seek \w+|report back)[^.;]{0,40}? (?:for|if|with|should)",
+    rf"(?:return|call|come back|seek \w+|report back)[^.;]{{0,40}}? (?:for|with|{_IF})",
     r"(?:monitor|watch|observe|assess|evaluate|check|screen|look|looking|monitoring|watching|monitored|evaluated|assessed)"
     r"(?:ed|ing)?(?: \w+){0,3}? for",
     r"risks?(?: \w+){0,3}? (?:of|for|including|include|include:)",
@@ -99,7 +105,9 @@ _HYPOTHETICAL = _any(
     r"(?:side effects?|complications?|precautions?) (?:including|include|such as|of|for)",
     r"(?:test|tests|tested|testing|questionable|question of|concern for) for",
 )
-_HYPOTHETICAL_AFTER = _any(r"precautions", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*")
+_HYPOTHETICAL_AFTER = _any(
+    r"precautions", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*"
+)
 _RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|family members?)"
 _FAMILY = _any(
     r"family (?:history|hx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
@@ -201,7 +209,7 @@ class MentionFinder:
         found = []
         for last, (length, concept, kind) in self._automaton.iter(lowered):
             start, end = last - length + 1, last + 1
-            if start and _WORD.match(lowered[start - 1]) or end < len(lowered) and _WORD.match(lowered[end]):
+            if (start and _WORD.match(lowered[start - 1])) or (end < len(lowered) and _WORD.match(lowered[end])):
                 continue
             found.append((start, end, concept, kind))
         found.sort(key=lambda match: (match[0], -match[1]))
@@ -221,9 +229,7 @@ class _Cue:
     end: int
 
 
-def _asserted(
-    text: str, part: Sentence, matches: Sequence[tuple[int, int, str, str]], family: bool
-) -> list[Mention]:
+def _asserted(text: str, part: Sentence, matches: Sequence[tuple[int, int, str, str]], family: bool) -> list[Mention]:
     lowered = text[part.body : part.end].lower().replace("\n", " ")
     cues = [
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)

@@ -75,9 +75,13 @@ def read_notes(
     if not rows:
         raise InputError(f"--notes: {path} has a header and no rows; give a table with notes")
     if wanted and not wanted & {category.lower() for category in seen}:
-        raise InputError(f"--category: none of the notes is of type {', '.join(categories)}; {path} has {_listed(seen)}")
+        raise InputError(
+            f"--category: none of the notes is of type {', '.join(categories)}; {path} has {_listed(seen)}"
+        )
     if not kept:
-        raise InputError(f"--notes: no note of {path} is left after --sample, --category and ISERROR; keep more of them")
+        raise InputError(
+            f"--notes: no note of {path} is left after --sample, --category and ISERROR; keep more of them"
+        )
 
 
 def _listed(names: set[str]) -> str:
@@ -104,7 +108,9 @@ def _completed(frame: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
     """Columns text, patient, category and error, as text, empty where the file has none."""
     return pd.DataFrame(
         {
-            role: frame[found[role]].fillna("").astype(str) if role in found else pd.Series("", index=frame.index, dtype=str)
+            role: frame[found[role]].fillna("").astype(str)
+            if role in found
+            else pd.Series("", index=frame.index, dtype=str)
             for role in ("text", "patient", "category", "error")
         }
     ).reset_index(drop=True)

@@ -161,7 +161,9 @@ def _denial_then_complaint(w: _Writer, concept: str) -> str:
 def _complaint_without(w: _Writer, concept: str) -> str:
     named = w.name(concept, AFFIRMED)
     context = w.context(concept)
-    cue = w.pick(("without", "without any", "not accompanied by", "with no", "in the absence of", "and denies", "and has no"))
+    cue = w.pick(
+        ("without", "without any", "not accompanied by", "with no", "in the absence of", "and denies", "and has no")
+    )
     return f"{w.pick(_WHO)} {w.pick(_REPORT)} {named} {context} {cue} {w.listed(w.others(concept, 3), NEGATED)}."
 
 
@@ -192,7 +194,9 @@ def _relatives(w: _Writer, concept: str) -> str:
 def _watched(w: _Writer, concept: str) -> str:
     named = w.name(concept, AFFIRMED)
     cue = w.pick(("monitor for", "call for", "will watch for", "at risk for", "return if there is"))
-    return f"{w.pick(_WHO)} {w.pick(_REPORT)} {named} {w.context(concept)}; {cue} {w.listed(w.others(concept, 2), OTHER)}."
+    return (
+        f"{w.pick(_WHO)} {w.pick(_REPORT)} {named} {w.context(concept)}; {cue} {w.listed(w.others(concept, 2), OTHER)}."
+    )
 
 
 def _plain(w: _Writer, concept: str) -> str:
@@ -206,7 +210,7 @@ def _several(w: _Writer, concept: str) -> str:
 
 _TEMPLATES = (_denial_then_complaint, _complaint_without, _complaint_semicolon, _negative_first, _resolved, _relatives,
               _watched, _plain, _several)  # fmt: skip
-_TEMPLATE_SHARES = (0.16, 0.14, 0.09, 0.1, 0.09, 0.11, 0.12, 0.02, 0.17)
+_TEMPLATE_SHARES = (0.12, 0.12, 0.08, 0.1, 0.09, 0.11, 0.12, 0.04, 0.22)
 
 
 def _sentence(w: _Writer, generator: np.random.Generator, usual: str) -> str:

@@ -21,5 +21,5 @@ def space(trial: optuna.Trial) -> dict[str, str | int | float | bool]:
         "rank": trial.suggest_categorical("rank", [8, 16, 32, 64]),
         "lora_alpha_ratio": trial.suggest_float("lora_alpha_ratio", 0.5, 4.0, log=True),
         "lora_dropout": trial.suggest_float("lora_dropout", 0.0, 0.2),
-        "targets": trial.suggest_categorical("targets", ["query_value", "query_key_value", "attention"]),
+        "targets": trial.suggest_categorical("targets", ["query_value", "query_key_value", "attention", "all"]),
     }

@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search_spaces import Space, Value, space_of
+from search_spaces import STRATEGIES, Space, Value, space_of
 
 Overrides = Mapping[str, Mapping[str, Any]]
 """Strategy to parameter to a value (fixed), ``{low, high}`` or ``{choices: [...]}``."""
@@ -107,9 +107,9 @@ def _number(name: str, value: Any) -> float:
 
 
 def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read a space file and check it against the spaces of these strategies.
+    """Read a space file and check it against the spaces of all strategies.
 
-    Returns: strategy to parameter to override; ``all`` is resolved.
+    Returns: parameters to override of each of ``strategies``; ``all`` is resolved.
 
     Raises:
         SpaceError: unreadable file, unknown strategy or parameter, or an override outside the space.
@@ -124,10 +124,10 @@ def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, dict[str,
         raise SpaceError(f"{path}: not valid YAML{line}") from error
     if not isinstance(content, Mapping) or not all(isinstance(part, Mapping) for part in content.values()):
         raise SpaceError(f"{path}: expected strategies (or {EVERY!r}) with parameters under each")
-    spaces = {strategy: distributions_of(strategy) for strategy in strategies}
-    overrides: dict[str, dict[str, Any]] = {strategy: {} for strategy in strategies}
+    spaces = {strategy: distributions_of(strategy) for strategy in STRATEGIES}
+    overrides: dict[str, dict[str, Any]] = {strategy: {} for strategy in STRATEGIES}
     for section, parameters in content.items():
-        targets = list(strategies) if section == EVERY else [section]
+        targets = list(STRATEGIES) if section == EVERY else [section]
         if section != EVERY and section not in spaces:
             raise SpaceError(f"{path}: unknown strategy {section!r}{_near(section, [*spaces, EVERY])}")
         for name, override in parameters.items():
@@ -138,7 +138,7 @@ def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, dict[str,
             for strategy in holders:
                 narrow(f"{path}: {section}.{name}", spaces[strategy][name], override)
                 overrides[strategy][name] = override
-    return overrides
+    return {strategy: overrides[strategy] for strategy in strategies}
 
 
 def _near(word: str, known: Sequence[str]) -> str:
@@ -177,21 +177,19 @@ def narrowed_space(strategy: str, overrides: Mapping[str, Any]) -> Space:
     return space
 
 
-def contained(strategy: str, configuration: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that lies inside the narrowed space, to enqueue."""
+def nearest(strategy: str, configuration: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration moved into the narrowed space, to enqueue: numbers to the nearest bound.
+
+    A choice that the narrowed space does not have is left out, so that the sampler makes it.
+    """
     distributions = distributions_of(strategy)
     kept = {}
     for name, value in configuration.items():
         distribution = distributions[name]
         if name in overrides:
             distribution = narrow(name, distribution, overrides[name])
-        if _holds(distribution, value):
+        if isinstance(distribution, FloatDistribution | IntDistribution):
+            kept[name] = min(max(value, distribution.low), distribution.high)
+        elif isinstance(distribution, CategoricalDistribution) and value in distribution.choices:
             kept[name] = value
     return kept
-
-
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return bool(distribution.low <= value <= distribution.high)

@@ -20,5 +20,5 @@ def space(trial: optuna.Trial) -> dict[str, str | int | float | bool]:
         "quantize_embeddings": trial.suggest_categorical("quantize_embeddings", [True, False]),
     }
     if configuration["scheme"] == "qat":
-        configuration |= training_space(trial, lowest_rate=5e-6, highest_rate=2e-4)
+        configuration |= training_space(trial, lowest_rate=5e-6, highest_rate=5e-4)
     return configuration

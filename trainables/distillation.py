@@ -58,7 +58,7 @@ class DistillationTrainable(StrategyTrainable):
         teacher = self.load_teacher()
         self.teacher_logits = self._logits_of(teacher)
         depth = len(encoder.layer_list(teacher))
-        student_depth = max(1, round(self.hyperparameters["depth_ratio"] * depth))
+        student_depth = max(1, int(self.hyperparameters["depth_ratio"] * depth))  # rounded down: always a smaller one
         encoder.keep_layers(teacher, chosen_layers(depth, student_depth, self.hyperparameters["layers"]))
         encoder.set_dropout(teacher, self.hyperparameters["dropout"])
         return teacher

@@ -98,6 +98,15 @@ def layers_of(model: PreTrainedModel) -> Iterator[Layer]:
         )
 
 
+def head_names(model: PreTrainedModel) -> list[str]:
+    """Names of the modules between the last layer and the logits: classifier, and pooler where there is one."""
+    return [name for name in ("pooler", "pre_classifier", "classifier") if _has_module(model, name)]
+
+
+def _has_module(model: nn.Module, name: str) -> bool:
+    return any(path.rpartition(".")[2] == name for path, _ in model.named_modules())
+
+
 def head_size(config: PreTrainedConfig) -> int:
     return int(config.hidden_size // config.num_attention_heads)
 

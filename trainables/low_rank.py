@@ -13,12 +13,13 @@ TARGETS = {
     "query_value": ("query", "value"),
     "query_key_value": ("query", "key", "value"),
     "attention": ("query", "key", "value", "attention_output"),
+    "all": ("query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"),
 }
 """Searched choices of projections, as fields of ``encoder.LayerNames``."""
 
 
 class LowRankTrainable(StrategyTrainable):
-    """Frozen encoder, trained rank-r updates, classifier trained in full."""
+    """Frozen encoder, trained rank-r updates, the head (pooler and classifier) trained in full."""
 
     def build_model(self) -> nn.Module:
         model = self.encoder.build()
@@ -36,6 +37,7 @@ class LowRankTrainable(StrategyTrainable):
                 lora_alpha=self.hyperparameters["lora_alpha_ratio"] * self.hyperparameters["rank"],
                 lora_dropout=self.hyperparameters["lora_dropout"],
                 target_modules=[f"{prefix}.{i}.{target}" for i in range(layers) for target in targets],
+                modules_to_save=encoder.head_names(model),
             ),
         )
 

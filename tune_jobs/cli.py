@@ -6,23 +6,24 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from rich.console import Console
 
 from analysis.evaluate import evaluate
 from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
-from clinical_notes.synthetic import DEFAULT_PATIENTS
-from rich.console import Console
-
 from analysis.run import RESULTS, RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
+from clinical_notes.synthetic import DEFAULT_PATIENTS
 from search_spaces import STRATEGIES
 from tune_jobs.cluster import TrialResources, int8_overflows, local_problems
 from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, check, create_run, load_prepared
 from tune_jobs.progress import status_table
-from tune_jobs.settings import PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
+from tune_jobs.settings import DEMO_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -171,16 +172,14 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     values |= {name: given[name] for name in RunSettings.__dataclass_fields__ if name in given and name != "space"}
     for name in ("category", "absorb"):
         values[name] = tuple(values.get(name, ()))
+    space = options.space
     if values.get("notes", SYNTHETIC) == SYNTHETIC:
         values.setdefault("patients", DEFAULT_PATIENTS)
         if "model" not in values:
             values.setdefault("layers", DEMO_LAYERS)
+            space = space or DEMO_SPACE
     settings = RunSettings(**values, reduce_range=int8_overflows())
-    if options.space:
-        settings = RunSettings.from_record(
-            settings.record() | {"space": read_space(options.space, settings.strategies)}
-        )
-    return settings
+    return replace(settings, space=read_space(space, settings.strategies)) if space else settings
 
 
 def _execution(options: argparse.Namespace) -> Execution:

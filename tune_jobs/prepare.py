@@ -8,23 +8,22 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from clinical_notes.annotate import annotate_notes
-from clinical_notes.lexicon import Lexicon, load_lexicon
-from clinical_notes.notes import NoteColumns, read_notes
-from clinical_notes.synthetic import write_synthetic_notes
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.run import DATA, MODEL, RUN_FILE, open_run
-from clinical_notes.batches import TokenisedExamples, TrialData, tokenise
+from clinical_notes.annotate import annotate_notes
+from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
+from clinical_notes.lexicon import Lexicon, load_lexicon
+from clinical_notes.notes import NoteColumns, read_notes
 from clinical_notes.storage import Folder
+from clinical_notes.synthetic import write_synthetic_notes
 from trainables import encoder
 from trainables.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
@@ -173,20 +172,10 @@ def load_prepared(folder: Folder) -> Prepared:
     run = open_run(folder)
     local = folder.local_copy(MODEL)
     tokenizer = AutoTokenizer.from_pretrained(local)
-    train, validation = (
-        _tokenised(folder, split, tokenizer, run.symptoms, run.settings) for split in ("train", "validation")
-    )
+    train, validation = run.tokenised("train", tokenizer), run.tokenised("validation", tokenizer)
     weights = None
     if run.settings["class_weights"] == "balanced":
         classes = np.arange(len(run.symptoms))
         weights = compute_class_weight("balanced", classes=classes, y=train.labels).astype(np.float32)
     data = TrialData(train, validation, run.symptoms, weights, run.manifest["pad_token_id"])
     return Prepared(data, EncoderWeights.of(encoder.load_model(local)))
-
-
-def _tokenised(
-    folder: Folder, split: str, tokenizer: Any, symptoms: tuple[str, ...], settings: Any
-) -> TokenisedExamples:
-    frame = pd.read_parquet(io.BytesIO(folder.read(f"{DATA}/{split}.parquet")))
-    labels = frame["symptom"].map({name: label for label, name in enumerate(symptoms)})
-    return tokenise(tokenizer, list(frame["id"]), list(frame["text"]), list(labels), settings["max_length"])

@@ -14,6 +14,7 @@ from trainables import trainable_class
 
 SYNTHETIC = "synthetic"
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
+DEMO_SPACE = Path(__file__).with_name("demo_space.yaml")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from analysis.run import TrialRecord
 from search_spaces import paper_configuration
-from search_spaces.overrides import contained, narrowed_space
+from search_spaces.overrides import narrowed_space, nearest
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -46,7 +46,7 @@ class StrategyStudy:
     ) -> None:
         self.strategy, self._seed, self._random_trials = strategy, seed, random_trials
         self._space = narrowed_space(strategy, overrides)
-        self._paper = contained(strategy, paper_configuration(strategy), overrides)
+        self._paper = nearest(strategy, paper_configuration(strategy), overrides)
         self._study = optuna.create_study(study_name=strategy, storage=storage, direction="maximize")
         self._running: dict[int, optuna.Trial] = {}
 

@@ -7,7 +7,7 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from search_spaces import STRATEGIES, paper_configuration, space_of
-from search_spaces.overrides import SpaceError, contained, distributions_of, load_overrides, narrowed_space
+from search_spaces.overrides import SpaceError, distributions_of, load_overrides, narrowed_space, nearest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -21,7 +21,7 @@ def sampled(strategy: str, overrides: dict[str, object], n: int = 40) -> list[di
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_papers_configuration_lies_in_the_space_and_is_complete(strategy: str) -> None:
     paper = dict(paper_configuration(strategy))
-    assert contained(strategy, paper, {}) == paper
+    assert nearest(strategy, paper, {}) == paper
     study = optuna.create_study()
     study.enqueue_trial(paper)
     assert space_of(strategy)(study.ask()) == paper
@@ -60,7 +60,7 @@ low_rank:
 
 
 def test_the_papers_values_outside_a_narrowed_space_are_not_enqueued() -> None:
-    kept = contained("low_rank", paper_configuration("low_rank"), {"rank": {"choices": [8, 64]}, "dropout": 0.1})
+    kept = nearest("low_rank", paper_configuration("low_rank"), {"rank": {"choices": [8, 64]}, "dropout": 0.1})
     assert "rank" not in kept
     assert kept["dropout"] == 0.1
 

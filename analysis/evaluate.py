@@ -1,0 +1,110 @@
+"""Open the test set, once the search is over: the figures of the best deployed models and of the controls."""
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+
+from analysis.controls import CONTROLS, control_probabilities
+from analysis.run import DEPLOYED, MODEL, RESULTS, TRIALS, Run
+from clinical_notes.batches import TokenisedExamples
+from clinical_notes.errors import InputError
+from trainables.deployed import CARD_FILE, load_deployed, predict
+from trainables.metrics import classification_metrics, softmax
+
+TEST = "test"
+
+
+def evaluate(run: Run, top: int) -> None:
+    """Write the test figures of each strategy's ``top`` best trials and of the controls; done ones are kept.
+
+    A model's figures stand in ``results/trials/<name>.json``, its predictions, by example id and without text, in
+    ``results/predictions/<name>.parquet``.
+
+    Raises:
+        InputError: a model to evaluate is not on the storage any more.
+    """
+    trials = [trial for strategy in run.strategies for trial in run.best(strategy, top)]
+    gone = [trial.name for trial in trials if not run.folder.exists(f"{_deployed(trial.name)}/{CARD_FILE}")]
+    if gone:
+        raise InputError(
+            f"--top {top}: the models of {', '.join(gone)} were not kept; evaluate fewer, or search with more --keep"
+        )
+    waiting = [trial.name for trial in trials if not _is_done(run, trial.name)]
+    if waiting:
+        test = run.tokenised(TEST, AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)))
+        for name in waiting:
+            _write(run, name, test.ids, test.labels, _trial_probabilities(run, name, test))
+    for name in CONTROLS:
+        if not _is_done(run, name):
+            _evaluate_control(run, name)
+
+
+def test_figures(run: Run, name: str) -> dict[str, Any] | None:
+    """The written test figures of a trial or control, or None where it has not been evaluated."""
+    path = _figures(name)
+    return json.loads(run.folder.read(path)) if run.folder.exists(path) else None
+
+
+def _deployed(name: str) -> str:
+    return f"{TRIALS}/{name}/{DEPLOYED}"
+
+
+def _figures(name: str) -> str:
+    return f"{RESULTS}/trials/{name}.json"
+
+
+def _is_done(run: Run, name: str) -> bool:
+    figures = test_figures(run, name)
+    return figures is not None and figures["identity"] == _identity(run, name)
+
+
+def _identity(run: Run, name: str) -> str:
+    """Of the data and, for a trial, of the model that was deployed: figures of another are not done."""
+    final = dict(run.trials[name].final) if name in run.trials else {}
+    return hashlib.sha256(json.dumps([run.manifest["fingerprint"], final], sort_keys=True).encode()).hexdigest()
+
+
+def _trial_probabilities(run: Run, name: str, test: TokenisedExamples) -> NDArray[np.float64]:
+    deployed = load_deployed(Path(run.folder.local_copy(_deployed(name))), threads=os.cpu_count() or 1)
+    return softmax(predict(deployed.logits, test, run.manifest["pad_token_id"]))
+
+
+def _evaluate_control(run: Run, name: str) -> None:
+    train, validation, test = (run.examples(split) for split in ("train", "validation", TEST))
+    balanced = run.settings["class_weights"] == "balanced"
+    on_validation, on_test = control_probabilities(name, run.symptoms, train, (validation, test), balanced=balanced)
+    scores = classification_metrics(np.array(run.labels(validation)), on_validation, run.symptoms)
+    _write(run, name, test["id"].to_numpy(), np.array(run.labels(test)), on_test, validation=scores)
+
+
+def _write(
+    run: Run,
+    name: str,
+    ids: NDArray[Any],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    **more: Any,
+) -> None:
+    """Predictions first: the figures' file says that both are there."""
+    predictions = pd.DataFrame({"id": ids, "label": labels})
+    for column, symptom in enumerate(run.symptoms):
+        predictions[f"probability_{symptom}"] = probabilities[:, column]
+    buffer = io.BytesIO()
+    predictions.to_parquet(buffer, index=False)
+    run.folder.write(f"{RESULTS}/predictions/{name}.parquet", buffer.getvalue())
+    figures = {
+        "name": name,
+        "identity": _identity(run, name),
+        "examples": len(labels),
+        TEST: classification_metrics(labels, probabilities, run.symptoms),
+        **more,
+    }
+    run.folder.write(_figures(name), json.dumps(figures, indent=2, allow_nan=False).encode())
