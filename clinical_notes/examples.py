@@ -1,6 +1,7 @@
 """From units of text with their mentions to labelled examples, split by patient."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -151,7 +152,9 @@ def _split_patients(table: pd.DataFrame, mentions: pd.DataFrame, settings: Label
     strata = np.array(["(rare)" if concept in rare else concept for concept in strata])
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=settings.seed)
     try:
-        order = [test for _, test in splitter.split(np.zeros(len(strata)), strata, patients)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class")  # the rare ones, together
+            order = [test for _, test in splitter.split(np.zeros(len(strata)), strata, patients)]
     except ValueError:
         raise InputError(f"{len(strata)} texts with a symptom are too few to split into {settings.split}") from None
     in_test, in_validation = int(parts[2] * folds), int(parts[1] * folds)

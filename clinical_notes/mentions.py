@@ -158,7 +158,7 @@ _VERBS = r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|st
 _CUES = re.compile(
     rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
-    rf"|(?P<contracted>n't\b)|(?P<after_sign>(?<=\w): ?(?:no|none|negative|denies|denied|absent)\b)"
+    rf"|(?P<contracted>n't\b)|(?P<after_sign>(?<=\w): ?(?:no|none|negative|denies|denied|absent|0 ?/ ?10)\b)"
     rf"|(?P<stop>;|\.(?=\s)|\s--?\s|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b))"
 )
 _NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?|absent|no)$", re.IGNORECASE)
@@ -190,7 +190,12 @@ class MentionFinder:
         grouped: list[list[tuple[int, int, str, str]]] = [[] for _ in parts]
         for match in found:
             place = bisect_right(starts, match[0]) - 1
-            if place >= 0 and match[0] >= parts[place].body:
+            if place < 0:
+                continue
+            part = parts[place]
+            if match[0] < part.body and part.header is not None and match[1] - match[0] == len(part.header):
+                parts[place] = part = Sentence(part.start, match[0], part.end, None)  # "Fever: none" is no section
+            if match[0] >= part.body:
                 grouped[place].append(match)
         result = []
         family = False

@@ -132,6 +132,8 @@ def _csv(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataF
             for frame in reader:
                 done += len(frame)
                 yield _completed(frame, found)
+    except InputError:
+        raise
     except pd.errors.EmptyDataError:
         raise InputError(f"--notes: {path} is empty; give a table with a header and notes") from None
     except pd.errors.ParserError as error:

@@ -1,0 +1,176 @@
+"""From notes to labelled, split examples."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from clinical_notes.annotate import annotate_notes
+from clinical_notes.errors import InputError
+from clinical_notes.examples import SPLITS, LabelledExamples, LabelSettings, make_examples
+from clinical_notes.lexicon import load_lexicon
+from clinical_notes.mentions import MentionFinder
+from clinical_notes.notes import read_notes
+from clinical_notes.synthetic import write_synthetic_notes
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    path = tmp_path_factory.mktemp("notes") / "NOTEEVENTS.csv.gz"
+    write_synthetic_notes(path, patients=60, seed=4)
+    return pd.concat(list(read_notes(path)), ignore_index=True)
+
+
+def units_of(notes: pd.DataFrame, unit: str = "sentence", **options: object) -> pa.Table:
+    return pa.concat_tables(annotate_notes([notes], load_lexicon(), unit=unit, **options))  # type: ignore[arg-type]
+
+
+def frame_of(*texts: str, patients: list[str] | None = None) -> pd.DataFrame:
+    n = len(texts)
+    return pd.DataFrame(
+        {"note": range(n), "patient": patients or [str(i) for i in range(n)], "category": "x", "text": texts}
+    )
+
+
+@pytest.fixture(scope="module")
+def sentence_examples(notes: pd.DataFrame) -> LabelledExamples:
+    return make_examples(units_of(notes), LabelSettings())
+
+
+def test_no_patient_is_on_two_sides(sentence_examples: LabelledExamples) -> None:
+    patients = [set(sentence_examples.splits[split]["patient"]) for split in SPLITS]
+    assert sum(map(len, patients)) == len(set.union(*patients))
+
+
+def test_the_split_has_the_asked_sizes_and_every_symptom_in_proportion(sentence_examples: LabelledExamples) -> None:
+    sizes = {split: len(frame) for split, frame in sentence_examples.splits.items()}
+    total = sum(sizes.values())
+    assert sizes["train"] / total == pytest.approx(0.7, abs=0.08)
+    assert sizes["test"] / total == pytest.approx(0.2, abs=0.06)
+    shares = [frame["symptom"].value_counts(normalize=True) for frame in sentence_examples.splits.values()]
+    for symptom in sentence_examples.symptoms:
+        assert max(s[symptom] for s in shares) < 2 * min(s[symptom] for s in shares)
+
+
+def test_a_sentence_that_affirms_two_symptoms_is_no_example_and_negated_ones_do_not_count() -> None:
+    texts = ["Fever and cough today. Edema, no fever. Pain. Cough. Bleeding. Fever."] * 40
+    examples = make_examples(units_of(frame_of(*texts)), LabelSettings())
+    train = examples.splits["train"]
+    assert dict(train.drop_duplicates("text")[["text", "symptom"]].to_numpy()) == {
+        "edema no fever": "edema",
+        "pain": "pain",
+        "cough": "cough",
+        "bleeding": "bleeding",
+        "fever": "fever",
+    }
+
+
+def test_a_note_is_labelled_by_the_symptom_affirmed_first() -> None:
+    texts = ["Denies pain. Has cough. Fever later."] * 25 + ["Fever, then cough."] * 25
+    settings = LabelSettings(unit="note", symptoms=("cough", "fever"))
+    examples = make_examples(units_of(frame_of(*texts), "note"), settings)
+    assert dict(examples.splits["train"].drop_duplicates("text")[["text", "symptom"]].to_numpy()) == {
+        "denies pain has cough fever later": "cough",
+        "fever then cough": "fever",
+    }
+    kept = LabelSettings(unit="note", symptoms=("pain", "fever"), negated="keep")
+    examples = make_examples(units_of(frame_of(*texts), "note"), kept)
+    assert set(examples.splits["train"]["symptom"]) == {"pain", "fever"}
+
+
+def test_the_window_of_a_note_is_cut_at_a_word_and_labels_lie_inside() -> None:
+    texts = ["Fever " + "word " * 300 + "cough."] * 40 + ["Cough " + "word " * 300] * 40
+    units = units_of(frame_of(*texts), "note", window_chars=100)
+    assert all(len(text) <= 100 and text.split()[-1] == "word" for text in units["text"].to_pylist())
+    assert {m["concept"] for mentions in units["mentions"].to_pylist() for m in mentions} == {"fever", "cough"}
+    assert all(len(mentions) == 1 for mentions in units["mentions"].to_pylist())
+
+
+def test_the_paper_authors_window_is_the_start_of_the_note_as_written() -> None:
+    units = units_of(frame_of("Fever, [**2151-1-1**]: NOT cough " + "x" * 50), "note", window_chars=30, raw_window=True)
+    assert units["text"].to_pylist() == ["fever, [**2151-1-1**]: not cou"]
+
+
+def test_masking_hides_every_class_name(notes: pd.DataFrame) -> None:
+    units = units_of(notes)
+    masked = make_examples(units, LabelSettings(mentions="mask"))
+    kept = make_examples(units, LabelSettings())
+    finder = MentionFinder(load_lexicon())
+    for frame in masked.splits.values():
+        assert frame["text"].str.contains("[SYMPTOM]", regex=False).all()
+        assert not {m.concept for text in frame["text"] for m in finder.find(text)} & set(masked.symptoms)
+    assert list(masked.splits["test"]["id"]) == list(kept.splits["test"]["id"])
+
+
+def test_balancing_cuts_every_class_to_the_rarest(notes: pd.DataFrame) -> None:
+    examples = make_examples(units_of(notes), LabelSettings(balance=True))
+    for frame in examples.splits.values():
+        assert frame["symptom"].value_counts().nunique() == 1
+
+
+def test_classes_are_chosen_on_the_training_patients_alone(notes: pd.DataFrame) -> None:
+    units = units_of(notes)
+    reference = make_examples(units, LabelSettings())
+    test_patients = set(reference.splits["test"]["patient"])
+    is_test = [patient in test_patients for patient in units["patient"].to_pylist()]
+    # Many more mentions of a rare concept in the test patients alone must not make it a class.
+    mentions = units["mentions"].to_pylist()
+    rash = {"concept": "rash", "assertion": "affirmed", "start": 0, "end": 1}
+    flooded = [
+        [*found, *[rash] * 50] if test and any(m["assertion"] == "affirmed" for m in found) else found
+        for found, test in zip(mentions, is_test, strict=True)
+    ]
+    column = pa.array(flooded, type=units.schema.field("mentions").type)
+    changed = units.set_column(units.schema.get_field_index("mentions"), "mentions", column)
+    assert make_examples(changed, LabelSettings()).symptoms == reference.symptoms
+
+
+def test_labels_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from tune_jobs.prepare import make_run_examples
+from tune_jobs.settings import RunSettings
+print(make_run_examples(RunSettings(patients=40, seed=3), workers=1).fingerprint())
+"""
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(prints) == 1
+
+
+def test_the_number_of_workers_changes_nothing(notes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clinical_notes.annotate._ROWS_PER_TASK", 60)
+    assert units_of(notes, workers=2).equals(units_of(notes, workers=1))
+
+
+def test_the_seed_decides_the_split(notes: pd.DataFrame) -> None:
+    units = units_of(notes)
+    fingerprints = [make_examples(units, LabelSettings(seed=seed)).fingerprint() for seed in (0, 0, 1)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "words"),
+    [
+        (["Nothing here."] * 30, LabelSettings(), ["no symptom"]),
+        (["Fever. Cough."] * 30, LabelSettings(), ["--symptoms 5", "only 2", "fever", "cough"]),
+        (["Fever. Cough."] * 3, LabelSettings(symptoms=2), ["only 3 patients"]),
+        (
+            ["Fever. Cough."] * 30 + ["Edema."],
+            LabelSettings(symptoms=("fever", "cough", "edema")),
+            ["edema (1 examples of 1 patients"],
+        ),
+        (["Fever. Cough."] * 30, LabelSettings(symptoms=2, split=(0.7, 0.2, 0.2)), ["--split", "add up to 1"]),
+    ],
+)
+def test_too_little_is_said_with_names_and_counts(texts: list[str], settings: LabelSettings, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        make_examples(units_of(frame_of(*texts)), settings)
+    assert all(word in str(caught.value) for word in words), str(caught.value)

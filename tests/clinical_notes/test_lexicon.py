@@ -1,0 +1,47 @@
+"""A user's lexicon file, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from clinical_notes.errors import InputError
+from clinical_notes.lexicon import load_lexicon
+from clinical_notes.mentions import MentionFinder
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "lexicon.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_users_lexicon_replaces_the_built_in_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "itch: {forms: [Itching, pruritus], negative: [non-itchy], exclude: [swimmer itching]}\n")
+    finder = MentionFinder(load_lexicon(path))
+    assert [(m.concept, m.assertion) for m in finder.find("Itching; non-itchy; swimmer itching; fever")] == [
+        ("itch", "affirmed"),
+        ("itch", "negated"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("itch: {forms: [a, b]}\nscratch: {forms: [b]}\n", ["'b'", "itch", "scratch"]),
+        ("itch: {froms: [a]}\n", ["itch", "forms"]),
+        ("itch: {forms: []}\n", ["itch", "at least one form"]),
+        ("itch: {forms: [no]}\n", ["itch", "quote it"]),
+        ("itch: {forms: [", ["not valid YAML", "line"]),
+        ("- a\n", ["must map concepts"]),
+    ],
+)
+def test_a_wrong_lexicon_is_one_line_with_its_mend(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        load_lexicon(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in [*words, "lexicon.yaml"])
+
+
+def test_absorbing_an_unknown_concept_suggests_the_near_one() -> None:
+    with pytest.raises(InputError, match="did you mean 'edema'"):
+        load_lexicon().absorb({"pain": ["edemma"]})

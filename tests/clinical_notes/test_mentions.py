@@ -1,0 +1,93 @@
+"""Finding mentions and telling affirmed, negated and other ones apart."""
+
+import pytest
+
+from clinical_notes.lexicon import Lexicon, load_lexicon
+from clinical_notes.mentions import MentionFinder
+
+A, N, O = "affirmed", "negated", "other"  # noqa: E741
+
+
+@pytest.fixture(scope="module")
+def finder() -> MentionFinder:
+    return MentionFinder(load_lexicon())
+
+
+def found(finder: MentionFinder, text: str) -> list[tuple[str, str]]:
+    return [(mention.concept, mention.assertion) for mention in finder.find(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Pt c/o fever and cough.", [("fever", A), ("cough", A)]),
+        ("Denies fever.", [("fever", N)]),
+        ("denies fever but has cough", [("fever", N), ("cough", A)]),
+        ("No fever, chills, or cough.", [("fever", N), ("chills", N), ("cough", N)]),
+        ("No fever, chills. Cough persists.", [("fever", N), ("chills", N), ("cough", A)]),
+        ("He denies fever, cough is worse.", [("fever", N), ("cough", A)]),
+        ("without edema", [("edema", N)]),
+        ("The wound is without any swelling or bleeding.", [("edema", N), ("bleeding", N)]),
+        ("No increase in pain.", [("pain", A)]),
+        ("no change in edema", [("edema", A)]),
+        ("not only fever but also cough", [("fever", A), ("cough", A)]),
+        ("no longer has pain", [("pain", N)]),
+        ("Pain has resolved.", [("pain", N)]),
+        ("The pain has not resolved.", [("pain", A)]),
+        ("Fever: denied. Cough: none.", [("fever", N), ("cough", N)]),
+        ("Fever was ruled out.", [("fever", N)]),
+        ("afebrile", [("fever", N)]),
+        ("She is pain-free.", [("pain", N)]),
+        ("She is not afebrile.", [("fever", A)]),
+        ("Abdomen nontender.", [("pain", N)]),
+        ("If fever occurs, call the clinic.", [("fever", O)]),
+        ("Return if there is bleeding or fever.", [("bleeding", O), ("fever", O)]),
+        ("rule out bleeding", [("bleeding", O)]),
+        ("The risks of bleeding were explained.", [("bleeding", O)]),
+        ("Morphine prn for pain", [("pain", O)]),
+        ("Mother had edema.", [("edema", O)]),
+        ("FAMILY HISTORY: Positive for bleeding. Cough too.", [("bleeding", O), ("cough", O)]),
+        ("FAMILY HISTORY: Bleeding.\n\nEXAM: Edema of both legs.", [("bleeding", O), ("edema", A)]),
+        ("NEGATIVE FOR: fever, cough, edema", [("fever", N), ("cough", N), ("edema", N)]),
+        ("Denies fever.\nHas cough.", [("fever", N), ("cough", A)]),
+        ("He does not have fever; cough continues.", [("fever", N), ("cough", A)]),
+        ("No fever or\nchills were seen.", [("fever", N), ("chills", N)]),
+    ],
+)
+def test_assertion(finder: MentionFinder, text: str, expected: list[tuple[str, str]]) -> None:
+    assert found(finder, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "concepts"),
+    [
+        ("chest pain", ["chest pain"]),
+        ("pain in the chest", ["chest pain"]),
+        ("knee pain", ["pain"]),
+        ("sore throat", ["sore throat"]),
+        ("painting, feverfew and coughlan", []),
+        ("seen in pain clinic for hay fever", []),
+        ("OEDEMA and Swelling", ["edema", "edema"]),
+    ],
+)
+def test_the_longest_form_at_word_bounds_names_the_concept(
+    finder: MentionFinder, text: str, concepts: list[str]
+) -> None:
+    assert [concept for concept, _ in found(finder, text)] == concepts
+
+
+def test_absorbing_merges_overlapping_concepts() -> None:
+    lexicon: Lexicon = load_lexicon().absorb({"pain": ["chest pain", "abdominal pain"]})
+    finder = MentionFinder(lexicon)
+    assert found(finder, "chest pain, no abdominal pain") == [("pain", A), ("pain", N)]
+
+
+def test_offsets_point_at_the_form(finder: MentionFinder) -> None:
+    text = "No Fever;\nshortness of  breath? Shortness\nof breath."
+    assert [text[m.start : m.end] for m in finder.find(text)] == ["Fever", "Shortness\nof breath"]
+
+
+def test_the_lexicon_has_the_papers_symptoms_and_more() -> None:
+    concepts = load_lexicon().concepts
+    assert len(concepts) >= 40
+    assert {"edema", "pain", "cough", "fever", "bleeding"} <= set(concepts)
