@@ -84,6 +84,15 @@ def read_notes(
         )
 
 
+def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
+    """Look at the first rows.
+
+    Raises:
+        InputError: no such file, no table, no text column, or no rows.
+    """
+    next(read_notes(path, columns=columns, chunk_rows=100), None)
+
+
 def _listed(names: set[str]) -> str:
     ordered = sorted(name for name in names if name)
     return ", ".join(ordered[:12]) + (", …" if len(ordered) > 12 else "") if ordered else "no categories"

@@ -21,7 +21,7 @@ from search_spaces import STRATEGIES
 from tune_jobs.cluster import TrialResources, int8_overflows, local_problems
 from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
-from tune_jobs.prepare import Prepared, check, create_run, load_prepared
+from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before
 from tune_jobs.progress import status_table
 from tune_jobs.settings import DEMO_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 
@@ -213,44 +213,41 @@ def _launch(options: argparse.Namespace, console: Console) -> int:
     problems = _execution_problems(options, execution)
     if options.name is not None and not _is_plain_name(options.name):
         problems.append(f"--name: {options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')")
-    settings = _checked_settings(options, problems)
-    folder = Folder(options.storage).child(options.name or _default_name(settings))
-    workers = os.cpu_count() or 1
-    if folder.exists(RUN_FILE):
-        _same_settings(open_run(folder), settings)
-        prepared = load_prepared(folder)
-    else:
-        console.print(
-            f"Reading {settings.notes} notes …" if settings.notes == SYNTHETIC else f"Reading {settings.notes} …"
-        )
-        prepared = create_run(folder, settings, workers)
-    return _search_and_evaluate(folder, settings, prepared, execution, options, console)
-
-
-def _checked_settings(options: argparse.Namespace, problems: list[str]) -> RunSettings:
     try:
         settings = _settings(options)
-        check(settings)
+        problems += problems_before(settings)
+        folder = Folder(options.storage).child(options.name or _default_name(settings))
+        exists = folder.exists(RUN_FILE)
+        if exists:
+            problems += _differences(open_run(folder), settings)
     except InputError as error:
-        raise InputError("\n".join([*problems, str(error)])) from error
+        problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
-    return settings
+    if exists:
+        prepared = load_prepared(folder)
+    else:
+        source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
+        console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
+        prepared = create_run(folder, settings, os.cpu_count() or 1)
+    return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
 def _is_plain_name(name: str) -> bool:
     return bool(name) and name[0] not in ".-" and all(c.isalnum() or c in "._-" for c in name)
 
 
-def _same_settings(run: Run, settings: RunSettings) -> None:
+def _differences(run: Run, settings: RunSettings) -> list[str]:
+    """Why this launch is not the one that made the run, if so."""
     recorded, asked = RunSettings.from_record(dict(run.settings)).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
-    if changed:
-        differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
-        raise InputError(
-            f"--name: run {run.folder.name} exists with other settings ({differences}); "
-            f"continue it with `symptune resume {run.folder.name}`, or choose another name"
-        )
+    if not changed:
+        return []
+    differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
+    return [
+        f"--name: run {run.folder.name} exists with other settings ({differences}); "
+        f"continue it with `symptune resume {run.folder.name}`, or choose another name"
+    ]
 
 
 def _open(options: argparse.Namespace) -> Run:

@@ -21,7 +21,7 @@ from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
 from clinical_notes.lexicon import Lexicon, load_lexicon
-from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
 from trainables import encoder
@@ -43,28 +43,32 @@ class Prepared:
     encoder: EncoderWeights
 
 
-def check(settings: RunSettings) -> None:
-    """Find what is wrong before any work is done.
-
-    Raises:
-        InputError: with one line per problem.
-    """
+def problems_before(settings: RunSettings) -> list[str]:
+    """All that can be found wrong before any work is done, one line each."""
     problems = problems_of(settings)
-    for find in (
-        lambda: check_model(settings.model, settings.layers, settings.max_length),
-        lambda: _check_lexicon(settings),
-    ):
+    for find in (_model_problems, _lexicon_problems, _notes_problems):
         try:
-            problems += find()
+            problems += find(settings)
         except InputError as error:
             problems.append(str(error))
-    if settings.notes != SYNTHETIC and not Path(settings.notes).is_file():
-        problems.append(f"--notes: {settings.notes} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
-    if problems:
-        raise InputError("\n".join(problems))
+    return problems
 
 
-def _check_lexicon(settings: RunSettings) -> list[str]:
+def _model_problems(settings: RunSettings) -> list[str]:
+    return check_model(settings.model, settings.layers, settings.max_length)
+
+
+def _notes_problems(settings: RunSettings) -> list[str]:
+    if settings.notes != SYNTHETIC:
+        check_notes(settings.notes, _columns(settings))
+    return []
+
+
+def _columns(settings: RunSettings) -> NoteColumns:
+    return NoteColumns(text=settings.text_column, patient=settings.patient_column, category=settings.category_column)
+
+
+def _lexicon_problems(settings: RunSettings) -> list[str]:
     known = list(_lexicon(settings).concepts)
     named = settings.symptoms if isinstance(settings.symptoms, tuple) else ()
     return [f"--symptoms: the lexicon has no {name!r}{near(name, known)}" for name in named if name not in known]
@@ -90,9 +94,7 @@ def make_run_examples(settings: RunSettings, workers: int) -> LabelledExamples:
             write_synthetic_notes(Path(notes), patients=settings.patients, seed=settings.seed)
         chunks = read_notes(
             notes,
-            columns=NoteColumns(
-                text=settings.text_column, patient=settings.patient_column, category=settings.category_column
-            ),
+            columns=_columns(settings),
             sample=settings.sample,
             seed=settings.seed,
             categories=settings.category,

@@ -1,0 +1,99 @@
+"""The leaderboard of a hand-made run."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis.controls import CONTROLS
+from analysis.evaluate import test_figures as figures_of
+from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.run import Run, TrialRecord
+from clinical_notes.storage import Folder
+
+SYMPTOMS = ("pain", "=edema")
+
+
+def metrics(f1: float, auroc: float | None = 0.9) -> dict[str, Any]:
+    scores = {"precision": 0.5, "recall": 0.5, "f1": f1, "auroc": auroc}
+    return {"accuracy": 0.5, **scores, "per_symptom": {name: dict(scores) for name in SYMPTOMS}}
+
+
+def trial(strategy: str, number: int, f1: float | None, **hyperparameters: object) -> TrialRecord:
+    record = TrialRecord(f"{strategy}-{number:04d}", strategy, number, 0, hyperparameters, {})
+    if f1 is None:
+        return TrialRecord(**{**vars(record), "state": "failed", "reason": "out of memory"})
+    sizes = {"parameters": 1000, "nonzero_parameters": 900, "bytes": 4000, "runtime": "torch"}
+    final = {"validation": metrics(f1), **sizes, "epoch": 2, "seconds": 1.5}
+    return TrialRecord(**{**vars(record), "state": "finished", "final": final})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    trials = [
+        trial("baseline", 0, 0.5, learning_rate=1e-3, batch_size=16),
+        trial("baseline", 1, 0.7, learning_rate=3e-5, batch_size=8),
+        trial("pruning", 0, 0.8, ratio=0.5, scheme="structured"),
+        trial("low_rank", 0, None),
+    ]
+    settings = {"strategies": ["baseline", "low_rank", "pruning"]}
+    folder = Folder(tmp_path)
+    for name, auroc in (("baseline-0001", 0.9), ("pruning-0000", None), *((name, 0.5) for name in CONTROLS)):
+        figures = {"test": metrics(0.6, auroc), "validation": metrics(0.4)}
+        folder.write(f"results/trials/{name}.json", json.dumps(figures).encode())
+    return Run(folder, settings, {"symptoms": list(SYMPTOMS)}, {t.name: t for t in trials})
+
+
+def test_rank_follows_validation_and_each_strategys_best_stands_for_it(run: Run) -> None:
+    best = build_leaderboard(run, top=2).best
+    assert list(best["trial"][:3]) == ["pruning-0000", "baseline-0001", "baseline-0000"]
+    assert list(best["rank"][:3]) == [1, 2, 3]
+    assert list(best["strategy"][3:]) == list(CONTROLS)
+    assert best["test_f1"][2] == "not evaluated"
+    assert best["hp_batch_size"][1] == 8
+
+
+def test_an_undefined_figure_says_so(run: Run) -> None:
+    board = build_leaderboard(run, top=1)
+    assert dict(board.table1[["strategy", "auroc"]].to_numpy())["pruning"] == "not defined"
+    assert set(board.table2[board.table2["strategy"] == "pruning"]["auroc"]) == {"not defined"}
+
+
+def test_a_strategy_without_a_model_is_named_with_its_reason(run: Run) -> None:
+    board = build_leaderboard(run, top=1)
+    assert board.without == {"low_rank": "all 1 trials failed: out of memory"}
+    console = Console(file=io.StringIO(), width=120)
+    print_leaderboard(board, console)
+    assert "low_rank: no model (all 1 trials failed: out of memory)" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_tables_are_written_in_three_forms_that_agree(run: Run) -> None:
+    write_leaderboard(run, build_leaderboard(run, top=1))
+    results = Path(run.folder.uri) / "results"
+    assert {path.name for path in results.iterdir() if path.is_file()} == {
+        f"{table}.{ending}" for table in ("leaderboard", "table1", "table2") for ending in ("csv", "json", "md")
+    }
+    rows = json.loads((results / "leaderboard.json").read_text())
+    assert rows[0]["hp_ratio"] == 0.5
+    assert rows[1]["hp_ratio"] is None
+    assert list(pd.read_csv(results / "table1.csv").columns) == [
+        "strategy", "accuracy", "precision", "recall", "f1", "auroc",
+    ]  # fmt: skip
+    table2 = pd.read_csv(results / "table2.csv")
+    assert list(table2.columns) == ["symptom", "strategy", "precision", "recall", "f1", "auroc"]
+    assert len(table2) == 2 * 4
+    assert len((results / "table2.md").read_text().splitlines()) == 2 + 2 * 4
+
+
+def test_cells_that_a_spreadsheet_would_run_are_defused(run: Run) -> None:
+    write_leaderboard(run, build_leaderboard(run, top=1))
+    text = (Path(run.folder.uri) / "results" / "table2.csv").read_text()
+    assert "\n'=edema," in text
+
+
+def test_figures_of_another_model_are_none(run: Run) -> None:
+    assert figures_of(run, "pruning-0099") is None

@@ -1,0 +1,212 @@
+"""The command line as a user meets it: bad input, a whole run, kill and resume, privacy."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.run import Run, open_run
+from clinical_notes.notes import read_notes
+from clinical_notes.storage import Folder
+from tune_jobs.cli import main
+
+MARKER = "zyxmarker"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The error lines of a command that must refuse its input and leave nothing behind."""
+    before = sorted(Path().rglob("*"))
+    assert main(arguments) == 2
+    assert sorted(Path().rglob("*")) == before
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines
+    assert all(line.startswith("symptune: error: ") for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--notes", "none.csv"], ["--notes: none.csv is not a file"]),
+        (["--sample", "0"], ["--sample"]),
+        (["--symptoms", "60"], ["--symptoms 60", "ask for fewer"]),
+        (["--symptoms", "edma,pain"], ["'edma'", "did you mean 'edema'"]),
+        (["--strategies", "prunning,baseline"], ["'prunning'", "did you mean 'pruning'"]),
+        (["--strategies", "distillation"], ["distillation", "add baseline"]),
+        (["--model", "."], ["--model", "config.json"]),
+        (["--layers", "99"], ["--layers", "got 99"]),
+        (["--max-length", "9999"], ["--max-length", "9999"]),
+        (["--gpus-per-trial", "99"], ["--gpus-per-trial", "GPUs", "got 99"]),
+        (["--cpus-per-trial", "0"], ["--cpus-per-trial", "more than 0"]),
+        (["--trials", "0"], ["--trials", "at least 1"]),
+        (["--epochs", "0"], ["--epochs", "at least 1"]),
+        (["--top", "0"], ["--top", "more than 0"]),
+        (["--name", "../escape"], ["--name", "plain folder name"]),
+        (["--space", "none.yaml"], ["--space", "none.yaml"]),
+        (["--lexicon", "none.yaml"], ["--lexicon", "none.yaml"]),
+        (["--patients", "4"], ["patients"]),
+        (["--storage", "nowhere://x"], ["nowhere"]),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_option(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+) -> None:
+    (line,) = refused(capsys, "launch", *arguments)
+    assert all(word in line for word in words), line
+
+
+def test_a_model_folder_without_weights_is_refused(
+    capsys: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    (line,) = refused(capsys, "launch", "--model", "m")
+    assert "no weights" in line
+
+
+def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.csv").write_text("ROW_ID,NOTE\n1,x\n")
+    lines = refused(
+        capsys, "launch", "--notes", "notes.csv", "--strategies", "basline", "--sample", "2", "--gpus-per-trial", "99",
+        "--symptoms", "edma,pain", "--model", ".",
+    )  # fmt: skip
+    named = ("--gpus-per-trial", "--sample", "--strategies", "--model", "--symptoms", "--notes")
+    assert [line.split(": ")[2] for line in lines] == list(named)
+
+
+@pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard"])
+def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    (line,) = refused(capsys, command, "nothing")
+    assert "no run 'nothing'" in line
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tune_jobs", *arguments]
+
+
+def launch_line(notes: Path, model_folder: Path, *more: str) -> list[str]:
+    return command(
+        "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--trials", "2",
+        "--epochs", "3", "--strategies", "baseline,pruning", "--max-concurrent", "1", "--reduction-factor", "0",
+        "--storage", "runs", *more,
+    )  # fmt: skip
+
+
+def run_to_end(line: list[str], **options: object) -> str:
+    done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout + done.stderr)
+
+
+def figures(run: Run) -> dict[str, object]:
+    """All that a run found, but for the times."""
+    return {
+        trial.name: (
+            trial.state,
+            trial.hyperparameters,
+            [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in trial.epochs],
+            trial.final["validation"],
+        )
+        for trial in run.trials.values()
+    }
+
+
+def wait_for_events(run: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len(list((run / "ledger").glob("[!.]*.json"))) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{run} never had {count} events")
+
+
+def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, model_folder: Path) -> None:
+    undisturbed = run_to_end(launch_line(notes, model_folder, "--name", "straight"))
+    assert "Best configurations" in undisturbed
+    assert "(raylet" not in undisturbed
+
+    line = launch_line(notes, model_folder, "--name", "cut")
+    killed = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for_events(Path("runs/cut"), 4)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+
+    interrupted = subprocess.Popen(command("resume", "cut"), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_events(Path("runs/cut"), 9)
+    interrupted.send_signal(signal.SIGINT)
+    output, _ = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    assert "symptune resume cut" in output
+
+    run_to_end(line)  # the same launch line again
+    straight, cut = (open_run(Folder(f"runs/{name}")) for name in ("straight", "cut"))
+    assert figures(cut) == figures(straight)
+
+    for ending in ("csv", "json", "md"):
+        assert Path(f"runs/cut/results/leaderboard.{ending}").stat().st_size > 100
+    rows = pd.read_csv("runs/cut/results/leaderboard.csv")
+    assert {"rank", "strategy", "validation_f1", "test_f1", "bytes", "hp_learning_rate", "trial", "checkpoint"} <= set(
+        rows
+    )
+    assert Path("runs/cut", rows["checkpoint"][0], "deployed.json").exists()
+    assert run_to_end(command("leaderboard", "cut")).count("baseline") >= 2
+    assert "finished" in run_to_end(command("status", "cut"))
+
+
+def test_a_run_name_with_other_settings_is_refused(
+    capsys: pytest.CaptureFixture[str], notes: Path, model_folder: Path
+) -> None:
+    Path("runs/taken").mkdir(parents=True)
+    settings = {"strategies": ["baseline"], "trials": 7}
+    Path("runs/taken/run.json").write_text(json.dumps({"settings": settings}))
+    (line,) = refused(
+        capsys, "launch", "--name", "taken", "--model", str(model_folder), "--notes", str(notes), "--max-length", "40"
+    )
+    assert "trials 7 → 4" in line
+    assert "symptune resume taken" in line
+
+
+def holders_of(text: str, folder: Path) -> set[tuple[str, ...]]:
+    return {
+        path.relative_to(folder).parts[:3]
+        for path in folder.rglob("*")
+        if path.is_file() and text.encode() in path.read_bytes()
+    }
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Short, since Ray puts sockets there."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        yield Path(folder)
+
+
+def test_no_note_text_leaves_the_data_folder(notes: Path, model_folder: Path, tmp_path: Path, ray_folder: Path) -> None:
+    table = pd.concat(list(read_notes(notes)), ignore_index=True)
+    marked = pd.DataFrame({"SUBJECT_ID": table["patient"], "TEXT": table["text"].str.replace("pain", f"{MARKER} pain")})
+    marked.to_csv("marked.csv", index=False)
+    printed = run_to_end(
+        command(
+            "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40", "--trials", "1",
+            "--epochs", "1", "--strategies", "baseline", "--name", "m", "--verbose",
+        ),
+        env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
+    )  # fmt: skip
+    assert MARKER not in printed
+    assert list(ray_folder.rglob("*.log"))
+    assert not holders_of(MARKER, ray_folder)
+    assert holders_of(MARKER, tmp_path) == {("marked.csv",), ("runs", "m", "data")}

@@ -1,0 +1,173 @@
+"""Searches on a real local Ray cluster with tiny models."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import ray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from ray import tune
+from rich.console import Console
+
+from analysis.evaluate import evaluate
+from analysis.leaderboard import build_leaderboard
+from analysis.run import DEPLOYED, TRIALS, Run, open_run
+from clinical_notes.batches import TrialData
+from clinical_notes.storage import Folder
+from search_spaces import STRATEGIES, paper_configuration
+from trainables import trainable_class
+from trainables.base import TrainSettings
+from trainables.deployed import load_deployed, predict
+from trainables.encoder import EncoderWeights
+from trainables.metrics import classification_metrics, softmax
+from tune_jobs.launch import Execution, search
+from tune_jobs.ledger import Ledger
+from tune_jobs.prepare import Prepared, create_run
+from tune_jobs.settings import RunSettings
+
+FAST = {strategy: {"batch_size": 32} for strategy in STRATEGIES}
+
+
+def settings_for(model_folder: Path, **changes: object) -> RunSettings:
+    values = {"patients": 50, "model": str(model_folder), "max_length": 40, "trials": 3, "epochs": 2, "space": FAST}
+    return RunSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def study_states(folder: Path, strategy: str) -> list[TrialState]:
+    storage = JournalStorage(JournalFileBackend(str(folder / "studies.journal")))
+    study = optuna.load_study(study_name=strategy, storage=storage)
+    return [trial.state for trial in study.trials]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tuple[Run, Prepared, str]:
+    """A whole run of all strategies: the run, what its trials received, and what was printed."""
+    folder = Folder(tmp_path_factory.mktemp("runs") / "all")
+    settings = settings_for(model_folder)
+    prepared = create_run(folder, settings, workers=1)
+    console = quiet()
+    search(folder, settings, prepared, Execution(), console)
+    run = open_run(folder)
+    evaluate(run, top=1)
+    assert isinstance(console.file, io.StringIO)
+    return run, prepared, console.file.getvalue()
+
+
+def test_every_strategy_gets_its_trials_and_a_row(finished: tuple[Run, Prepared, str]) -> None:
+    run, _, _ = finished
+    for strategy in STRATEGIES:
+        states = [trial.state for trial in run.trials.values() if trial.strategy == strategy]
+        assert len(states) == 3
+        assert set(states) <= {"finished", "stopped"}
+    leaderboard = build_leaderboard(run, top=1)
+    assert set(leaderboard.table1["strategy"]) == {*STRATEGIES, "control-majority", "control-tfidf"}
+    assert len(leaderboard.table2) == 7 * 5
+    assert list(leaderboard.best["validation_f1"][:5]) == sorted(leaderboard.best["validation_f1"][:5], reverse=True)
+
+
+def test_the_studies_say_what_the_ledger_says(finished: tuple[Run, Prepared, str]) -> None:
+    run, _, _ = finished
+    said = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+    for strategy in STRATEGIES:
+        trials = sorted((t for t in run.trials.values() if t.strategy == strategy), key=lambda t: t.number)
+        assert study_states(Path(run.folder.uri), strategy) == [said[trial.state] for trial in trials]
+
+
+def test_the_reported_figures_are_the_deployed_models(finished: tuple[Run, Prepared, str]) -> None:
+    run, prepared, _ = finished
+    validation = prepared.data.validation
+    for strategy in STRATEGIES:
+        (trial,) = run.best(strategy, 1)
+        deployed = load_deployed(Path(run.folder.uri) / TRIALS / trial.name / DEPLOYED)
+        probabilities = softmax(predict(deployed.logits, validation, prepared.data.pad_token_id))
+        again = classification_metrics(validation.labels, probabilities, run.symptoms)
+        assert again == trial.final["validation"]
+
+
+def test_no_test_example_reaches_a_trial(finished: tuple[Run, Prepared, str]) -> None:
+    run, prepared, _ = finished
+    test = run.examples("test")
+    received = {*prepared.data.train.ids, *prepared.data.validation.ids}
+    assert len(test) > 20
+    assert not received & set(test["id"])
+    seen = {*run.examples("train")["patient"], *run.examples("validation")["patient"]}
+    assert not seen & set(test["patient"])
+
+
+def test_progress_in_a_pipe_is_plain_lines(finished: tuple[Run, Prepared, str]) -> None:
+    _, _, printed = finished
+    assert "baseline-0000" in printed
+    assert "finished" in printed
+    assert "\x1b" not in printed
+
+
+def test_only_models_worth_keeping_stay(finished: tuple[Run, Prepared, str]) -> None:
+    run, _, _ = finished
+    kept = {path.parent.name for path in Path(run.folder.uri, TRIALS).glob(f"*/{DEPLOYED}")}
+    assert kept == {trial.name for trial in run.trials.values() if trial.state == "finished"}
+    assert not [path for path in Path(run.folder.uri, TRIALS).iterdir() if path.name not in kept]
+
+
+def test_where_every_baseline_breaks_the_rest_still_ends_and_says_why(tmp_path: Path, model_folder: Path) -> None:
+    folder = Folder(tmp_path / "run")
+    settings = settings_for(model_folder, trials=1, epochs=1, strategies=("baseline", "low_rank", "distillation"))
+    prepared = create_run(folder, settings, workers=1)
+    poisoned = {name: array.copy() for name, array in prepared.encoder.arrays.items()}
+    next(array for name, array in poisoned.items() if "word_embeddings" in name)[:] = np.nan
+    broken = Prepared(prepared.data, dataclasses.replace(prepared.encoder, arrays=poisoned))
+    ledger = search(folder, settings, broken, Execution(), quiet())
+    assert ledger.trials["baseline-0000"].reason == "non-finite loss in epoch 1"
+    assert study_states(tmp_path / "run", "baseline") == [TrialState.FAIL]
+    assert "distillation" in ledger.skipped
+    without = build_leaderboard(open_run(folder), top=1).without
+    assert without["baseline"] == "all 1 trials failed: non-finite loss in epoch 1"
+    assert "no teacher" in without["distillation"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_a_strategy_runs_under_a_plain_tuner(
+    cluster: None, tmp_path: Path, trial_data: TrialData, encoder_weights: EncoderWeights
+) -> None:
+    """The trainables are ordinary Ray Tune trainables: setup, step, save, load, reset."""
+    trainable = tune.with_parameters(
+        trainable_class("baseline"), data=trial_data, encoder=encoder_weights, settings=TrainSettings(epochs=2)
+    )
+    hyperparameters = {**paper_configuration("baseline"), "learning_rate": tune.grid_search([1e-3, 1e30])}
+    results = tune.Tuner(
+        trainable,
+        param_space={"hyperparameters": hyperparameters, "seed": 1},
+        tune_config=tune.TuneConfig(metric="f1", mode="max", reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path), verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1)
+        ),
+    ).fit()
+    assert not results.errors
+    last = [result.metrics for result in results if result.metrics]
+    assert [("final" in metrics, "failed" in metrics) for metrics in last] == [(True, False), (False, True)]
+    assert results[0].checkpoint is not None
+
+
+def test_a_resumed_search_that_is_done_starts_nothing(finished: tuple[Run, Prepared, str]) -> None:
+    run, prepared, _ = finished
+    settings = RunSettings.from_record(dict(run.settings))
+    before = len(run.folder.names("ledger"))
+    search(run.folder, settings, prepared, Execution(), quiet())
+    assert not ray.is_initialized()
+    assert len(Ledger(run.folder).trials) == len(run.trials)
+    assert len(run.folder.names("ledger")) == before
