@@ -23,7 +23,7 @@ from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before
 from tune_jobs.progress import status_table
-from tune_jobs.settings import DEMO_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
+from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -97,17 +97,23 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _add_notes_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("notes")
-    group.add_argument("--notes", help="NOTEEVENTS as .csv, .csv.gz or .parquet (default: synthetic notes)")
-    group.add_argument("--patients", type=int, help=f"synthetic patients (default {DEFAULT_PATIENTS})")
-    group.add_argument("--text-column", help="default TEXT")
-    group.add_argument("--patient-column", help="default SUBJECT_ID; without it every note is a patient of its own")
-    group.add_argument("--category-column", help="default CATEGORY")
+    group.add_argument(
+        "--notes", metavar="FILE", help="NOTEEVENTS as .csv, .csv.gz or .parquet (default: synthetic notes)"
+    )
+    group.add_argument("--patients", metavar="N", type=int, help=f"synthetic patients (default {DEFAULT_PATIENTS})")
+    group.add_argument("--text-column", metavar="NAME", help="default TEXT")
+    group.add_argument(
+        "--patient-column", metavar="NAME", help="default SUBJECT_ID; without it every note is a patient of its own"
+    )
+    group.add_argument("--category-column", metavar="NAME", help="default CATEGORY")
     group.add_argument("--sample", type=float, metavar="FRACTION", help="draw this fraction of the notes by the seed")
-    group.add_argument("--category", action="append", help="only notes of this type; repeatable")
+    group.add_argument("--category", metavar="TYPE", action="append", help="only notes of this type; repeatable")
     group = parser.add_argument_group("examples")
     group.add_argument("--protocol", choices=["paper"], help="the author's run; single options still override it")
     group.add_argument("--unit", choices=["note", "sentence"], help="what one example is (default sentence)")
-    group.add_argument("--window-chars", type=int, help="characters of a note that are read (default 1000)")
+    group.add_argument(
+        "--window-chars", metavar="N", type=int, help="characters of a note that are read (default 1000)"
+    )
     group.add_argument(
         "--symptoms", type=_symptoms, metavar="K|NAMES", help="the K most frequent, or names (default 5)"
     )
@@ -126,44 +132,60 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", help="hub name or folder of a BERT-type encoder (default: the embedded MiniLM)")
-    group.add_argument("--layers", type=int, help="cut the encoder to its first layers")
-    group.add_argument("--max-length", type=int, help="word pieces of a text that are read (default 128)")
+    group.add_argument(
+        "--model",
+        metavar="NAME|FOLDER",
+        help="hub name or folder of a BERT-type encoder (default: the embedded MiniLM)",
+    )
+    group.add_argument("--layers", metavar="N", type=int, help="cut the encoder to its first layers")
+    group.add_argument("--max-length", metavar="N", type=int, help="word pieces of a text that are read (default 128)")
     group.add_argument("--class-weights", choices=["none", "balanced"], help="of the cross-entropy (default none)")
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--strategies", type=_names, metavar="NAMES", help=f"default {','.join(STRATEGIES)}")
-    group.add_argument("--trials", type=int, help="per strategy (default 4)")
-    group.add_argument("--epochs", type=int, help="per trial (default 5)")
+    group.add_argument("--trials", metavar="N", type=int, help="per strategy (default 4)")
+    group.add_argument("--epochs", metavar="N", type=int, help="per trial (default 5)")
     group.add_argument(
-        "--reduction-factor", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)"
+        "--reduction-factor", metavar="N", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)"
     )
     group.add_argument("--space", metavar="FILE", help="narrow or fix parameters, in YAML")
-    group.add_argument("--seed", type=int, help="of sample, split, suggestions and training (default 0)")
-    group.add_argument("--name", help="of the run (default: made of its settings)")
+    group.add_argument("--seed", metavar="N", type=int, help="of sample, split, suggestions and training (default 0)")
+    group.add_argument("--name", metavar="NAME", help="of the run (default: made of its settings)")
 
 
 def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("execution")
-    group.add_argument("--cpus-per-trial", type=float, default=1.0, help="fractions share a core (default 1)")
-    group.add_argument("--gpus-per-trial", type=float, default=0.0, help="fractions share a GPU (default 0)")
-    group.add_argument("--max-concurrent", type=int, help="trials at once (default: as many as the cluster holds)")
+    group.add_argument(
+        "--cpus-per-trial", metavar="N", type=float, default=1.0, help="fractions share a core (default 1)"
+    )
+    group.add_argument(
+        "--gpus-per-trial", metavar="N", type=float, default=0.0, help="fractions share a GPU (default 0)"
+    )
+    group.add_argument(
+        "--max-concurrent", metavar="N", type=int, help="trials at once (default: as many as the cluster holds)"
+    )
     group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
-    group.add_argument("--address", help="of an existing Ray cluster, or auto (default: start one here)")
-    group.add_argument("--keep", type=int, default=3, help="finished models kept per strategy (default 3)")
+    group.add_argument(
+        "--address", metavar="ADDRESS", help="of an existing Ray cluster, or auto (default: start one here)"
+    )
+    group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
     group.add_argument("--verbose", action="store_true", help="show Ray's own output")
     _add_storage_option(parser)
     _add_top_option(parser)
 
 
 def _add_storage_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--storage", default="runs", help="folder or URI that holds the runs (default ./runs)")
+    parser.add_argument(
+        "--storage", metavar="FOLDER|URI", default="runs", help="folder or URI that holds the runs (default ./runs)"
+    )
 
 
 def _add_top_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--top", type=int, default=1, help="best trials of each strategy to evaluate (default 1)")
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=1, help="best trials of each strategy to evaluate (default 1)"
+    )
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:
@@ -172,12 +194,12 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     values |= {name: given[name] for name in RunSettings.__dataclass_fields__ if name in given and name != "space"}
     for name in ("category", "absorb"):
         values[name] = tuple(values.get(name, ()))
-    space = options.space
-    if values.get("notes", SYNTHETIC) == SYNTHETIC:
+    synthetic, embedded = values.get("notes", SYNTHETIC) == SYNTHETIC, "model" not in values
+    if synthetic:
         values.setdefault("patients", DEFAULT_PATIENTS)
-        if "model" not in values:
-            values.setdefault("layers", DEMO_LAYERS)
-            space = space or DEMO_SPACE
+    if synthetic and embedded:
+        values.setdefault("layers", DEMO_LAYERS)
+    space = options.space or (EMBEDDED_SPACE if embedded else None)
     settings = RunSettings(**values, reduce_range=int8_overflows())
     return replace(settings, space=read_space(space, settings.strategies)) if space else settings
 

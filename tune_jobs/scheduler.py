@@ -1,5 +1,6 @@
 """One asynchronous successive halving (ASHA) per strategy: a trial races its own kind alone."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ class StrategyASHA(FIFOScheduler):
         epochs: of a full trial.
         reduction_factor: of ``n`` trials at a rung, ``n / reduction_factor`` go on; 0 stops none.
         grace_period: epochs before a trial can be stopped.
+        startup: results that a rung holds before it stops anyone; two trials say little of each other.
         known: trials of the ledger, whose results fill the rungs.
     """
 
@@ -25,11 +27,13 @@ class StrategyASHA(FIFOScheduler):
         strategies: Iterable[str],
         epochs: int,
         reduction_factor: int,
-        grace_period: int = 1,
+        grace_period: int = 2,
+        startup: int = 4,
         known: Iterable[TrialRecord] = (),
     ) -> None:
         super().__init__()
-        self._epochs = epochs
+        self._epochs, self._startup = epochs, startup
+        self._entered: Counter[tuple[str, int]] = Counter()
         self._races = {
             strategy: ASHAScheduler(
                 time_attr="epoch",
@@ -60,7 +64,10 @@ class StrategyASHA(FIFOScheduler):
         race = self._races.get(strategy)
         if race is None or not 1 <= result["epoch"] < self._epochs:
             return str(TrialScheduler.CONTINUE)
-        return str(race.on_trial_result(None, SimpleNamespace(trial_id=name), dict(result)))  # type: ignore[arg-type]
+        decision = race.on_trial_result(None, SimpleNamespace(trial_id=name), dict(result))  # type: ignore[arg-type]
+        self._entered[strategy, result["epoch"]] += 1
+        few = self._entered[strategy, result["epoch"]] < self._startup
+        return str(TrialScheduler.CONTINUE if few else decision)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._enter(trial.config["strategy"], trial.config["trial"])

@@ -14,7 +14,7 @@ from trainables import trainable_class
 
 SYNTHETIC = "synthetic"
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
-DEMO_SPACE = Path(__file__).with_name("demo_space.yaml")
+EMBEDDED_SPACE = Path(__file__).with_name("embedded_space.yaml")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def near(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else f" (known: {', '.join(known)})"
 
 
-def read_space(path: str, strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
+def read_space(path: str | Path, strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Overrides of the search spaces. Raises: InputError."""
     known = [name for name in strategies if name in STRATEGIES]
     try:

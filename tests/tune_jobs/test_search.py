@@ -234,15 +234,19 @@ def test_a_slow_strategy_is_not_starved_by_a_fast_one() -> None:
 
 def test_a_weak_trial_is_stopped_early_and_the_last_epoch_never_is() -> None:
     scheduler = StrategyASHA(("baseline",), epochs=4, reduction_factor=2)
-    curves = [[0.5, 0.6, 0.7, 0.8], [0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1], [0.7, 0.8, 0.9, 0.0]]
-    assert race(scheduler, "baseline", curves) == [4, 4, 1, 4]
+    weak, fair = [0.1, 0.1, 0.1, 0.1], [0.5, 0.6, 0.7, 0.8]
+    curves = [fair, [0.6, 0.7, 0.8, 0.9], weak, weak, weak, [0.7, 0.8, 0.9, 0.0]]
+    # The first three fill the rung, and no trial is stopped before its second epoch.
+    assert race(scheduler, "baseline", curves) == [4, 4, 4, 2, 2, 4]
 
 
-@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize("cut", [1, 3, 5])
 def test_rungs_are_rebuilt_from_the_ledger(tmp_path: Path, cut: int) -> None:
     curves = [[0.5, 0.6, 0.7, 0.8], [0.6, 0.7, 0.8, 0.9], [0.55, 0.6, 0.6, 0.6], [0.58, 0.7, 0.9, 0.0]]
+    curves = [*curves, [0.5, 0.1, 0.1, 0.1], [0.5, 0.65, 0.7, 0.7]]
     straight = race(StrategyASHA(("baseline",), epochs=4, reduction_factor=2), "baseline", curves)
-    search = make(tmp_path, ("baseline",), trials=4)
+    assert 2 in straight
+    search = make(tmp_path, ("baseline",), trials=6)
     for number in range(cut):
         search.suggest()
         for step in range(straight[number]):
