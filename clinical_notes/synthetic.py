@@ -18,7 +18,7 @@ import numpy as np
 
 from clinical_notes.units import AFFIRMED, NEGATED, OTHER
 
-DEFAULT_PATIENTS = 110
+DEFAULT_PATIENTS = 100
 """Enough for about 800 training sentences."""
 
 COLUMNS = (
