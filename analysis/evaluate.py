@@ -16,8 +16,8 @@ from analysis.controls import CONTROLS, control_probabilities
 from analysis.run import DEPLOYED, MODEL, RESULTS, TRIALS, Run
 from clinical_notes.batches import TokenisedExamples
 from clinical_notes.errors import InputError
-from trainables.deployed import CARD_FILE, load_deployed, predict
-from trainables.metrics import classification_metrics, softmax
+from trainables.parts.deployed import CARD_FILE, load_deployed, predict
+from trainables.parts.metrics import classification_metrics, softmax
 
 TEST = "test"
 

@@ -54,6 +54,11 @@ class TrialData:
     class_weights: NDArray[np.float32] | None
     pad_token_id: int
 
+    @property
+    def typical_length(self) -> int:
+        """Mean word pieces of a training example, special tokens included; costs are counted at this length."""
+        return max(1, round(float(self.train.lengths.mean())))
+
 
 def tokenise(
     tokenizer: PreTrainedTokenizerBase,

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from clinical_notes.batches import TokenisedExamples, TrialData
-from trainables.encoder import EncoderWeights
+from trainables.parts.encoder import EncoderWeights
 
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60

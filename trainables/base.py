@@ -19,10 +19,12 @@ from transformers import PreTrainedModel, get_scheduler
 
 from clinical_notes.batches import TrialData, collate, shuffled_batches
 from clinical_notes.storage import Folder
-from trainables import encoder
-from trainables.deployed import TorchDeployed, deploy_torch, load_deployed, predict
-from trainables.encoder import EncoderWeights
-from trainables.metrics import Metrics, classification_metrics, softmax
+from trainables.parts import encoder
+from trainables.parts.deployed import TorchDeployed, deploy_torch, load_deployed, predict
+from trainables.parts.encoder import EncoderWeights
+from trainables.parts.metrics import Metrics, classification_metrics, softmax
+from trainables.parts.stored import load_model
+from trainables.parts.teaching import teacher_logits
 
 State = dict[str, torch.Tensor]
 
@@ -60,8 +62,8 @@ class StrategyTrainable(tune.Trainable):
 
     needs_teacher: ClassVar[bool] = False
     """Whether its trials start from the run's best baseline."""
-    first_trial_prepares: ClassVar[bool] = False
-    """Whether the first trial leaves something that the others read, so that they wait for its first epoch."""
+    reads_teacher_logits: ClassVar[bool] = False
+    """Whether its trials read the teacher's logits of the training examples; the first to start computes them."""
 
     data: TrialData
     encoder: EncoderWeights
@@ -139,17 +141,28 @@ class StrategyTrainable(tune.Trainable):
     def before_step(self, done: float) -> None:
         """Called before each optimisation step with the fraction of training done after it, in (0, 1]."""
 
+    def after_backward(self) -> None:
+        """Called before each optimisation step, when the gradients are there."""
+
     def deploy(self, directory: Path) -> None:
         """Write the trained model as it is to be deployed."""
         assert isinstance(self.model, PreTrainedModel)
-        deploy_torch(self.model, directory, self.data.symptoms)
+        deploy_torch(self.model, directory, self.data)
 
     # Training
 
     def load_teacher(self) -> PreTrainedModel:
         """The deployed model of the run's best baseline."""
         assert self.teacher_folder is not None, "this strategy needs a teacher"
-        return encoder.load_model(self.teacher_folder.local_copy("deployed"))
+        teacher = load_model(self.teacher_folder.local_copy("deployed"))
+        if self.reads_teacher_logits:
+            teacher = teacher.to(self.settings.device)  # type: ignore[arg-type]
+            self._teacher_logits = teacher_logits(self.teacher_folder, teacher, self.data).to(self.settings.device)
+        return teacher
+
+    def teacher_logits_of(self, index: NDArray[np.int64]) -> torch.Tensor:
+        """(batch, classes) logits of the teacher for these training examples, once it has been loaded."""
+        return self._teacher_logits[torch.from_numpy(index).to(self._teacher_logits.device)]
 
     @property
     def batch_size(self) -> int:
@@ -195,6 +208,7 @@ class StrategyTrainable(tune.Trainable):
             logits = self.model(**{name: t.to(self.settings.device) for name, t in batch.items()}).logits
             loss = self.loss(logits, labels, index)
             loss.backward()
+            self.after_backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
             self.optimizer.step()
             self.schedule.step()
@@ -231,7 +245,7 @@ class StrategyTrainable(tune.Trainable):
         metrics = self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id))
         final = {
             "validation": metrics,
-            **{name: deployed.card[name] for name in ("runtime", "parameters", "nonzero_parameters", "bytes")},
+            **{name: value for name, value in deployed.card.items() if name != "symptoms"},
             "epoch": self._best_epoch(),
             "seconds": sum(result["seconds"] for result in self.results),
         }

@@ -5,9 +5,9 @@ from pathlib import Path
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 
-from trainables import encoder
 from trainables.base import StrategyTrainable
-from trainables.deployed import deploy_torch
+from trainables.parts import encoder
+from trainables.parts.deployed import deploy_torch
 
 TARGETS = {
     "query_value": ("query", "value"),
@@ -43,4 +43,4 @@ class LowRankTrainable(StrategyTrainable):
 
     def deploy(self, directory: Path) -> None:
         assert isinstance(self.model, PeftModel)
-        deploy_torch(self.model.merge_and_unload(), directory, self.data.symptoms)
+        deploy_torch(self.model.merge_and_unload(), directory, self.data)

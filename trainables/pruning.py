@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.utils import prune
 from transformers import PreTrainedModel
 
-from trainables import encoder
 from trainables.base import StrategyTrainable
-from trainables.deployed import deploy_torch
-from trainables.encoder import Layer
+from trainables.parts import encoder, surgery
+from trainables.parts.deployed import deploy_torch
+from trainables.parts.encoder import Layer
 
 STAGES = 10
 """The pruned ratio rises this many times on its way to the target."""
@@ -125,8 +125,8 @@ class PruningTrainable(StrategyTrainable):
                     prune.remove(linear, "weight")
             if masks:
                 heads = masks[0][0].view(-1, size)[:, 0].nonzero().flatten().tolist()
-                encoder.slice_layer(layer, heads, masks[1][0].nonzero().flatten().tolist(), size)
-        deploy_torch(self.model, directory, self.data.symptoms)
+                surgery.slice_layer(layer, heads, masks[1][0].nonzero().flatten().tolist(), size)
+        deploy_torch(self.model, directory, self.data, packed=not self._structured)
 
 
 def _mask(linear: nn.Linear) -> torch.Tensor:

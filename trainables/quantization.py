@@ -8,10 +8,10 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from trainables import encoder
 from trainables.base import StrategyTrainable
-from trainables.deployed import ONNX_FILE, deploy_onnx
-from trainables.onnx_export import export_onnx, quantize_onnx
+from trainables.parts import encoder
+from trainables.parts.deployed import ONNX_FILE, deploy_onnx, size_of
+from trainables.parts.onnx_export import export_onnx, quantize_onnx
 
 
 class FakeWeight(nn.Module):
@@ -95,7 +95,7 @@ class QuantizationTrainable(StrategyTrainable):
         model = self.model
         assert isinstance(model, PreTrainedModel)
         remove_fake_quantization(model, self._hooks)
-        parameters = sum(p.numel() for p in model.parameters())
+        size = size_of(model, self.data)
         full = directory / "fp32.onnx"
         export_onnx(model, full)
         zeros = quantize_onnx(
@@ -106,4 +106,4 @@ class QuantizationTrainable(StrategyTrainable):
             reduce_range=self.settings.reduce_range,
         )
         full.unlink()
-        deploy_onnx(directory, model, self.data.symptoms, parameters=parameters, nonzero_parameters=parameters - zeros)
+        deploy_onnx(directory, {**size, "nonzero_parameters": size["parameters"] - zeros}, self.data)

@@ -24,8 +24,8 @@ from clinical_notes.lexicon import Lexicon, load_lexicon
 from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
-from trainables import encoder
-from trainables.encoder import EncoderWeights
+from trainables.parts import stored
+from trainables.parts.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
 from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of
 
@@ -162,7 +162,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _write_model(folder: Folder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     scratch = folder.scratch()
     try:
-        encoder.save_model(model, scratch / MODEL)
+        stored.save_model(model, scratch / MODEL)
         tokenizer.save_pretrained(scratch / MODEL)
         folder.put_folder(scratch / MODEL, MODEL)
     finally:
@@ -180,4 +180,4 @@ def load_prepared(folder: Folder) -> Prepared:
         classes = np.arange(len(run.symptoms))
         weights = compute_class_weight("balanced", classes=classes, y=train.labels).astype(np.float32)
     data = TrialData(train, validation, run.symptoms, weights, run.manifest["pad_token_id"])
-    return Prepared(data, EncoderWeights.of(encoder.load_model(local)))
+    return Prepared(data, EncoderWeights.of(stored.load_model(local)))

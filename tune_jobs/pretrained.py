@@ -16,7 +16,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from clinical_notes.errors import InputError
-from trainables import encoder
+from trainables.parts import encoder
 from tune_jobs.settings import EMBEDDED_MODEL
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.run import TRIALS, TrialRecord
 from clinical_notes.storage import Folder
 from trainables import trainable_class
+from trainables.parts.teaching import LOGITS_FILE
 from tune_jobs.ledger import Ledger
 from tune_jobs.studies import StrategyStudy, seed_of
 
@@ -60,6 +61,7 @@ class Search:
                 study.restore(record)
         self._unfinished = [record for record in ledger.trials.values() if record.state == "running"]
         self._active: set[str] = set()
+        self._logits_seen = False
         if TEACHER_STRATEGY in studies:
             self._choose_teacher()
 
@@ -92,10 +94,17 @@ class Search:
         cls = trainable_class(strategy)
         if cls.needs_teacher and self.ledger.teacher is None:
             return False
-        trials = self.ledger.of(strategy)
-        if cls.first_trial_prepares and not any(trial.epochs for trial in trials):
-            return not any(trial.name in self._active for trial in trials)
-        return True
+        return not cls.reads_teacher_logits or self._teacher_logits_exist() or not self._is_preparing_logits()
+
+    def _teacher_logits_exist(self) -> bool:
+        if not self._logits_seen:
+            self._logits_seen = self._folder.exists(f"{TRIALS}/{self.ledger.teacher}/{LOGITS_FILE}")
+        return self._logits_seen
+
+    def _is_preparing_logits(self) -> bool:
+        """Whether a trial runs whose start computes the teacher's logits, so that no other need do it again."""
+        active = [self.ledger.trials[name] for name in self._active]
+        return any(trainable_class(trial.strategy).reads_teacher_logits for trial in active)
 
     def _new_trial(self, strategy: str) -> TrialRecord:
         number, hyperparameters, distributions = self._studies[strategy].ask()

@@ -17,7 +17,7 @@ from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
-from trainables.encoder import EncoderWeights
+from trainables.parts.encoder import EncoderWeights
 
 MANIFEST = "manifest.json"
 _EPOCH = "epoch-{:04d}"

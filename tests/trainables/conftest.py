@@ -10,8 +10,8 @@ from clinical_notes.batches import TrialData
 from search_spaces import STRATEGIES, paper_configuration
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
-from trainables.deployed import deploy_torch
-from trainables.encoder import EncoderWeights
+from trainables.parts.deployed import deploy_torch
+from trainables.parts.encoder import EncoderWeights
 
 SETTINGS = TrainSettings(epochs=2)
 
@@ -29,7 +29,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, trial_data: TrialData) -> 
     """The folder of a baseline trial with its deployed model."""
     home = tmp_path_factory.mktemp("teacher")
     weights = EncoderWeights.of(tiny("bert"))
-    deploy_torch(weights.build(), home / "deployed", trial_data.symptoms)
+    deploy_torch(weights.build(), home / "deployed", trial_data)
     return str(home)
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from clinical_notes.batches import TrialData
-from trainables.deployed import load_deployed, predict
-from trainables.encoder import EncoderWeights
-from trainables.metrics import classification_metrics, softmax
+from trainables.parts.deployed import load_deployed, predict
+from trainables.parts.encoder import EncoderWeights
+from trainables.parts.metrics import classification_metrics, softmax
 
 from .conftest import SETTINGS, VARIANTS, configuration, parameters, run_to_end, start
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report, roc_auc_score
 
-from trainables.metrics import classification_metrics, softmax
+from trainables.parts.metrics import classification_metrics, softmax
 
 NAMES = ("pain", "edema", "fever")
 

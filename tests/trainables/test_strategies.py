@@ -13,11 +13,12 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TrialData, collate
-from trainables import encoder
 from trainables.base import StrategyTrainable
-from trainables.deployed import OnnxDeployed, TorchDeployed, deploy_torch, load_deployed, predict
-from trainables.distillation import DistillationTrainable, chosen_layers, distillation_loss
-from trainables.encoder import EncoderWeights
+from trainables.distillation import DistillationTrainable, chosen_layers
+from trainables.parts import encoder, stored, surgery
+from trainables.parts.deployed import OnnxDeployed, TorchDeployed, deploy_torch, load_deployed, predict
+from trainables.parts.encoder import EncoderWeights
+from trainables.parts.teaching import distillation_loss
 from trainables.pruning import cubic_ratio
 from trainables.quantization import insert_fake_quantization, remove_fake_quantization
 
@@ -27,7 +28,7 @@ from .conftest import configuration, run_to_end, start
 @pytest.fixture
 def own_teacher(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -> str:
     """A teacher of the architecture under test."""
-    deploy_torch(model, tmp_path / "teacher" / "deployed", trial_data.symptoms)
+    deploy_torch(model, tmp_path / "teacher" / "deployed", trial_data)
     return str(tmp_path / "teacher")
 
 
@@ -48,7 +49,7 @@ def test_every_architecture_trains_and_deploys(
 def test_a_saved_model_reloads_by_stock_transformers(
     model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    deploy_torch(model, tmp_path, trial_data.symptoms)
+    deploy_torch(model, tmp_path, trial_data)
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     np.testing.assert_array_equal(logits(stock, trial_data), logits(model, trial_data))
 
@@ -60,7 +61,7 @@ def test_lora_merged_equals_unmerged(
     trainable.step()
     unmerged = logits(trainable.model, trial_data)
     trainable.deploy(tmp_path)
-    np.testing.assert_allclose(logits(encoder.load_model(tmp_path), trial_data), unmerged, atol=1e-5)
+    np.testing.assert_allclose(logits(stored.load_model(tmp_path), trial_data), unmerged, atol=1e-5)
 
 
 def test_lora_trains_the_asked_projections_and_the_head_alone(
@@ -122,11 +123,11 @@ def test_the_teachers_logits_are_computed_once(
     first = start("distillation", config, trial_data, weights, tmp_path)
     assert isinstance(first, DistillationTrainable)
     live = predict(TorchDeployed(model, {}).logits, trial_data.train, trial_data.pad_token_id)
-    np.testing.assert_allclose(first.teacher_logits.numpy(), live, atol=1e-6)
-    monkeypatch.setattr("trainables.distillation.predict", None)  # a second computation would fail
+    np.testing.assert_allclose(first._teacher_logits.numpy(), live, atol=1e-6)
+    monkeypatch.setattr("trainables.parts.teaching.predict", None)  # a second computation would fail
     second = start("distillation", config, trial_data, weights, tmp_path)
     assert isinstance(second, DistillationTrainable)
-    assert torch.equal(first.teacher_logits, second.teacher_logits)
+    assert torch.equal(first._teacher_logits, second._teacher_logits)
 
 
 def test_structured_pruning_removes_heads_and_neurons_and_changes_nothing_else(
@@ -139,8 +140,8 @@ def test_structured_pruning_removes_heads_and_neurons_and_changes_nothing_else(
     masked = logits(trainable.model, trial_data)
     before = sum(p.numel() for p in trainable.model.parameters())
     trainable.deploy(tmp_path)
-    pruned = encoder.load_model(tmp_path)
-    assert encoder.widths(pruned) == [{"heads": 2, "neurons": 24}] * 2
+    pruned = stored.load_model(tmp_path)
+    assert surgery.widths(pruned) == [{"heads": 2, "neurons": 24}] * 2
     assert sum(p.numel() for p in pruned.parameters()) < before
     np.testing.assert_allclose(logits(pruned, trial_data), masked, atol=1e-5)
 
@@ -153,7 +154,7 @@ def test_unstructured_pruning_reaches_the_asked_ratio(
     trainable = start("pruning", config, trial_data, encoder_weights, tmp_path, epochs=4)
     results = run_to_end(trainable)
     assert [result.get("selectable") for result in results[:4]] == [False, True, True, True]
-    pruned = encoder.load_model(tmp_path / "deployed")
+    pruned = stored.load_model(tmp_path / "deployed")
     weights = torch.cat(
         [
             getattr(layer, part).weight.flatten()
@@ -247,4 +248,4 @@ def test_a_pruned_model_says_its_widths_in_its_configuration(
     config = configuration("pruning-structured", teacher)
     run_to_end(start("pruning-structured", config, trial_data, encoder_weights, tmp_path))
     values = json.loads((tmp_path / "deployed" / "config.json").read_text())
-    assert values[encoder.WIDTHS_KEY] == [{"heads": 2, "neurons": 24}] * 2
+    assert values[stored.STRUCTURE_KEY]["widths"] == [{"heads": 2, "neurons": 24}] * 2

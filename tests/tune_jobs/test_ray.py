@@ -23,9 +23,9 @@ from clinical_notes.storage import Folder
 from search_spaces import STRATEGIES, paper_configuration
 from trainables import trainable_class
 from trainables.base import TrainSettings
-from trainables.deployed import load_deployed, predict
-from trainables.encoder import EncoderWeights
-from trainables.metrics import classification_metrics, softmax
+from trainables.parts.deployed import load_deployed, predict
+from trainables.parts.encoder import EncoderWeights
+from trainables.parts.metrics import classification_metrics, softmax
 from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run

@@ -1,7 +1,7 @@
 """The deployed model: what a trial leaves behind, and the only thing whose figures count."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from clinical_notes.batches import TokenisedExamples, collate, sorted_batches
-from trainables import encoder
+from clinical_notes.batches import TokenisedExamples, TrialData, collate, sorted_batches
+from trainables.parts import stored
+from trainables.parts.cost import multiply_accumulates
 
 CARD_FILE = "deployed.json"
 ONNX_FILE = "model.onnx"
@@ -72,52 +73,36 @@ def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int)
     return logits
 
 
-def deploy_torch(model: PreTrainedModel, directory: Path, symptoms: Sequence[str]) -> None:
-    """Write a model that PyTorch runs, and its card."""
-    encoder.save_model(model, directory)
-    parameters = [p.detach() for p in model.parameters()]
-    _write_card(
-        directory,
-        "torch",
-        symptoms,
-        parameters=sum(p.numel() for p in parameters),
-        nonzero_parameters=int(sum(int(p.count_nonzero()) for p in parameters)),
-        files=[encoder.WEIGHTS_FILE],
-    )
+def deploy_torch(model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False) -> None:
+    """Write a model that PyTorch runs, and its card; see ``stored.save_model`` for ``packed``."""
+    stored.save_model(model, directory, packed=packed)
+    weights = (directory / stored.WEIGHTS_FILE).stat().st_size
+    _write_card(directory, {"runtime": "torch", **size_of(model, data), "bytes": weights, "packed": packed}, data)
 
 
-def deploy_onnx(
-    directory: Path, model: PreTrainedModel, symptoms: Sequence[str], *, parameters: int, nonzero_parameters: int
-) -> None:
-    """Write the card and configuration beside a finished ``model.onnx``."""
-    (directory / encoder.CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True))
-    _write_card(
-        directory,
-        "onnxruntime",
-        symptoms,
-        parameters=parameters,
-        nonzero_parameters=nonzero_parameters,
-        files=[ONNX_FILE],
-    )
+def deploy_onnx(directory: Path, size: Mapping[str, int], data: TrialData, **more: Any) -> None:
+    """Write the card beside a finished ``model.onnx``.
+
+    Args:
+        size: of the model that was exported, as ``size_of`` gives it.
+        more: what else the card says of the model.
+    """
+    weights = (directory / ONNX_FILE).stat().st_size
+    _write_card(directory, {"runtime": "onnxruntime", **size, "bytes": weights, **more}, data)
 
 
-def _write_card(
-    directory: Path,
-    runtime: str,
-    symptoms: Sequence[str],
-    *,
-    parameters: int,
-    nonzero_parameters: int,
-    files: Sequence[str],
-) -> None:
-    card = {
-        "runtime": runtime,
-        "symptoms": list(symptoms),
-        "parameters": parameters,
-        "nonzero_parameters": nonzero_parameters,
-        "bytes": sum((directory / name).stat().st_size for name in files),
+def size_of(model: PreTrainedModel, data: TrialData) -> dict[str, int]:
+    """Parameters, those that are not zero, and multiply–accumulates of a text of typical length."""
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "nonzero_parameters": sum(int(p.detach().count_nonzero()) for p in model.parameters()),
+        "macs": multiply_accumulates(model, data.typical_length),
+        "macs_length": data.typical_length,
     }
-    (directory / CARD_FILE).write_text(json.dumps(card, indent=2))
+
+
+def _write_card(directory: Path, card: Mapping[str, Any], data: TrialData) -> None:
+    (directory / CARD_FILE).write_text(json.dumps({**card, "symptoms": list(data.symptoms)}, indent=2))
 
 
 def load_deployed(directory: Path, threads: int = 1, device: str = "cpu") -> Deployed:
@@ -129,5 +114,5 @@ def load_deployed(directory: Path, threads: int = 1, device: str = "cpu") -> Dep
     card = json.loads((directory / CARD_FILE).read_text())
     if card["runtime"] == "onnxruntime":
         return OnnxDeployed(directory / ONNX_FILE, card, threads)
-    model = encoder.load_model(directory)
+    model = stored.load_model(directory)
     return TorchDeployed(model.to(torch.device(device)), card)  # type: ignore[arg-type]

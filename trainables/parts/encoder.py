@@ -1,23 +1,16 @@
 """The encoder that every strategy starts from, and the names of its layers' parts by architecture."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 transformers_logging.disable_progress_bar()
-
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-WIDTHS_KEY = "symptune_widths"
-"""Key in ``config.json`` of a structured-pruned model: heads and neurons left in each layer."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +121,10 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 def build_model(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
     """A sequence classifier that holds exactly these tensors (not copies of them)."""
-    return _classifier(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=torch.float32)
+    return classifier_class(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=torch.float32)
 
 
-def _classifier(config: PreTrainedConfig) -> type[PreTrainedModel]:
+def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     cls = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     assert isinstance(cls, type)
     assert issubclass(cls, PreTrainedModel)
@@ -159,73 +152,3 @@ class EncoderWeights:
         """A model of its own: the shared arrays are copied."""
         state = {name: torch.tensor(array) for name, array in self.arrays.items()}
         return build_model(config_from(self.config), state)
-
-
-def slice_layer(layer: Layer, heads: list[int], neurons: list[int], size: int) -> None:
-    """Remove all attention heads and feed-forward neurons but these, in place.
-
-    Args:
-        layer: its Linear modules shrink.
-        heads, neurons: indices to keep.
-        size: rows per head.
-    """
-    rows = torch.cat([torch.arange(head * size, (head + 1) * size) for head in heads])
-    columns = torch.tensor(neurons)
-    for linear in (layer.query, layer.key, layer.value):
-        _keep_rows(linear, rows)
-    _keep_columns(layer.attention_output, rows)
-    _keep_rows(layer.feed_forward_in, columns)
-    _keep_columns(layer.feed_forward_out, columns)
-
-
-def _keep_rows(linear: nn.Linear, rows: torch.Tensor) -> None:
-    linear.weight = nn.Parameter(linear.weight.detach()[rows].clone())
-    linear.bias = nn.Parameter(linear.bias.detach()[rows].clone())
-    linear.out_features = len(rows)
-
-
-def _keep_columns(linear: nn.Linear, columns: torch.Tensor) -> None:
-    linear.weight = nn.Parameter(linear.weight.detach()[:, columns].clone())
-    linear.in_features = len(columns)
-
-
-def widths(model: PreTrainedModel) -> list[dict[str, int]]:
-    """Heads and neurons of each layer as they stand."""
-    size = head_size(model.config)
-    return [
-        {"heads": layer.query.out_features // size, "neurons": layer.feed_forward_in.out_features}
-        for layer in layers_of(model)
-    ]
-
-
-def save_model(model: PreTrainedModel, directory: Path) -> None:
-    """Write ``config.json`` and ``model.safetensors``; a model of stock shape reloads by ``from_pretrained``."""
-    directory.mkdir(parents=True, exist_ok=True)
-    model.config.architectures = [type(model).__name__]
-    values = model.config.to_dict()
-    if len({tuple(w.items()) for w in widths(model)} | {_stock_widths(model.config)}) > 1:
-        values[WIDTHS_KEY] = widths(model)
-    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-
-
-def _stock_widths(config: PreTrainedConfig) -> tuple[tuple[str, int], ...]:
-    neurons = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
-    return (("heads", int(config.num_attention_heads)), ("neurons", int(neurons)))
-
-
-def load_model(directory: Path) -> PreTrainedModel:
-    """Read what ``save_model`` wrote, pruned shapes included."""
-    values = json.loads((directory / CONFIG_FILE).read_text())
-    shapes = values.pop(WIDTHS_KEY, None)
-    state = load_file(directory / WEIGHTS_FILE)
-    config = config_from(values)
-    if shapes is None:
-        return build_model(config, state)
-    model = _classifier(config)(config)
-    for layer, shape in zip(layers_of(model), shapes, strict=True):
-        slice_layer(layer, list(range(shape["heads"])), list(range(shape["neurons"])), head_size(config))
-    model.load_state_dict(state)
-    model.eval()
-    return model

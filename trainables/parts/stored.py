@@ -1,0 +1,91 @@
+"""A model on disk: ``config.json`` and ``model.safetensors``, whatever its shape."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from trainables.parts.encoder import build_model, classifier_class, config_from
+from trainables.parts.surgery import restructure, structure_of
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+STRUCTURE_KEY = "symptune_structure"
+"""Key in ``config.json`` of a model whose shape no stock configuration describes."""
+
+_PACKED = "packed"
+_MASK, _VALUES = ".packed_mask", ".packed_values"
+_WORTH_PACKING = 1 / 16
+"""Fraction of zeros above which a bit per weight costs less than the zeros."""
+
+
+def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False) -> None:
+    """Write a model; one of stock shape that is not packed reloads by ``from_pretrained``.
+
+    Args:
+        packed: zeros cost no disk: a tensor with many is written as a bit per weight and the weights that are left.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    values = model.config.to_dict()
+    structure = structure_of(model)
+    if structure:
+        values[STRUCTURE_KEY] = structure
+    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"format": "pt"}
+    if packed:
+        state, shapes = _pack(state)
+        metadata[_PACKED] = json.dumps(shapes)
+    save_file(state, directory / WEIGHTS_FILE, metadata=metadata)
+
+
+def load_model(directory: Path) -> PreTrainedModel:
+    """Read what ``save_model`` wrote: stock, pruned, factorised, trimmed or packed."""
+    values = json.loads((directory / CONFIG_FILE).read_text())
+    structure = values.pop(STRUCTURE_KEY, None)
+    state = _read_state(directory / WEIGHTS_FILE)
+    config = config_from(values)
+    if structure is None:
+        return build_model(config, state)
+    model = classifier_class(config)(config)
+    restructure(model, structure)
+    model.load_state_dict(state)
+    model.eval()
+    return model
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        shapes = json.loads((file.metadata() or {}).get(_PACKED, "{}"))
+    return _unpack(state, shapes)
+
+
+def _pack(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, list[int]]]:
+    """The tensors to write, and the shapes of those that are packed."""
+    written: dict[str, torch.Tensor] = {}
+    shapes: dict[str, list[int]] = {}
+    for name, tensor in state.items():
+        kept = tensor != 0
+        if not tensor.is_floating_point() or float(kept.float().mean()) > 1 - _WORTH_PACKING:
+            written[name] = tensor
+            continue
+        shapes[name] = list(tensor.shape)
+        written[name + _MASK] = torch.from_numpy(np.packbits(kept.numpy()))
+        written[name + _VALUES] = tensor[kept]
+    return written, shapes
+
+
+def _unpack(state: dict[str, torch.Tensor], shapes: Mapping[str, list[int]]) -> dict[str, torch.Tensor]:
+    for name, shape in shapes.items():
+        values = state.pop(name + _VALUES)
+        bits = np.unpackbits(state.pop(name + _MASK).numpy(), count=int(np.prod(shape)))
+        tensor = torch.zeros(shape, dtype=values.dtype)
+        tensor[torch.from_numpy(bits.astype(bool)).view(shape)] = values
+        state[name] = tensor
+    return state
