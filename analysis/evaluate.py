@@ -4,57 +4,57 @@ import hashlib
 import io
 import json
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
+from analysis.artifact import agreement, check_kept, runnable, tokenised
 from analysis.controls import CONTROLS, control_probabilities
-from analysis.run import DEPLOYED, MODEL, RESULTS, TRIALS, Run
-from clinical_notes.batches import TokenisedExamples
-from clinical_notes.errors import InputError
-from trainables.parts.deployed import CARD_FILE, load_deployed, predict
+from analysis.cost import measure_costs
+from analysis.run import RESULTS, Run
+from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
 
 TEST = "test"
 
 
 def evaluate(run: Run, top: int) -> None:
-    """Write the test figures of each strategy's ``top`` best trials and of the controls; done ones are kept.
+    """Write the test figures and costs of each strategy's ``top`` best trials, and the figures of the controls.
 
     A model's figures stand in ``results/trials/<name>.json``, its predictions, by example id and without text, in
-    ``results/predictions/<name>.parquet``.
+    ``results/predictions/<name>.parquet``; what is done already is kept.
 
     Raises:
-        InputError: a model to evaluate is not on the storage any more.
+        InputError: a model to evaluate is not on the storage any more, or is damaged.
     """
-    trials = [trial for strategy in run.strategies for trial in run.best(strategy, top)]
-    gone = [trial.name for trial in trials if not run.folder.exists(f"{_deployed(trial.name)}/{CARD_FILE}")]
-    if gone:
-        raise InputError(
-            f"--top {top}: the models of {', '.join(gone)} were not kept; evaluate fewer, or search with more --keep"
-        )
-    waiting = [trial.name for trial in trials if not _is_done(run, trial.name)]
-    if waiting:
-        test = run.tokenised(TEST, AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)))
-        for name in waiting:
-            _write(run, name, test.ids, test.labels, _trial_probabilities(run, name, test))
+    names = [trial.name for strategy in run.strategies for trial in run.best(strategy, top)]
+    evaluate_trials(run, names)
     for name in CONTROLS:
         if not _is_done(run, name):
             _evaluate_control(run, name)
+    measure_costs(run, names, {name: _identity(run, name) for name in names})
+
+
+def evaluate_trials(run: Run, names: Sequence[str]) -> None:
+    """Write the test figures of these trials. Raises: InputError, as ``evaluate``."""
+    check_kept(run, names)
+    waiting = [name for name in names if not _is_done(run, name)]
+    if not waiting:
+        return
+    test = tokenised(run, TEST)
+    for name in waiting:
+        model = runnable(run, name, threads=os.cpu_count() or 1)
+        probabilities = softmax(predict(model.logits, test, run.manifest["pad_token_id"]))
+        _write(run, name, test.ids, test.labels, probabilities, agreement=agreement(run, name))
 
 
 def test_figures(run: Run, name: str) -> dict[str, Any] | None:
     """The written test figures of a trial or control, or None where it has not been evaluated."""
     path = _figures(name)
     return json.loads(run.folder.read(path)) if run.folder.exists(path) else None
-
-
-def _deployed(name: str) -> str:
-    return f"{TRIALS}/{name}/{DEPLOYED}"
 
 
 def _figures(name: str) -> str:
@@ -70,11 +70,6 @@ def _identity(run: Run, name: str) -> str:
     """Of the data and, for a trial, of the model that was deployed: figures of another are not done."""
     final = dict(run.trials[name].final) if name in run.trials else {}
     return hashlib.sha256(json.dumps([run.manifest["fingerprint"], final], sort_keys=True).encode()).hexdigest()
-
-
-def _trial_probabilities(run: Run, name: str, test: TokenisedExamples) -> NDArray[np.float64]:
-    deployed = load_deployed(Path(run.folder.local_copy(_deployed(name))), threads=os.cpu_count() or 1)
-    return softmax(predict(deployed.logits, test, run.manifest["pad_token_id"]))
 
 
 def _evaluate_control(run: Run, name: str) -> None:

@@ -1,6 +1,5 @@
 """The leaderboard of best configurations, and the paper's Tables I and II."""
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.controls import CONTROLS
+from analysis.cost import read_costs
 from analysis.evaluate import TEST, test_figures
-from analysis.run import DEPLOYED, RESULTS, TRIALS, Run, TrialRecord, read_events
+from analysis.run import DEPLOYED, RESULTS, TRIALS, Objective, Run, TrialRecord, pareto_front, read_events
+from analysis.tables import cell_text, csv_text, markdown
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
+SIZE_AND_QUALITY: tuple[Objective, ...] = (("f1", "maximize"), ("bytes", "minimize"))
+"""Rows that no other surpasses in both are the leaderboard's Pareto front."""
 NOT_DEFINED = "not defined"
 NOT_EVALUATED = "not evaluated"
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_SIZES = ("scheme", "parameters", "nonzero_parameters", "bytes", "macs", "runtime")
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,18 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     Ranks follow the deployed model's validation macro F1; the test figures decide nothing.
     """
     best = {strategy: run.best(strategy, top) for strategy in run.strategies}
+    costs = read_costs(run)["cpu"]
+    reference = costs.get(best["baseline"][0].name) if best.get("baseline") else None
     figures = {trial.name: test_figures(run, trial.name) for trials in best.values() for trial in trials}
     figures |= {name: test_figures(run, name) for name in CONTROLS}
     trials = sorted((t for trials in best.values() for t in trials), key=lambda t: (-t.score, t.strategy, t.number))
-    rows = [_trial_row(rank, trial, figures[trial.name]) for rank, trial in enumerate(trials, start=1)]
+    front = pareto_front(
+        [[trial.figure(metric) for metric, _ in SIZE_AND_QUALITY] for trial in trials], SIZE_AND_QUALITY
+    )
+    rows = [
+        _trial_row(rank, trial, figures[trial.name], on_front, _cost_columns(costs.get(trial.name), reference))
+        for rank, (trial, on_front) in enumerate(zip(trials, front, strict=True), start=1)
+    ]
     rows += [_control_row(name, figures[name]) for name in CONTROLS if figures[name]]
     first = {strategy: trials[0].name for strategy, trials in best.items() if trials}
     first |= {name: name for name in CONTROLS if figures[name]}
@@ -71,14 +82,27 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     )
 
 
-def _trial_row(rank: int, trial: TrialRecord, figures: Mapping[str, Any] | None) -> dict[str, Any]:
+def _cost_columns(cost: Mapping[str, float] | None, reference: Mapping[str, float] | None) -> dict[str, Any]:
+    """Measured costs; the speed-up is the best baseline's median latency over the model's."""
+    columns = ("latency_median", "latency_p95", "throughput", "peak_memory_bytes")
+    faster = reference["latency_median"] / cost["latency_median"] if cost and reference else None
+    return {"speed_up": faster, **{name: cost[name] if cost else None for name in columns}}
+
+
+def _trial_row(
+    rank: int, trial: TrialRecord, figures: Mapping[str, Any] | None, on_front: bool, costs: Mapping[str, Any]
+) -> dict[str, Any]:
     final = trial.final
     return {
         "rank": rank,
         "strategy": trial.strategy,
         **_prefixed("validation", final["validation"]),
         **_prefixed("test", figures[TEST] if figures else None),
-        **{name: final[name] for name in ("parameters", "nonzero_parameters", "bytes", "runtime")},
+        **{
+            name: final.get(name) for name in ("scheme", "parameters", "nonzero_parameters", "bytes", "macs", "runtime")
+        },
+        **costs,
+        "pareto": on_front,
         "best_epoch": final["epoch"],
         "training_seconds": round(final["seconds"], 2),
         **{f"hp_{name}": value for name, value in trial.hyperparameters.items()},
@@ -127,37 +151,12 @@ def write_leaderboard(run: Run, leaderboard: Leaderboard) -> None:
     for name, table in leaderboard.tables().items():
         shown = table.astype(object).where(table.notna(), None)
         files = {
-            "csv": _csv(shown),
+            "csv": csv_text(shown),
             "json": json.dumps(shown.to_dict("records"), indent=2, allow_nan=False),
-            "md": _markdown(shown),
+            "md": markdown(shown),
         }
         for ending, content in files.items():
             run.folder.write(f"{RESULTS}/{name}.{ending}", content.encode())
-
-
-def _csv(table: pd.DataFrame) -> str:
-    buffer = io.StringIO()
-    table.rename(columns=_defused).map(_defused).to_csv(buffer, index=False)
-    return buffer.getvalue()
-
-
-def _defused(value: Any) -> Any:
-    """A text cell that a spreadsheet would run as a formula, made plain."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *([*row] for row in table.itertuples(index=False))]
-    cells = (" | ".join(_cell(value).replace("|", "\\|") for value in line) for line in lines)
-    return "".join(f"| {row} |\n" for row in cells)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 _SHOWN = {
@@ -169,6 +168,9 @@ _SHOWN = {
     "test_auroc": "test AUROC",
     "parameters": "M params",
     "bytes": "MB",
+    "latency_median": "ms",
+    "speed_up": "speed-up",
+    "pareto": "Pareto",
     "trial": "trial",
 }
 
@@ -197,14 +199,20 @@ def _print_best(best: pd.DataFrame, console: Console) -> None:
     console.print(table)
     searched = [name for name in best.columns if str(name).startswith("hp_")]
     for row in best[best["rank"].notna()].to_dict("records"):
-        chosen = ", ".join(f"{str(n)[3:]}={_cell(row[n])}" for n in searched if pd.notna(row[n]))
+        chosen = ", ".join(f"{str(n)[3:]}={cell_text(row[n])}" for n in searched if pd.notna(row[n]))
         console.print(f"  {row['trial']}: {chosen}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value / 1e6:.1f}" if name in ("bytes", "parameters") else _cell(value)
+    if name == "pareto":
+        return "●" if value else ""
+    if name == "speed_up":
+        return f"{value:.2f} ×"
+    if name == "latency_median":
+        return f"{value * 1e3:.2f}"
+    return f"{value / 1e6:.1f}" if name in ("bytes", "parameters") else cell_text(value)
 
 
 def _print_plain(frame: pd.DataFrame, title: str, console: Console) -> None:
@@ -212,7 +220,7 @@ def _print_plain(frame: pd.DataFrame, title: str, console: Console) -> None:
     for name in frame.columns:
         table.add_column(str(name), justify="left" if name == "strategy" else "right")
     for row in frame.itertuples(index=False):
-        table.add_row(*map(_cell, row))
+        table.add_row(*map(cell_text, row))
     console.print(table)
 
 

@@ -2,10 +2,11 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
@@ -15,9 +16,12 @@ from clinical_notes.storage import Folder
 
 RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
 DEPLOYED = "deployed"
+LEXICON_FILE = "lexicon.json"
 
 State = Literal["running", "stopped", "failed", "finished"]
 Event = Mapping[str, Any]
+Objective = tuple[str, str]
+"""A figure of the deployed model and its direction, ``maximize`` or ``minimize``."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,41 @@ class TrialRecord:
         """Validation macro F1 of the deployed model. Raises KeyError unless finished."""
         return float(self.final["validation"]["f1"])
 
+    def figure(self, metric: str) -> float:
+        """A figure of the deployed model: a validation metric, or ``bytes``, ``macs``, …"""
+        return float({**self.final, **self.final["validation"]}[metric])
+
     @property
     def best_f1(self) -> float | None:
         """Best validation macro F1 so far, of the deployed model where there is one."""
         if self.state == "finished":
             return self.score
         return max((float(e["f1"]) for e in self.epochs), default=None)
+
+
+def best_trials(trials: Iterable[TrialRecord], top: int, objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """Finished trials worth keeping, best validation macro F1 first; ties go to the earlier trial.
+
+    Args:
+        top: how many, where macro F1 is the only objective; where there are several, all of the Pareto front.
+    """
+    finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: (-t.score, t.number))
+    if len(objectives) == 1:
+        return finished[:top]
+    front = pareto_front([[t.figure(metric) for metric, _ in objectives] for t in finished], objectives)
+    return [trial for trial, on_front in zip(finished, front, strict=True) if on_front]
+
+
+def pareto_front(points: Sequence[Sequence[float]], objectives: Sequence[Objective]) -> list[bool]:
+    """Whether each point (one value per objective) is surpassed by no other; of equal points the first is on it."""
+    if not points:
+        return []
+    signs = np.array([-1.0 if direction == "maximize" else 1.0 for _, direction in objectives])
+    losses = np.asarray(points) * signs
+    as_good = (losses[:, None] <= losses[None]).all(-1)  # row i is nowhere worse than column j
+    better = as_good & (losses[:, None] < losses[None]).any(-1)
+    twin_before = np.triu(as_good & as_good.T, 1)
+    return [not lost for lost in (better | twin_before).any(0)]
 
 
 def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
@@ -122,10 +155,14 @@ class Run:
             self.settings["max_length"],
         )
 
+    def objectives(self, strategy: str) -> list[Objective]:
+        """What the strategy's search aimed at: metric and direction, macro F1 first."""
+        return [(metric, direction) for metric, direction in self.manifest["objectives"][strategy]]
+
     def best(self, strategy: str, top: int) -> list[TrialRecord]:
-        """The strategy's finished trials, best validation macro F1 first; ties go to the earlier trial."""
-        finished = [t for t in self.trials.values() if t.strategy == strategy and t.state == "finished"]
-        return sorted(finished, key=lambda t: (-t.score, t.number))[:top]
+        """The strategy's best finished trials; see ``best_trials``."""
+        mine = (trial for trial in self.trials.values() if trial.strategy == strategy)
+        return best_trials(mine, top, self.objectives(strategy))
 
 
 def open_run(folder: Folder) -> Run:

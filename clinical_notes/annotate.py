@@ -114,23 +114,32 @@ def _annotate(chunk: pd.DataFrame, finder: MentionFinder, settings: _Settings) -
 
 def _units(text: str, finder: MentionFinder, settings: _Settings) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
     if settings.unit == "sentence":
-        for number, (part, mentions) in enumerate(finder.by_sentence(text)):
-            if mentions:
-                cleaned, carried = _cleaned(text, part.body, part.end, mentions)
-                if carried:
-                    yield number, cleaned, carried
+        for number, cleaned, carried in cleaned_sentences(text, finder):
+            if carried:
+                yield number, cleaned, carried
     elif settings.raw_window:
         window = text[: settings.window_chars].lower()
-        carried = [_record(m, m.start, m.end) for m in finder.find(text) if m.end <= len(window)]
+        carried = raw_window_mentions(text, finder, len(window))
         if carried:
             yield 0, window, carried
     else:
-        cleaned, carried = _note_window(text, finder, settings.window_chars)
+        cleaned, carried = note_window(text, finder, settings.window_chars)
         if carried:
             yield 0, cleaned, carried
 
 
-def _note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[str, list[dict[str, Any]]]:
+def cleaned_sentences(text: str, finder: MentionFinder) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+    """Index within the note, cleaned text and mentions of every sentence."""
+    for number, (part, mentions) in enumerate(finder.by_sentence(text)):
+        yield number, *_cleaned(text, part.body, part.end, mentions)
+
+
+def raw_window_mentions(text: str, finder: MentionFinder, window_chars: int) -> list[dict[str, Any]]:
+    """The mentions wholly inside the first characters of the note as written."""
+    return [_record(m, m.start, m.end) for m in finder.find(text) if m.end <= window_chars]
+
+
+def note_window(text: str, finder: MentionFinder, window_chars: float) -> tuple[str, list[dict[str, Any]]]:
     """The cleaned sentences of a note up to the window's end, and the mentions wholly inside."""
     parts: list[str] = []
     kept: list[dict[str, Any]] = []
@@ -145,7 +154,7 @@ def _note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[s
             break
     window = " ".join(parts)
     if len(window) > window_chars:
-        window = window[: window_chars + 1].rpartition(" ")[0]
+        window = window[: int(window_chars) + 1].rpartition(" ")[0]
     return window, [m for m in kept if m["end"] <= len(window)]
 
 

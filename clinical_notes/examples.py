@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -180,11 +180,16 @@ def _masked(texts: pd.Series, units: pa.Table, symptoms: Sequence[str]) -> list[
     """Texts with every mention of a class hidden, negated ones too."""
     hidden = []
     for text, mentions in zip(texts, units["mentions"].take(pa.array(texts.index)).to_pylist(), strict=True):
-        for mention in reversed(mentions):
-            if mention["concept"] in symptoms:
-                text = text[: mention["start"]] + MASK + text[mention["end"] :]
-        hidden.append(text)
+        hidden.append(mask_mentions(text, mentions, symptoms))
     return hidden
+
+
+def mask_mentions(text: str, mentions: Sequence[Mapping[str, Any]], symptoms: Sequence[str]) -> str:
+    """The text with the mentions of these symptoms hidden; ``mentions`` are as in ``units.MENTION``, in order."""
+    for mention in reversed(mentions):
+        if mention["concept"] in symptoms:
+            text = text[: mention["start"]] + MASK + text[mention["end"] :]
+    return text
 
 
 def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:

@@ -57,6 +57,18 @@ class Lexicon:
             concepts[name] = Concept(name, forms, negative, exclude)
         return Lexicon(concepts)
 
+    def record(self) -> dict[str, dict[str, list[str]]]:
+        """Plain data, in the form of a lexicon file."""
+        return {
+            name: {key: list(getattr(concept, key)) for key in _KEYS if getattr(concept, key)}
+            for name, concept in self.concepts.items()
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Mapping[str, Sequence[str]]]) -> "Lexicon":
+        """Read what ``record`` gave."""
+        return cls({name: Concept(name, **{k: tuple(v) for k, v in body.items()}) for name, body in record.items()})
+
 
 def load_lexicon(path: Path | None = None) -> Lexicon:
     """Read a lexicon file; None reads the one that comes with the package.

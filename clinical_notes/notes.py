@@ -50,16 +50,11 @@ def read_notes(
     path = Path(path)
     if not 0 < sample <= 1:
         raise InputError(f"--sample: must be in (0, 1], got {sample}")
-    if not path.is_file():
-        raise InputError(f"--notes: {path} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
-    frames = _parquet(path, columns, chunk_rows) if path.suffix == ".parquet" else _csv(path, columns, chunk_rows)
     wanted = {category.strip().lower() for category in categories}
     seen: set[str] = set()
     draw = np.random.default_rng(seed)
-    rows = kept = 0
-    for frame in frames:
-        frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
-        rows += len(frame)
+    kept = 0
+    for frame in read_rows(path, columns=columns, chunk_rows=chunk_rows):
         chosen = draw.random(len(frame)) < sample
         seen.update(frame["category"].str.strip().unique())
         if wanted:
@@ -72,8 +67,6 @@ def read_notes(
         kept += len(result)
         if len(result):
             yield result
-    if not rows:
-        raise InputError(f"--notes: {path} has a header and no rows; give a table with notes")
     if wanted and not wanted & {category.lower() for category in seen}:
         raise InputError(
             f"--category: none of the notes is of type {', '.join(categories)}; {path} has {_listed(seen)}"
@@ -82,6 +75,24 @@ def read_notes(
         raise InputError(
             f"--notes: no note of {path} is left after --sample, --category and ISERROR; keep more of them"
         )
+
+
+def read_rows(path: str | Path, *, columns: NoteColumns = _DEFAULT, chunk_rows: int = 20_000) -> Iterator[pd.DataFrame]:
+    """All rows of a table of notes: frames of note (0-based data row), text, patient, category and error, as text.
+
+    Raises:
+        InputError: at the first chunk or later, where the file cannot be read on.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"--notes: {path} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
+    rows = 0
+    for frame in _parquet(path, columns, chunk_rows) if path.suffix == ".parquet" else _csv(path, columns, chunk_rows):
+        frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
+        rows += len(frame)
+        yield frame
+    if not rows:
+        raise InputError(f"--notes: {path} has a header and no rows; give a table with notes")
 
 
 def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import optuna
 
@@ -17,11 +17,26 @@ STRATEGIES = (
 
 Value = str | int | float | bool
 
+Objective = tuple[str, Literal["maximize", "minimize"]]
+"""A figure of the deployed model (``f1``, ``bytes``, ``macs``, …) and its direction, ``maximize`` or ``minimize``."""
+
 
 class Space(Protocol):
     """Suggest one configuration: hyperparameter names to values."""
 
     def __call__(self, trial: optuna.Trial) -> dict[str, Value]: ...
+
+
+QUALITY: tuple[Objective, ...] = (("f1", "maximize"),)
+"""What a search aims at where its space says nothing else: the deployed model's validation macro F1."""
+
+
+def objectives_of(strategy: str) -> tuple[Objective, ...]:
+    """The strategy's objectives, macro F1 first; more than one are searched for their Pareto front."""
+    objectives: tuple[Objective, ...] = getattr(
+        importlib.import_module(f"search_spaces.{strategy}"), "OBJECTIVES", QUALITY
+    )
+    return objectives
 
 
 def space_of(strategy: str) -> Space:

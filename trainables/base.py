@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, get_scheduler
 from clinical_notes.batches import TrialData, collate, shuffled_batches
 from clinical_notes.storage import Folder
 from trainables.parts import encoder
-from trainables.parts.deployed import TorchDeployed, deploy_torch, load_deployed, predict
+from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
 from trainables.parts.metrics import Metrics, classification_metrics, softmax
 from trainables.parts.stored import load_model
@@ -245,7 +245,7 @@ class StrategyTrainable(tune.Trainable):
         metrics = self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id))
         final = {
             "validation": metrics,
-            **{name: value for name, value in deployed.card.items() if name != "symptoms"},
+            **figures_of(deployed.card),
             "epoch": self._best_epoch(),
             "seconds": sum(result["seconds"] for result in self.results),
         }

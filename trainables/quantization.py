@@ -106,4 +106,4 @@ class QuantizationTrainable(StrategyTrainable):
             reduce_range=self.settings.reduce_range,
         )
         full.unlink()
-        deploy_onnx(directory, {**size, "nonzero_parameters": size["parameters"] - zeros}, self.data)
+        deploy_onnx(directory, model, {**size, "nonzero_parameters": size["parameters"] - zeros}, self.data)

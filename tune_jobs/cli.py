@@ -1,29 +1,33 @@
-"""The command line: launch, resume, status, evaluate, leaderboard."""
+"""The command line: launch, resume, status, evaluate, leaderboard, export, predict."""
 
 import argparse
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from analysis.evaluate import evaluate
+from analysis.export import export
 from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.predict import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from analysis.run import RESULTS, RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
+from clinical_notes.notes import NoteColumns
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import DEFAULT_PATIENTS
-from search_spaces import STRATEGIES
 from tune_jobs.cluster import TrialResources, int8_overflows, local_problems
 from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
+from tune_jobs.options import parser
 from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before
 from tune_jobs.progress import status_table
-from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
+from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, near, read_space
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -34,9 +38,9 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        code: int = options.command(options, console)
+        code = _COMMANDS[options.command](options, console)
     except InputError as error:
         for line in str(error).splitlines():
             print(f"symptune: error: {line}", file=sys.stderr)
@@ -45,147 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("symptune: interrupted", file=sys.stderr)
         return _INTERRUPTED
     return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="symptune",
-        description="Find the best way to compress a clinical language model for symptom classification.",
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    launch = commands.add_parser("launch", help="start a search, or continue the one that this very line started")
-    _add_notes_options(launch)
-    _add_model_options(launch)
-    _add_search_options(launch)
-    _add_execution_options(launch)
-    launch.set_defaults(command=_launch)
-
-    resume = commands.add_parser("resume", help="continue an interrupted search")
-    resume.add_argument("run", metavar="RUN", help="the run's name or folder")
-    _add_execution_options(resume)
-    resume.set_defaults(command=_resume)
-
-    for name, command, text in (
-        ("status", _status, "how a run stands"),
-        ("evaluate", _evaluate, "re-evaluate the best trials on the test set"),
-        ("leaderboard", _leaderboard, "print and write the tables of what has been evaluated"),
-    ):
-        parser_of = commands.add_parser(name, help=text)
-        parser_of.add_argument("run", metavar="RUN", help="the run's name or folder")
-        _add_storage_option(parser_of)
-        if name != "status":
-            _add_top_option(parser_of)
-        parser_of.set_defaults(command=command)
-    return parser
-
-
-def _fractions(text: str) -> tuple[float, ...]:
-    parts = tuple(float(part) for part in text.split(","))
-    if len(parts) != 3:
-        raise argparse.ArgumentTypeError("give three fractions: train,validation,test")
-    return parts
-
-
-def _symptoms(text: str) -> int | tuple[str, ...]:
-    return int(text) if text.isdigit() else _names(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def _add_notes_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("notes")
-    group.add_argument(
-        "--notes", metavar="FILE", help="NOTEEVENTS as .csv, .csv.gz or .parquet (default: synthetic notes)"
-    )
-    group.add_argument("--patients", metavar="N", type=int, help=f"synthetic patients (default {DEFAULT_PATIENTS})")
-    group.add_argument("--text-column", metavar="NAME", help="default TEXT")
-    group.add_argument(
-        "--patient-column", metavar="NAME", help="default SUBJECT_ID; without it every note is a patient of its own"
-    )
-    group.add_argument("--category-column", metavar="NAME", help="default CATEGORY")
-    group.add_argument("--sample", type=float, metavar="FRACTION", help="draw this fraction of the notes by the seed")
-    group.add_argument("--category", metavar="TYPE", action="append", help="only notes of this type; repeatable")
-    group = parser.add_argument_group("examples")
-    group.add_argument("--protocol", choices=["paper"], help="the author's run; single options still override it")
-    group.add_argument("--unit", choices=["note", "sentence"], help="what one example is (default sentence)")
-    group.add_argument(
-        "--window-chars", metavar="N", type=int, help="characters of a note that are read (default 1000)"
-    )
-    group.add_argument(
-        "--symptoms", type=_symptoms, metavar="K|NAMES", help="the K most frequent, or names (default 5)"
-    )
-    group.add_argument("--mentions", choices=["keep", "mask"], help="whether texts keep the symptom's name")
-    group.add_argument("--negated", choices=["drop", "keep"], help="whether negated mentions count (default drop)")
-    group.add_argument("--lexicon", metavar="FILE", help="symptom concepts and their surface forms, in YAML")
-    group.add_argument(
-        "--absorb",
-        action="append",
-        metavar="RULE",
-        help='concepts merged into one: "pain=chest pain,back pain"; repeatable',
-    )
-    group.add_argument("--balance", action="store_true", default=None, help="cut classes down to the rarest one's size")
-    group.add_argument("--split", type=_fractions, metavar="A,B,C", help="train,validation,test (default 0.7,0.1,0.2)")
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        metavar="NAME|FOLDER",
-        help="hub name or folder of a BERT-type encoder (default: the embedded MiniLM)",
-    )
-    group.add_argument("--layers", metavar="N", type=int, help="cut the encoder to its first layers")
-    group.add_argument("--max-length", metavar="N", type=int, help="word pieces of a text that are read (default 128)")
-    group.add_argument("--class-weights", choices=["none", "balanced"], help="of the cross-entropy (default none)")
-
-
-def _add_search_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("search")
-    group.add_argument("--strategies", type=_names, metavar="NAMES", help=f"default {','.join(STRATEGIES)}")
-    group.add_argument("--trials", metavar="N", type=int, help="per strategy (default 4)")
-    group.add_argument("--epochs", metavar="N", type=int, help="per trial (default 5)")
-    group.add_argument(
-        "--reduction-factor", metavar="N", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)"
-    )
-    group.add_argument("--space", metavar="FILE", help="narrow or fix parameters, in YAML")
-    group.add_argument("--seed", metavar="N", type=int, help="of sample, split, suggestions and training (default 0)")
-    group.add_argument("--name", metavar="NAME", help="of the run (default: made of its settings)")
-
-
-def _add_execution_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("execution")
-    group.add_argument(
-        "--cpus-per-trial", metavar="N", type=float, default=1.0, help="fractions share a core (default 1)"
-    )
-    group.add_argument(
-        "--gpus-per-trial", metavar="N", type=float, default=0.0, help="fractions share a GPU (default 0)"
-    )
-    group.add_argument(
-        "--max-concurrent", metavar="N", type=int, help="trials at once (default: as many as the cluster holds)"
-    )
-    group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
-    group.add_argument(
-        "--address", metavar="ADDRESS", help="of an existing Ray cluster, or auto (default: start one here)"
-    )
-    group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
-    group.add_argument("--verbose", action="store_true", help="show Ray's own output")
-    _add_storage_option(parser)
-    _add_top_option(parser)
-
-
-def _add_storage_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--storage", metavar="FOLDER|URI", default="runs", help="folder or URI that holds the runs (default ./runs)"
-    )
-
-
-def _add_top_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--top", metavar="N", type=int, default=1, help="best trials of each strategy to evaluate (default 1)"
-    )
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:
@@ -363,3 +226,60 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
 
 def _leaderboard(options: argparse.Namespace, console: Console) -> int:
     return _write_and_print(_open(options), options.top, console)
+
+
+def _export(options: argparse.Namespace, console: Console) -> int:
+    run, to = _open(options), Path(options.to)
+    name = _trial_to_export(run, options.strategy, options.trial)
+    export(run, name, to)
+    console.print(f"{name} is in {to}. Try: symptune predict {to} NOTES.csv", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
+    finished = {t.name: t for t in run.trials.values() if t.state == "finished"}
+    if trial is not None:
+        if trial not in run.trials:
+            raise InputError(f"--trial: the run has no {trial!r}{near(trial, sorted(finished))}")
+        if trial not in finished:
+            raise InputError(
+                f"--trial: {trial} {run.trials[trial].state}, so it left no model; see `symptune leaderboard`"
+            )
+        return trial
+    if strategy is not None and strategy not in run.strategies:
+        raise InputError(f"--strategy: the run has no {strategy!r}{near(strategy, run.strategies)}")
+    wanted = [strategy] if strategy else run.strategies
+    best = [found for name in wanted for found in run.best(name, 1)[:1]]
+    if not best:
+        raise InputError(f"{run.folder.name}: no trial of {', '.join(wanted)} has finished, so there is no model yet")
+    return max(best, key=lambda t: (t.score, -t.final["bytes"])).name
+
+
+def _predict(options: argparse.Namespace, console: Console) -> int:
+    if options.threads < 1:
+        raise InputError(f"--threads: must be at least 1, got {options.threads}")
+    model = ExportedModel(options.model, options.threads)
+    rows = (
+        rows_of_lines(sys.stdin)
+        if options.file == "-"
+        else rows_of_file(options.file, NoteColumns(text=options.text_column))
+    )
+    with writer_to(options.out) as writer:
+        summary = label(model, rows, writer, by_sentence=options.sentences)
+    print(
+        f"symptune: {summary.texts:,} texts labelled, {summary.empty:,} of them empty, "
+        f"{summary.cut:,} longer than the {model.max_length} word pieces that the model reads",
+        file=sys.stderr,
+    )
+    return 0
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
+    "launch": _launch,
+    "resume": _resume,
+    "status": _status,
+    "evaluate": _evaluate,
+    "leaderboard": _leaderboard,
+    "export": _export,
+    "predict": _predict,
+}

@@ -15,7 +15,7 @@ import pyarrow as pa
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from analysis.run import DATA, MODEL, RUN_FILE, open_run
+from analysis.run import DATA, LEXICON_FILE, MODEL, RUN_FILE, open_run
 from clinical_notes.annotate import annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
@@ -24,6 +24,7 @@ from clinical_notes.lexicon import Lexicon, load_lexicon
 from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
+from search_spaces import objectives_of
 from trainables.parts import stored
 from trainables.parts.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
@@ -137,6 +138,7 @@ def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
     manifest = {
         "format": FORMAT,
         "settings": settings.record(),
+        "objectives": {strategy: objectives_of(strategy) for strategy in settings.strategies},
         "symptoms": list(examples.symptoms),
         "counts": {split: frame["symptom"].value_counts().to_dict() for split, frame in examples.splits.items()},
         "patients": {split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
@@ -144,6 +146,7 @@ def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
         "fingerprint": examples.fingerprint(),
         "versions": versions(),
     }
+    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings).record()).encode())
     folder.write(RUN_FILE, json.dumps(manifest, indent=2, allow_nan=False).encode())
     return load_prepared(folder)
 

@@ -9,10 +9,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from analysis.run import TrialRecord
+from search_spaces import objectives_of
 
 
 class StrategyASHA(FIFOScheduler):
     """Holds one ASHA per strategy; results reach it under the trial's name in the run, not Ray's id.
+
+    A strategy with several objectives has none: a trial that is weak by one may be the best by another.
 
     Args:
         epochs: of a full trial.
@@ -44,7 +47,7 @@ class StrategyASHA(FIFOScheduler):
                 reduction_factor=reduction_factor,
             )
             for strategy in strategies
-            if reduction_factor
+            if reduction_factor and len(objectives_of(strategy)) == 1
         }
         for record in known:
             self._enter(record.strategy, record.name)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run import TRIALS, TrialRecord
+from analysis.run import TRIALS, TrialRecord, best_trials
 from clinical_notes.storage import Folder
+from search_spaces import objectives_of
 from trainables import trainable_class
 from trainables.parts.teaching import LOGITS_FILE
 from tune_jobs.ledger import Ledger
@@ -130,7 +131,7 @@ class Search:
             self._fail(record, str(result["failed"]))
         elif "final" in result:
             self.ledger.append("finished", trial=name, final=result["final"])
-            self._studies[record.strategy].finished(record.number, float(result["f1"]))
+            self._studies[record.strategy].finished(record.number, result["final"])
             self._ended(name)
         elif result["epoch"] == len(record.epochs) + 1:  # a restarted worker repeats what is known
             kept = {key: result[key] for key in RESULT_KEYS}
@@ -189,6 +190,7 @@ class Search:
             self._folder.delete_folder(f"{TRIALS}/{name}")
             return
         finished = [trial for trial in self.ledger.of(record.strategy) if trial.state == "finished"]
-        for trial in sorted(finished, key=lambda trial: (-trial.score, trial.number))[self._keep :]:
-            if trial.name != self.ledger.teacher:
+        kept = {trial.name for trial in best_trials(finished, self._keep, objectives_of(record.strategy))}
+        for trial in finished:
+            if trial.name not in kept and trial.name != self.ledger.teacher:
                 self._folder.delete_folder(f"{TRIALS}/{trial.name}")

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from analysis.run import TrialRecord
-from search_spaces import paper_configuration
+from search_spaces import objectives_of, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -47,7 +47,11 @@ class StrategyStudy:
         self.strategy, self._seed, self._random_trials = strategy, seed, random_trials
         self._space = narrowed_space(strategy, overrides)
         self._paper = nearest(strategy, paper_configuration(strategy), overrides)
-        self._study = optuna.create_study(study_name=strategy, storage=storage, direction="maximize")
+        self._objectives = objectives_of(strategy)
+        self._study = optuna.create_study(
+            study_name=strategy, storage=storage, directions=[direction for _, direction in self._objectives]
+        )
+        self._study.set_metric_names([metric for metric, _ in self._objectives])
         self._running: dict[int, optuna.Trial] = {}
 
     @property
@@ -75,7 +79,7 @@ class StrategyStudy:
     def restore(self, record: TrialRecord) -> None:
         """Put a trial of the ledger into the study; records must come in the order of their numbers."""
         assert record.number == self.next_number, f"{record.name} is out of order"
-        values = {step["epoch"]: step["f1"] for step in record.epochs}
+        values = {} if self._has_several_objectives else {step["epoch"]: step["f1"] for step in record.epochs}
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -88,18 +92,25 @@ class StrategyStudy:
         stored = self._study.get_trials(deepcopy=False)[record.number]
         self._running[record.number] = optuna.Trial(self._study, stored._trial_id)
         if record.state == "finished":
-            self.finished(record.number, record.score)
+            self.finished(record.number, record.final)
         elif record.state == "stopped":
             self.stopped(record.number)
         elif record.state == "failed":
             self.failed(record.number, record.reason or "")
 
-    def report(self, number: int, epoch: int, f1: float) -> None:
-        self._running[number].report(f1, epoch)
+    @property
+    def _has_several_objectives(self) -> bool:
+        return len(self._objectives) > 1
 
-    def finished(self, number: int, f1: float) -> None:
-        """The deployed model's validation figure is the trial's value."""
-        self._study.tell(self._running.pop(number), f1)
+    def report(self, number: int, epoch: int, f1: float) -> None:
+        """Note an epoch's validation figure; Optuna takes none where there are several objectives."""
+        if not self._has_several_objectives:
+            self._running[number].report(f1, epoch)
+
+    def finished(self, number: int, final: Mapping[str, Any]) -> None:
+        """The deployed model's figures are the trial's values."""
+        figures = {**final, **final["validation"]}
+        self._study.tell(self._running.pop(number), [float(figures[metric]) for metric, _ in self._objectives])
 
     def stopped(self, number: int) -> None:
         """Stopped early: PRUNED, with its last reported value (a value of its own Optuna refuses)."""

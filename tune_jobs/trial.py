@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
+from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 
 MANIFEST = "manifest.json"
@@ -101,7 +101,7 @@ class RunTrainable(tune.Trainable):
         staged = scratch / "checkpoint"
         staged.mkdir()
         self._inner.save_checkpoint(str(staged))
-        hashes = {path.name: _sha256(path) for path in sorted(staged.iterdir())}
+        hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / MANIFEST).write_text(json.dumps(hashes))
         self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(epoch)}")
         for name in self._checkpoints()[:-2]:
@@ -125,14 +125,9 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _is_whole(directory: Path) -> bool:
     manifest = directory / MANIFEST
     if not manifest.exists():
         return False
     hashes: dict[str, str] = json.loads(manifest.read_text())
-    return all((directory / name).exists() and _sha256(directory / name) == digest for name, digest in hashes.items())
+    return all((directory / name).exists() and sha256(directory / name) == digest for name, digest in hashes.items())

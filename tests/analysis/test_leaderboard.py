@@ -45,7 +45,9 @@ def run(tmp_path: Path) -> Run:
     for name, auroc in (("baseline-0001", 0.9), ("pruning-0000", None), *((name, 0.5) for name in CONTROLS)):
         figures = {"test": metrics(0.6, auroc), "validation": metrics(0.4)}
         folder.write(f"results/trials/{name}.json", json.dumps(figures).encode())
-    return Run(folder, settings, {"symptoms": list(SYMPTOMS)}, {t.name: t for t in trials})
+    objectives = {strategy: [("f1", "maximize")] for strategy in settings["strategies"]}
+    manifest = {"symptoms": list(SYMPTOMS), "objectives": objectives}
+    return Run(folder, settings, manifest, {t.name: t for t in trials})
 
 
 def test_rank_follows_validation_and_each_strategys_best_stands_for_it(run: Run) -> None:

@@ -36,7 +36,7 @@ def epoch(number: int, f1: float) -> dict[str, Any]:
 
 
 def finish(f1: float) -> dict[str, Any]:
-    return {"epoch": 1, "f1": f1, "final": {"validation": {"f1": f1}}}
+    return {"epoch": 1, "f1": f1, "final": {"validation": {"f1": f1}, "bytes": 1000}}
 
 
 def run_all(search: Search, f1: Mapping[str, float] | None = None) -> list[str]:
@@ -184,7 +184,7 @@ def test_the_ledger_is_one_small_file_per_event_in_order(tmp_path: Path) -> None
 def test_ranking_is_by_the_deployed_models_validation_figure(tmp_path: Path) -> None:
     search = make(tmp_path, ("baseline",))
     run_all(search, {"baseline-0000": 0.5, "baseline-0001": 0.8, "baseline-0002": 0.8})
-    run = Run(Folder(tmp_path), {}, {}, search.ledger.trials)
+    run = Run(Folder(tmp_path), {}, {"objectives": {"baseline": [("f1", "maximize")]}}, search.ledger.trials)
     assert [trial.name for trial in run.best("baseline", 2)] == ["baseline-0001", "baseline-0002"]
 
 

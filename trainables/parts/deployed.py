@@ -1,7 +1,8 @@
 """The deployed model: what a trial leaves behind, and the only thing whose figures count."""
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from clinical_notes.batches import TokenisedExamples, TrialData, collate, sorted_batches
+from clinical_notes.errors import InputError
 from trainables.parts import stored
 from trainables.parts.cost import multiply_accumulates
 
+FORMAT = 1
+"""Of a deployed model's folder."""
 CARD_FILE = "deployed.json"
 ONNX_FILE = "model.onnx"
 PREDICT_BATCH = 32
@@ -76,19 +80,20 @@ def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int)
 def deploy_torch(model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False) -> None:
     """Write a model that PyTorch runs, and its card; see ``stored.save_model`` for ``packed``."""
     stored.save_model(model, directory, packed=packed)
-    weights = (directory / stored.WEIGHTS_FILE).stat().st_size
-    _write_card(directory, {"runtime": "torch", **size_of(model, data), "bytes": weights, "packed": packed}, data)
+    card = {"runtime": "torch", **size_of(model, data), "packed": packed}
+    _write_card(directory, card, data, [stored.WEIGHTS_FILE, stored.CONFIG_FILE])
 
 
-def deploy_onnx(directory: Path, size: Mapping[str, int], data: TrialData, **more: Any) -> None:
-    """Write the card beside a finished ``model.onnx``.
+def deploy_onnx(directory: Path, model: PreTrainedModel, size: Mapping[str, int], data: TrialData, **more: Any) -> None:
+    """Write card and configuration beside a finished ``model.onnx``.
 
     Args:
-        size: of the model that was exported, as ``size_of`` gives it.
-        more: what else the card says of the model.
+        model: the model that was exported; its configuration tells shape and labels.
+        size: of it, as ``size_of`` gives it.
+        more: what else the card says.
     """
-    weights = (directory / ONNX_FILE).stat().st_size
-    _write_card(directory, {"runtime": "onnxruntime", **size, "bytes": weights, **more}, data)
+    stored.save_config(model, directory)
+    _write_card(directory, {"runtime": "onnxruntime", **size, **more}, data, [ONNX_FILE, stored.CONFIG_FILE])
 
 
 def size_of(model: PreTrainedModel, data: TrialData) -> dict[str, int]:
@@ -101,17 +106,63 @@ def size_of(model: PreTrainedModel, data: TrialData) -> dict[str, int]:
     }
 
 
-def _write_card(directory: Path, card: Mapping[str, Any], data: TrialData) -> None:
-    (directory / CARD_FILE).write_text(json.dumps({**card, "symptoms": list(data.symptoms)}, indent=2))
+def _write_card(directory: Path, card: Mapping[str, Any], data: TrialData, files: Sequence[str]) -> None:
+    """``files``: the weights, whose bytes count, then what else the model needs."""
+    record = {
+        "format": FORMAT,
+        "symptoms": list(data.symptoms),
+        "bytes": (directory / files[0]).stat().st_size,
+        "sha256": {name: sha256(directory / name) for name in files},
+        **card,
+    }
+    (directory / CARD_FILE).write_text(json.dumps(record, indent=2))
+
+
+def figures_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of the model itself: sizes, costs, scheme."""
+    return {name: value for name, value in card.items() if name not in ("format", "symptoms", "sha256")}
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """The card of a deployed model whose files are as they were written.
+
+    Raises:
+        InputError: there is none, it is of another version, or a file is missing or was changed.
+    """
+    try:
+        card: dict[str, Any] = json.loads((directory / CARD_FILE).read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{directory}: no deployed model here ({CARD_FILE} is missing or unreadable)") from None
+    if card.get("format") != FORMAT:
+        raise InputError(
+            f"{directory}: written by another version (format {card.get('format')}, this one reads {FORMAT}); "
+            "use the version that wrote it"
+        )
+    check_files(directory, card["sha256"])
+    return card
+
+
+def check_files(directory: Path, hashes: Mapping[str, str]) -> None:
+    """Raises: InputError: a file is missing, or is not the one whose SHA-256 this is."""
+    for name, digest in hashes.items():
+        if not (directory / name).is_file():
+            raise InputError(f"{directory}: {name} is missing; restore it, or deploy the model again")
+        if sha256(directory / name) != digest:
+            raise InputError(f"{directory}: {name} is damaged or was changed; restore it, or deploy the model again")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_deployed(directory: Path, threads: int = 1, device: str = "cpu") -> Deployed:
     """Open a deployed model.
 
     Raises:
-        FileNotFoundError: the folder has no deployed model.
+        InputError: as ``read_card``.
     """
-    card = json.loads((directory / CARD_FILE).read_text())
+    card = read_card(directory)
     if card["runtime"] == "onnxruntime":
         return OnnxDeployed(directory / ONNX_FILE, card, threads)
     model = stored.load_model(directory)

@@ -30,18 +30,30 @@ def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False)
         packed: zeros cost no disk: a tensor with many is written as a bit per weight and the weights that are left.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    model.config.architectures = [type(model).__name__]
-    values = model.config.to_dict()
-    structure = structure_of(model)
-    if structure:
-        values[STRUCTURE_KEY] = structure
-    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
+    save_config(model, directory)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": "pt"}
     if packed:
         state, shapes = _pack(state)
         metadata[_PACKED] = json.dumps(shapes)
     save_file(state, directory / WEIGHTS_FILE, metadata=metadata)
+
+
+def save_config(model: PreTrainedModel, directory: Path) -> None:
+    """Write the configuration, with what it cannot say of the model's shape under a key of ours."""
+    model.config.architectures = [type(model).__name__]
+    values = model.config.to_dict()
+    structure = structure_of(model)
+    if structure:
+        values[STRUCTURE_KEY] = structure
+    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
+
+
+def is_stock(directory: Path) -> bool:
+    """Whether a stored model reloads by ``from_pretrained``."""
+    with safe_open(directory / WEIGHTS_FILE, framework="pt") as file:
+        packed = _PACKED in (file.metadata() or {})
+    return not packed and STRUCTURE_KEY not in json.loads((directory / CONFIG_FILE).read_text())
 
 
 def load_model(directory: Path) -> PreTrainedModel:

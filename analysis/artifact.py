@@ -1,0 +1,124 @@
+"""The model of a trial as ONNX Runtime runs it: what is evaluated, timed and exported."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from analysis.run import DEPLOYED, MODEL, TRIALS, Run
+from clinical_notes.batches import TokenisedExamples
+from clinical_notes.errors import InputError
+from trainables.parts import stored
+from trainables.parts.deployed import (
+    CARD_FILE,
+    ONNX_FILE,
+    Deployed,
+    OnnxDeployed,
+    TorchDeployed,
+    load_deployed,
+    predict,
+    read_card,
+)
+from trainables.parts.onnx_export import export_onnx
+
+ONNX, AGREEMENT_FILE = "onnx", "agreement.json"
+"""Folder beside ``deployed`` with the graph of a model that trials run by PyTorch, and how closely the two agree."""
+
+TOLERANCE = 1e-3
+"""Largest difference of logits between a PyTorch model and its FP32 graph; what is seen is about 1e-6."""
+
+
+def check_kept(run: Run, names: Sequence[str]) -> None:
+    """Raises: InputError: a trial's model is not on the storage any more."""
+    gone = [name for name in names if not run.folder.exists(f"{_deployed(name)}/{CARD_FILE}")]
+    if gone:
+        raise InputError(
+            f"the models of {', '.join(gone)} were not kept (best first, --keep of each strategy stay); "
+            f"ask for fewer, or search with more --keep"
+        )
+
+
+def deployed_folder(run: Run, name: str) -> Path:
+    """A local copy of the trial's deployed model."""
+    return run.folder.local_copy(_deployed(name))
+
+
+def _deployed(name: str) -> str:
+    return f"{TRIALS}/{name}/{DEPLOYED}"
+
+
+def has_graph(run: Run, name: str) -> bool:
+    """Whether ONNX Runtime can run the trial's model; what was quantized for GPUs it cannot."""
+    return str(run.trials[name].final["runtime"]) in ("torch", "onnxruntime")
+
+
+def runnable(run: Run, name: str, threads: int) -> Deployed:
+    """The trial's model, ready to predict. Raises: InputError, as ``onnx_file``."""
+    if has_graph(run, name):
+        return OnnxDeployed(onnx_file(run, name), {}, threads)
+    check_kept(run, [name])
+    return load_deployed(deployed_folder(run, name), threads, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def onnx_file(run: Run, name: str) -> Path:
+    """The trial's model as an ONNX graph: as deployed, or made of what was deployed and then kept.
+
+    Raises:
+        InputError: the deployed model is missing, damaged or of another version, or its graph computes something else.
+    """
+    check_kept(run, [name])
+    directory = deployed_folder(run, name)
+    if read_card(directory)["runtime"] == "onnxruntime":
+        return directory / ONNX_FILE
+    kept = f"{TRIALS}/{name}/{ONNX}"
+    if not run.folder.exists(f"{kept}/{AGREEMENT_FILE}"):
+        _make_graph(run, name, directory)
+    return run.folder.local_copy(kept) / ONNX_FILE
+
+
+def agreement(run: Run, name: str) -> dict[str, Any]:
+    """How closely the graph follows the model it was made of: the largest difference of logits, and same predictions.
+
+    Of an INT8 model: follows the model before its weights were rounded, as its trial found; {} where it did not look.
+    """
+    path = f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}"
+    if run.folder.exists(path):
+        return dict(json.loads(run.folder.read(path)))
+    return dict(run.trials[name].final.get("agreement", {}))
+
+
+def _make_graph(run: Run, name: str, deployed: Path) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix="symptune-"))
+    try:
+        staged = scratch / ONNX
+        staged.mkdir()
+        model = stored.load_model(deployed)
+        export_onnx(model, staged / ONNX_FILE)
+        validation = tokenised(run, "validation")
+        pad = run.manifest["pad_token_id"]
+        torch_logits = predict(TorchDeployed(model, {}).logits, validation, pad)
+        onnx_logits = predict(OnnxDeployed(staged / ONNX_FILE, {}, threads=1).logits, validation, pad)
+        found = {
+            "max_logit_difference": float(np.abs(torch_logits - onnx_logits).max()),
+            "same_predictions": float((torch_logits.argmax(1) == onnx_logits.argmax(1)).mean()),
+        }
+        if found["max_logit_difference"] > TOLERANCE:
+            raise InputError(
+                f"{name}: its ONNX graph differs from the model by {found['max_logit_difference']:.2g} in a logit "
+                f"(at most {TOLERANCE}); the versions of torch, onnx and onnxruntime don't fit together"
+            )
+        (staged / AGREEMENT_FILE).write_text(json.dumps(found))
+        run.folder.put_folder(staged, f"{TRIALS}/{name}/{ONNX}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def tokenised(run: Run, split: str) -> TokenisedExamples:
+    """A split's examples as models read them."""
+    return run.tokenised(split, AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)))

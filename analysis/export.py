@@ -1,0 +1,130 @@
+"""Export a trial's model as a folder that stands alone: ONNX, Hugging Face form, tokenizer, card, figures."""
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedModel
+
+from analysis.artifact import agreement, check_kept, deployed_folder, has_graph, onnx_file
+from analysis.cost import read_costs
+from analysis.evaluate import evaluate_trials, test_figures
+from analysis.model_card import PyTorchForm, model_card
+from analysis.run import LEXICON_FILE, MODEL, Run
+from clinical_notes.errors import InputError
+from clinical_notes.inputs import InputSettings
+from clinical_notes.lexicon import Lexicon
+from trainables.parts import stored
+from trainables.parts.deployed import ONNX_FILE, check_files, read_card, sha256
+
+FORMAT = 1
+"""Of an exported folder."""
+METRICS_FILE, INPUT_FILE, CARD = "metrics.json", "input.json", "README.md"
+
+
+def export(run: Run, name: str, to: Path) -> None:
+    """Write the trial's model to a new folder, whole or not at all.
+
+    Its test figures are computed if they have not been; nothing is chosen by them.
+
+    Raises:
+        InputError: the folder exists, or the model was not kept, is damaged, or is of another version.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"--to: {to} exists and is not empty; name a new folder")
+    check_kept(run, [name])
+    deployed = deployed_folder(run, name)
+    card = read_card(deployed)
+    evaluate_trials(run, [name])
+    staged = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
+    staged.mkdir(parents=True)
+    try:
+        if has_graph(run, name):
+            shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
+        for file in card["sha256"]:
+            if file != ONNX_FILE:
+                shutil.copyfile(deployed / file, staged / file)
+        AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)).save_pretrained(staged)
+        (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
+        record = _metrics(run, name)
+        (staged / CARD).write_text(model_card(record, pytorch_form(staged)))
+        record["sha256"] = {path.name: sha256(path) for path in sorted(staged.iterdir())}
+        (staged / METRICS_FILE).write_text(json.dumps(record, indent=2, allow_nan=False))
+        if to.exists():
+            to.rmdir()
+        staged.replace(to)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def pytorch_form(directory: Path) -> PyTorchForm:
+    """How a folder's model is loaded by PyTorch: as any Hugging Face model, by ``load_pytorch``, or not at all."""
+    if not (directory / stored.WEIGHTS_FILE).exists():
+        return "none"
+    return "stock" if stored.is_stock(directory) else "own"
+
+
+def check_export(directory: Path) -> dict[str, Any]:
+    """The record of an exported folder whose files are as they were written.
+
+    Raises:
+        InputError: it is no export, of another version, or a file is missing or was changed.
+    """
+    try:
+        record: dict[str, Any] = json.loads((directory / METRICS_FILE).read_text())
+        written = record["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{directory}: not an exported model (no readable {METRICS_FILE}); make one with export"
+        ) from None
+    if written != FORMAT:
+        raise InputError(f"{directory}: exported by another version (format {written}); use it, or export again")
+    check_files(directory, record["sha256"])
+    return record
+
+
+def load_pytorch(directory: str | Path) -> PreTrainedModel:
+    """An exported model for PyTorch, in whatever shape compression left it.
+
+    Raises:
+        InputError: the folder is no whole export, or its model exists as an ONNX graph alone.
+    """
+    path = Path(directory)
+    check_export(path)
+    if pytorch_form(path) == "none":
+        raise InputError(f"{path}: an INT8 model has no PyTorch form; run its {ONNX_FILE} with ONNX Runtime")
+    return stored.load_model(path)
+
+
+def input_settings(run: Run) -> InputSettings:
+    """How the run's models read a text."""
+    lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
+    names = ("unit", "window_chars", "raw_window", "mentions", "max_length")
+    return InputSettings(symptoms=run.symptoms, lexicon=lexicon, **{name: run.settings[name] for name in names})
+
+
+def _metrics(run: Run, name: str) -> dict[str, Any]:
+    trial, figures, costs = run.trials[name], test_figures(run, name), read_costs(run)
+    assert figures is not None
+    return {
+        "format": FORMAT,
+        "run": run.folder.name,
+        "trial": name,
+        "strategy": trial.strategy,
+        "hyperparameters": dict(trial.hyperparameters),
+        "seed": trial.seed,
+        "base_model": run.settings["model"],
+        "data_fingerprint": run.manifest["fingerprint"],
+        "settings": dict(run.settings),
+        "versions": run.manifest["versions"],
+        "counts": run.manifest["counts"],
+        "patients": run.manifest["patients"],
+        "model": {key: value for key, value in trial.final.items() if key not in ("validation", "agreement")},
+        "agreement": agreement(run, name),
+        "cost": costs["cpu"].get(name, {}),
+        "cost_measured_on": costs["machine"] if name in costs["cpu"] else None,
+        "validation": trial.final["validation"],
+        "test": figures["test"],
+    }

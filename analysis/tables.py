@@ -1,0 +1,36 @@
+"""Tables as CSV, Markdown and words."""
+
+import io
+from typing import Any
+
+import pandas as pd
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """CSV in which no cell is a formula."""
+    buffer = io.StringIO()
+    table.rename(columns=defused).map(defused).to_csv(buffer, index=False)
+    return buffer.getvalue()
+
+
+def defused(value: Any) -> Any:
+    """A text cell that a spreadsheet would run as a formula, made plain."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *([*row] for row in table.itertuples(index=False))]
+    cells = (" | ".join(cell_text(value).replace("|", "\\|") for value in line) for line in lines)
+    return "".join(f"| {row} |\n" for row in cells)
+
+
+def cell_text(value: Any) -> str:
+    """A figure as people read it: four decimals, thousands apart, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,68 @@
+"""A text as a trained model reads it: cleaned, cut and masked as its training examples were."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from clinical_notes.annotate import cleaned_sentences, note_window, raw_window_mentions
+from clinical_notes.examples import mask_mentions
+from clinical_notes.lexicon import Lexicon
+from clinical_notes.mentions import MentionFinder
+from clinical_notes.units import UnitKind
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How the examples of a model were made; see ``examples.LabelSettings`` and ``annotate.annotate_notes``.
+
+    Attributes:
+        symptoms: the classes.
+        max_length: word pieces that the model was trained on; the rest of a text is not read.
+        lexicon: the concepts that its notes were searched for.
+    """
+
+    symptoms: tuple[str, ...]
+    unit: UnitKind
+    window_chars: int
+    raw_window: bool
+    mentions: Literal["keep", "mask"]
+    max_length: int
+    lexicon: Lexicon
+
+    def record(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = {name: value for name, value in asdict(self).items() if name != "lexicon"}
+        return {**plain, "symptoms": list(self.symptoms), "lexicon": self.lexicon.record()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "InputSettings":
+        """Read what ``record`` gave."""
+        lexicon = Lexicon.from_record(record["lexicon"])
+        return cls(**{**record, "symptoms": tuple(record["symptoms"]), "lexicon": lexicon})
+
+
+class InputMaker:
+    """Makes model inputs of texts. Made once, used for many."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._settings = settings
+        self._finder = MentionFinder(settings.lexicon)  # also where nothing is masked: "Fever: none" is no header
+
+    def text(self, text: str) -> str:
+        """The one input that a text makes: the window of a note, or all sentences of a text."""
+        settings = self._settings
+        if settings.raw_window:
+            window = text[: settings.window_chars].lower()
+            return self._masked(window, raw_window_mentions(text, self._finder, len(window)))
+        limit = settings.window_chars if settings.unit == "note" else math.inf
+        return self._masked(*note_window(text, self._finder, limit))
+
+    def sentences(self, text: str) -> Iterator[tuple[int, str]]:
+        """Index and input of each sentence that has words left."""
+        for number, cleaned, mentions in cleaned_sentences(text, self._finder):
+            if cleaned:
+                yield number, self._masked(cleaned, mentions)
+
+    def _masked(self, text: str, mentions: list[dict[str, Any]]) -> str:
+        return mask_mentions(text, mentions, self._settings.symptoms) if self._settings.mentions == "mask" else text

@@ -1,0 +1,163 @@
+"""What the command line takes."""
+
+import argparse
+import os
+
+from clinical_notes.synthetic import DEFAULT_PATIENTS
+from search_spaces import STRATEGIES
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="symptune",
+        description="Find the best way to compress a clinical language model for symptom classification.",
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
+
+    launch = commands.add_parser("launch", help="start a search, or continue the one that this very line started")
+    _add_notes_options(launch)
+    _add_model_options(launch)
+    _add_search_options(launch)
+    _add_execution_options(launch)
+
+    resume = commands.add_parser("resume", help="continue an interrupted search")
+    resume.add_argument("run", metavar="RUN", help="the run's name or folder")
+    _add_execution_options(resume)
+
+    for name, text in (
+        ("status", "how a run stands"),
+        ("evaluate", "re-evaluate the best trials on the test set"),
+        ("leaderboard", "print and write the tables of what has been evaluated"),
+    ):
+        parser_of = commands.add_parser(name, help=text)
+        parser_of.add_argument("run", metavar="RUN", help="the run's name or folder")
+        _add_storage_option(parser_of)
+        if name != "status":
+            _add_top_option(parser_of)
+
+    export = commands.add_parser("export", help="write a trial's model as a folder that stands alone")
+    export.add_argument("run", metavar="RUN", help="the run's name or folder")
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--strategy", metavar="NAME", help="its best trial (default: the best of all strategies)")
+    which.add_argument("--trial", metavar="ID", help="a trial of the leaderboard")
+    export.add_argument("--to", metavar="DIR", required=True, help="a new folder")
+    _add_storage_option(export)
+
+    predict = commands.add_parser("predict", help="label texts with an exported model")
+    predict.add_argument("model", metavar="DIR", help="what export wrote")
+    predict.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help=".csv, .csv.gz or .parquet; - or none: a text per line"
+    )
+    predict.add_argument("--out", metavar="FILE", help=".csv or .parquet (default: CSV to standard output)")
+    predict.add_argument("--text-column", metavar="NAME", default="TEXT", help="default TEXT")
+    predict.add_argument("--sentences", action="store_true", help="label each sentence of every text")
+    predict.add_argument("--threads", metavar="N", type=int, default=os.cpu_count() or 1, help="default: all cores")
+    return top
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    parts = tuple(float(part) for part in text.split(","))
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError("give three fractions: train,validation,test")
+    return parts
+
+
+def _symptoms(text: str) -> int | tuple[str, ...]:
+    return int(text) if text.isdigit() else _names(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _add_notes_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("notes")
+    group.add_argument(
+        "--notes", metavar="FILE", help="NOTEEVENTS as .csv, .csv.gz or .parquet (default: synthetic notes)"
+    )
+    group.add_argument("--patients", metavar="N", type=int, help=f"synthetic patients (default {DEFAULT_PATIENTS})")
+    group.add_argument("--text-column", metavar="NAME", help="default TEXT")
+    group.add_argument(
+        "--patient-column", metavar="NAME", help="default SUBJECT_ID; without it every note is a patient of its own"
+    )
+    group.add_argument("--category-column", metavar="NAME", help="default CATEGORY")
+    group.add_argument("--sample", type=float, metavar="FRACTION", help="draw this fraction of the notes by the seed")
+    group.add_argument("--category", metavar="TYPE", action="append", help="only notes of this type; repeatable")
+    group = parser.add_argument_group("examples")
+    group.add_argument("--protocol", choices=["paper"], help="the author's run; single options still override it")
+    group.add_argument("--unit", choices=["note", "sentence"], help="what one example is (default sentence)")
+    group.add_argument(
+        "--window-chars", metavar="N", type=int, help="characters of a note that are read (default 1000)"
+    )
+    group.add_argument(
+        "--symptoms", type=_symptoms, metavar="K|NAMES", help="the K most frequent, or names (default 5)"
+    )
+    group.add_argument("--mentions", choices=["keep", "mask"], help="whether texts keep the symptom's name")
+    group.add_argument("--negated", choices=["drop", "keep"], help="whether negated mentions count (default drop)")
+    group.add_argument("--lexicon", metavar="FILE", help="symptom concepts and their surface forms, in YAML")
+    group.add_argument(
+        "--absorb",
+        action="append",
+        metavar="RULE",
+        help='concepts merged into one: "pain=chest pain,back pain"; repeatable',
+    )
+    group.add_argument("--balance", action="store_true", default=None, help="cut classes down to the rarest one's size")
+    group.add_argument("--split", type=_fractions, metavar="A,B,C", help="train,validation,test (default 0.7,0.1,0.2)")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="NAME|FOLDER",
+        help="hub name or folder of a BERT-type encoder (default: the embedded MiniLM)",
+    )
+    group.add_argument("--layers", metavar="N", type=int, help="cut the encoder to its first layers")
+    group.add_argument("--max-length", metavar="N", type=int, help="word pieces of a text that are read (default 128)")
+    group.add_argument("--class-weights", choices=["none", "balanced"], help="of the cross-entropy (default none)")
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("search")
+    group.add_argument("--strategies", type=_names, metavar="NAMES", help=f"default {','.join(STRATEGIES)}")
+    group.add_argument("--trials", metavar="N", type=int, help="per strategy (default 4)")
+    group.add_argument("--epochs", metavar="N", type=int, help="per trial (default 5)")
+    group.add_argument(
+        "--reduction-factor", metavar="N", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)"
+    )
+    group.add_argument("--space", metavar="FILE", help="narrow or fix parameters, in YAML")
+    group.add_argument("--seed", metavar="N", type=int, help="of sample, split, suggestions and training (default 0)")
+    group.add_argument("--name", metavar="NAME", help="of the run (default: made of its settings)")
+
+
+def _add_execution_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("execution")
+    group.add_argument(
+        "--cpus-per-trial", metavar="N", type=float, default=1.0, help="fractions share a core (default 1)"
+    )
+    group.add_argument(
+        "--gpus-per-trial", metavar="N", type=float, default=0.0, help="fractions share a GPU (default 0)"
+    )
+    group.add_argument(
+        "--max-concurrent", metavar="N", type=int, help="trials at once (default: as many as the cluster holds)"
+    )
+    group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
+    group.add_argument(
+        "--address", metavar="ADDRESS", help="of an existing Ray cluster, or auto (default: start one here)"
+    )
+    group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
+    group.add_argument("--verbose", action="store_true", help="show Ray's own output")
+    _add_storage_option(parser)
+    _add_top_option(parser)
+
+
+def _add_storage_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--storage", metavar="FOLDER|URI", default="runs", help="folder or URI that holds the runs (default ./runs)"
+    )
+
+
+def _add_top_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=1, help="best trials of each strategy to evaluate (default 1)"
+    )
