@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -161,18 +162,15 @@ def write_leaderboard(run: Run, leaderboard: Leaderboard) -> None:
 
 _SHOWN = {
     "rank": "rank",
-    "strategy": "strategy",
+    "trial": "trial",
     "validation_f1": "val F1",
-    "test_accuracy": "test acc.",
     "test_f1": "test F1",
-    "test_auroc": "test AUROC",
-    "parameters": "M params",
     "bytes": "MB",
     "latency_median": "ms",
     "speed_up": "speed-up",
     "pareto": "Pareto",
-    "trial": "trial",
 }
+"""Columns that fit a terminal; all of them are in the files."""
 
 
 def print_leaderboard(leaderboard: Leaderboard, console: Console) -> None:
@@ -189,18 +187,27 @@ def print_leaderboard(leaderboard: Leaderboard, console: Console) -> None:
 
 
 def _print_best(best: pd.DataFrame, console: Console) -> None:
-    table = Table(title="Best configurations, by the deployed model's validation macro F1", title_justify="left")
+    table = _table("Best configurations, by the deployed model's validation macro F1")
     columns = [name for name in _SHOWN if name in best.columns]
     for name in columns:
-        is_name = name in ("strategy", "trial")
-        table.add_column(_SHOWN[name], justify="left" if is_name else "right", no_wrap=is_name)
-    for row in best[columns].astype(object).where(best[columns].notna(), None).to_dict("records"):
+        table.add_column(_SHOWN[name], justify="left" if name == "trial" else "right", no_wrap=True)
+    shown = best.assign(trial=best["trial"].fillna(best["strategy"])) if "trial" in best else best
+    for row in shown[columns].astype(object).where(shown[columns].notna(), None).to_dict("records"):
         table.add_row(*(_shown(str(name), value) for name, value in row.items()))
     console.print(table)
+    console.print(
+        "MB: weights on disk. ms: one text, one thread. speed-up: against the best baseline.\n"
+        "Pareto: no other row is both better (val F1) and smaller.\n",
+        highlight=False,
+    )
     searched = [name for name in best.columns if str(name).startswith("hp_")]
     for row in best[best["rank"].notna()].to_dict("records"):
         chosen = ", ".join(f"{str(n)[3:]}={cell_text(row[n])}" for n in searched if pd.notna(row[n]))
         console.print(f"  {row['trial']}: {chosen}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), title_style="bold")
 
 
 def _shown(name: str, value: Any) -> str:
@@ -216,9 +223,9 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _print_plain(frame: pd.DataFrame, title: str, console: Console) -> None:
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     for name in frame.columns:
-        table.add_column(str(name), justify="left" if name == "strategy" else "right")
+        table.add_column(str(name), justify="left" if name == "strategy" else "right", no_wrap=True)
     for row in frame.itertuples(index=False):
         table.add_row(*map(cell_text, row))
     console.print(table)

@@ -1,6 +1,7 @@
 """The model card of an exported model: what it is, what it was trained on, how good it is, what it is not for."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 PyTorchForm = Literal["stock", "own", "none"]
@@ -95,7 +96,7 @@ def _data(record: Mapping[str, Any]) -> str:
         else f"the first {settings['window_chars']:,} characters of a note, with the symptom that it affirms first"
     )
     return (
-        f"## Data and protocol\n\nNotes: `{settings['notes']}`; fingerprint of the examples "
+        f"## Data and protocol\n\nNotes: `{Path(settings['notes']).name}`; fingerprint of the examples "
         f"`{record['data_fingerprint'][:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
         f"the symptoms: {settings['mentions']}. Labels come from a lexicon and rules, not from clinicians. Patients are "
         "split into train, validation and test; the configuration was chosen on validation, and test was opened after.\n\n"

@@ -85,7 +85,7 @@ class ExportedModel:
 
 def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, str]]:
     """Row numbers (0-based) and texts of a table. Raises: InputError."""
-    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK):
+    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, option="FILE"):
         yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
 
 

@@ -14,6 +14,10 @@ import pyarrow.parquet as pq
 from clinical_notes.errors import InputError
 
 
+class _TableError(Exception):
+    """What is wrong with a table; the words follow its path."""
+
+
 @dataclass(frozen=True)
 class NoteColumns:
     """Names of the columns that are read; only the text is required."""
@@ -77,22 +81,31 @@ def read_notes(
         )
 
 
-def read_rows(path: str | Path, *, columns: NoteColumns = _DEFAULT, chunk_rows: int = 20_000) -> Iterator[pd.DataFrame]:
+def read_rows(
+    path: str | Path, *, columns: NoteColumns = _DEFAULT, chunk_rows: int = 20_000, option: str = "--notes"
+) -> Iterator[pd.DataFrame]:
     """All rows of a table of notes: frames of note (0-based data row), text, patient, category and error, as text.
+
+    Args:
+        option: where the user named the file; errors begin with it.
 
     Raises:
         InputError: at the first chunk or later, where the file cannot be read on.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"--notes: {path} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
+        raise InputError(f"{option}: {path} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
+    table = _parquet if path.suffix == ".parquet" else _csv
     rows = 0
-    for frame in _parquet(path, columns, chunk_rows) if path.suffix == ".parquet" else _csv(path, columns, chunk_rows):
-        frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
-        rows += len(frame)
-        yield frame
+    try:
+        for frame in table(path, columns, chunk_rows):
+            frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
+            rows += len(frame)
+            yield frame
+    except _TableError as error:
+        raise InputError(f"{option}: {path}{error}") from None
     if not rows:
-        raise InputError(f"--notes: {path} has a header and no rows; give a table with notes")
+        raise InputError(f"{option}: {path} has a header and no rows; give a table with notes")
 
 
 def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
@@ -120,7 +133,7 @@ def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str,
             found[role] = name
         elif role == "text" or asked != getattr(_DEFAULT, role):
             shown = ", ".join(map(str, header[:12]))[:200]
-            raise InputError(f"--notes: {path} has no column {asked} (it has {shown}); name it with {_OPTIONS[role]}")
+            raise _TableError(f" has no column {asked} (it has {shown}); name it with {_OPTIONS[role]}")
     return found
 
 
@@ -152,22 +165,22 @@ def _csv(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataF
             for frame in reader:
                 done += len(frame)
                 yield _completed(frame, found)
-    except InputError:
+    except _TableError:
         raise
     except pd.errors.EmptyDataError:
-        raise InputError(f"--notes: {path} is empty; give a table with a header and notes") from None
+        raise _TableError(" is empty; give a table with a header and notes") from None
     except pd.errors.ParserError as error:
-        raise InputError(f"--notes: {path}: {_quoting_fault(str(error), done)}") from None
+        raise _TableError(f": {_quoting_fault(str(error), done)}") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"--notes: {path}: after data row {done}, byte 0x{error.object[error.start]:02x} is not UTF-8; "
+        raise _TableError(
+            f": after data row {done}, byte 0x{error.object[error.start]:02x} is not UTF-8; "
             f"re-encode the file, such as with: iconv -f latin1 -t utf-8"
         ) from None
     except (gzip.BadGzipFile, zlib.error, EOFError):
-        raise InputError(f"--notes: {path}: damaged gzip after data row {done}; fetch or compress it again") from None
+        raise _TableError(f": damaged gzip after data row {done}; fetch or compress it again") from None
     except (ValueError, OSError) as error:
         reason = type(error).__name__
-        raise InputError(f"--notes: {path} is not a CSV table ({reason}); give .csv, .csv.gz or .parquet") from None
+        raise _TableError(f" is not a CSV table ({reason}); give .csv, .csv.gz or .parquet") from None
 
 
 def _quoting_fault(message: str, done: int) -> str:
@@ -185,4 +198,4 @@ def _parquet(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.D
             for batch in file.iter_batches(batch_size=chunk_rows, columns=list(found.values())):
                 yield _completed(pa.Table.from_batches([batch]).to_pandas(), found)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"--notes: {path} is not a readable Parquet file ({type(error).__name__})") from None
+        raise _TableError(f" is not a readable Parquet file ({type(error).__name__})") from None

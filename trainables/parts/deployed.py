@@ -146,9 +146,9 @@ def check_files(directory: Path, hashes: Mapping[str, str]) -> None:
     """Raises: InputError: a file is missing, or is not the one whose SHA-256 this is."""
     for name, digest in hashes.items():
         if not (directory / name).is_file():
-            raise InputError(f"{directory}: {name} is missing; restore it, or deploy the model again")
+            raise InputError(f"{directory}: {name} is missing; restore it or make the folder again")
         if sha256(directory / name) != digest:
-            raise InputError(f"{directory}: {name} is damaged or was changed; restore it, or deploy the model again")
+            raise InputError(f"{directory}: {name} is damaged or was changed; restore it or make the folder again")
 
 
 def sha256(path: Path) -> str:
