@@ -1,5 +1,8 @@
 """Tiny real models and data that every test may use."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,12 @@ from transformers import (
 )
 
 from clinical_notes.batches import TokenisedExamples, TrialData
+from clinical_notes.storage import Folder
+from clinical_notes.synthetic import write_synthetic_notes
 from trainables.parts.encoder import EncoderWeights
+
+if TYPE_CHECKING:
+    from tests.tiny_runs import FinishedRun
 
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
@@ -69,3 +77,27 @@ def trial_data() -> TrialData:
         class_weights=None,
         pad_token_id=1,
     )
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of random weights with its tokenizer, as ``--model`` takes it."""
+    from tests.tiny_runs import save_tiny_model
+
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic notes of 50 patients."""
+    path = tmp_path_factory.mktemp("notes") / "NOTEEVENTS.csv.gz"
+    write_synthetic_notes(path, patients=50, seed=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> "FinishedRun":
+    """A whole run of all strategies."""
+    from tests.tiny_runs import finished_run, settings_for
+
+    return finished_run(Folder(tmp_path_factory.mktemp("runs") / "all"), settings_for(model_folder))

@@ -1,7 +1,6 @@
 """Searches on a real local Ray cluster with tiny models."""
 
 import dataclasses
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray import tune
-from rich.console import Console
 
-from analysis.evaluate import evaluate
 from analysis.leaderboard import build_leaderboard
-from analysis.run import DEPLOYED, TRIALS, Run, open_run
+from analysis.run import DEPLOYED, TRIALS, open_run
 from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder
 from search_spaces import STRATEGIES, paper_configuration
+from tests.tiny_runs import FinishedRun, quiet, settings_for
 from trainables import trainable_class
 from trainables.base import TrainSettings
 from trainables.parts.deployed import load_deployed, predict
@@ -31,17 +29,6 @@ from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run
 from tune_jobs.settings import RunSettings
 
-FAST = {strategy: {"batch_size": 32} for strategy in STRATEGIES}
-
-
-def settings_for(model_folder: Path, **changes: object) -> RunSettings:
-    values = {"patients": 50, "model": str(model_folder), "max_length": 40, "trials": 5, "epochs": 3, "space": FAST}
-    return RunSettings(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=100)
-
 
 def study_states(folder: Path, strategy: str) -> list[TrialState]:
     storage = JournalStorage(JournalFileBackend(str(folder / "studies.journal")))
@@ -49,22 +36,8 @@ def study_states(folder: Path, strategy: str) -> list[TrialState]:
     return [trial.state for trial in study.trials]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tuple[Run, Prepared, str]:
-    """A whole run of all strategies: the run, what its trials received, and what was printed."""
-    folder = Folder(tmp_path_factory.mktemp("runs") / "all")
-    settings = settings_for(model_folder)
-    prepared = create_run(folder, settings, workers=1)
-    console = quiet()
-    search(folder, settings, prepared, Execution(), console)
-    run = open_run(folder)
-    evaluate(run, top=1)
-    assert isinstance(console.file, io.StringIO)
-    return run, prepared, console.file.getvalue()
-
-
-def test_every_strategy_gets_its_trials_and_a_row(finished: tuple[Run, Prepared, str]) -> None:
-    run, _, _ = finished
+def test_every_strategy_gets_its_trials_and_a_row(finished: FinishedRun) -> None:
+    run = finished.run
     for strategy in STRATEGIES:
         states = [trial.state for trial in run.trials.values() if trial.strategy == strategy]
         assert len(states) == 5
@@ -76,16 +49,16 @@ def test_every_strategy_gets_its_trials_and_a_row(finished: tuple[Run, Prepared,
     assert list(leaderboard.best["validation_f1"][:5]) == sorted(leaderboard.best["validation_f1"][:5], reverse=True)
 
 
-def test_the_studies_say_what_the_ledger_says(finished: tuple[Run, Prepared, str]) -> None:
-    run, _, _ = finished
+def test_the_studies_say_what_the_ledger_says(finished: FinishedRun) -> None:
+    run = finished.run
     said = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
     for strategy in STRATEGIES:
         trials = sorted((t for t in run.trials.values() if t.strategy == strategy), key=lambda t: t.number)
         assert study_states(Path(run.folder.uri), strategy) == [said[trial.state] for trial in trials]
 
 
-def test_the_reported_figures_are_the_deployed_models(finished: tuple[Run, Prepared, str]) -> None:
-    run, prepared, _ = finished
+def test_the_reported_figures_are_the_deployed_models(finished: FinishedRun) -> None:
+    run, prepared = finished.run, finished.prepared
     validation = prepared.data.validation
     for strategy in STRATEGIES:
         (trial,) = run.best(strategy, 1)
@@ -95,8 +68,8 @@ def test_the_reported_figures_are_the_deployed_models(finished: tuple[Run, Prepa
         assert again == trial.final["validation"]
 
 
-def test_no_test_example_reaches_a_trial(finished: tuple[Run, Prepared, str]) -> None:
-    run, prepared, _ = finished
+def test_no_test_example_reaches_a_trial(finished: FinishedRun) -> None:
+    run, prepared = finished.run, finished.prepared
     test = run.examples("test")
     received = {*prepared.data.train.ids, *prepared.data.validation.ids}
     assert len(test) > 20
@@ -105,15 +78,15 @@ def test_no_test_example_reaches_a_trial(finished: tuple[Run, Prepared, str]) ->
     assert not seen & set(test["patient"])
 
 
-def test_progress_in_a_pipe_is_plain_lines(finished: tuple[Run, Prepared, str]) -> None:
-    _, _, printed = finished
+def test_progress_in_a_pipe_is_plain_lines(finished: FinishedRun) -> None:
+    printed = finished.printed
     assert "baseline-0000" in printed
     assert "finished" in printed
     assert "\x1b" not in printed
 
 
-def test_only_models_worth_keeping_stay(finished: tuple[Run, Prepared, str]) -> None:
-    run, _, _ = finished
+def test_only_models_worth_keeping_stay(finished: FinishedRun) -> None:
+    run = finished.run
     kept = {path.parent.name for path in Path(run.folder.uri, TRIALS).glob(f"*/{DEPLOYED}")}
     assert kept == {trial.name for strategy in STRATEGIES for trial in run.best(strategy, 3)}
     assert not [path for path in Path(run.folder.uri, TRIALS).iterdir() if path.name not in kept]
@@ -164,8 +137,8 @@ def test_a_strategy_runs_under_a_plain_tuner(
     assert results[0].checkpoint is not None
 
 
-def test_a_resumed_search_that_is_done_starts_nothing(finished: tuple[Run, Prepared, str]) -> None:
-    run, prepared, _ = finished
+def test_a_resumed_search_that_is_done_starts_nothing(finished: FinishedRun) -> None:
+    run, prepared = finished.run, finished.prepared
     settings = RunSettings.from_record(dict(run.settings))
     before = len(run.folder.names("ledger"))
     search(run.folder, settings, prepared, Execution(), quiet())

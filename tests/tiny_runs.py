@@ -1,13 +1,21 @@
-"""A tiny model folder, and notes of a few synthetic patients."""
+"""A tiny model folder, and runs of seconds with it."""
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from rich.console import Console
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from clinical_notes.synthetic import write_synthetic_notes
+from analysis.evaluate import evaluate
+from analysis.run import Run, open_run
+from clinical_notes.storage import Folder
+from search_spaces import STRATEGIES
 from tests.conftest import VOCABULARY, tiny_model
+from tune_jobs.launch import Execution, search
+from tune_jobs.prepare import Prepared, create_run
+from tune_jobs.settings import RunSettings
 
 _WORDS = [
     "fever",
@@ -71,13 +79,35 @@ def save_tiny_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+FAST = {strategy: {"batch_size": 32} for strategy in STRATEGIES}
 
 
-@pytest.fixture(scope="session")
-def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("notes") / "NOTEEVENTS.csv.gz"
-    write_synthetic_notes(path, patients=50, seed=1)
-    return path
+def settings_for(model_folder: Path, **changes: object) -> RunSettings:
+    """Settings of a run of seconds."""
+    values = {"patients": 50, "model": str(model_folder), "max_length": 40, "trials": 5, "epochs": 3, "space": FAST}
+    return RunSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def quiet() -> Console:
+    """A console that writes to memory."""
+    return Console(file=io.StringIO(), width=100)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A searched and evaluated run, what its trials received, and what was printed."""
+
+    run: Run
+    prepared: Prepared
+    printed: str
+
+
+def finished_run(folder: Folder, settings: RunSettings, top: int = 1) -> FinishedRun:
+    """Search and evaluate on a local cluster."""
+    prepared = create_run(folder, settings, workers=1)
+    console = quiet()
+    search(folder, settings, prepared, Execution(), console)
+    run = open_run(folder)
+    evaluate(run, top)
+    assert isinstance(console.file, io.StringIO)
+    return FinishedRun(run, prepared, console.file.getvalue())

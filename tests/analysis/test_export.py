@@ -1,0 +1,271 @@
+"""Exported folders: what is in them, that they stand alone, that they say what was reported, that changes are seen."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from analysis.artifact import agreement, tokenised
+from analysis.cost import read_costs
+from analysis.evaluate import test_figures as figures_of
+from analysis.export import check_export, export, load_pytorch
+from analysis.predict import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
+from analysis.run import Run
+from clinical_notes.errors import InputError
+from clinical_notes.notes import NoteColumns
+from clinical_notes.storage import Folder
+from search_spaces import STRATEGIES
+from tests.tiny_runs import FinishedRun
+from trainables.parts.deployed import TorchDeployed, predict
+from trainables.parts.metrics import classification_metrics, softmax
+
+INT8 = ("quantization", "combined")
+
+
+@pytest.fixture(scope="session")
+def exported(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The best model of each strategy."""
+    home = tmp_path_factory.mktemp("exported")
+    for strategy in STRATEGIES:
+        export(finished.run, finished.run.best(strategy, 1)[0].name, home / strategy)
+    return {strategy: home / strategy for strategy in STRATEGIES}
+
+
+@pytest.fixture
+def baseline(exported: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(exported["baseline"], tmp_path / "baseline"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_exported_graph_gives_the_reported_test_figures(
+    strategy: str, finished: FinishedRun, exported: dict[str, Path]
+) -> None:
+    """ONNX Runtime alone, any batch and length."""
+    run = finished.run
+    session = ort.InferenceSession(exported[strategy] / "model.onnx", providers=["CPUExecutionProvider"])
+    test = tokenised(run, "test")
+
+    def logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0])
+
+    found = classification_metrics(
+        test.labels, softmax(predict(logits, test, run.manifest["pad_token_id"])), run.symptoms
+    )
+    record = check_export(exported[strategy])
+    assert record["test"] == found
+    name = run.best(strategy, 1)[0].name
+    assert figures_of(run, name)["test"] == found  # type: ignore[index]
+    assert record["validation"] == run.trials[name].final["validation"]
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in INT8])
+def test_the_pytorch_form_and_the_graph_agree(strategy: str, finished: FinishedRun, exported: dict[str, Path]) -> None:
+    run = finished.run
+    test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
+    by_torch = predict(TorchDeployed(load_pytorch(exported[strategy]), {}).logits, test, pad)
+    model = ExportedModel(exported[strategy])
+    by_onnx = predict(model._model.logits, test, pad)
+    assert np.abs(by_torch - by_onnx).max() < 1e-4
+    said = json.loads((exported[strategy] / "metrics.json").read_text())["agreement"]
+    assert said == agreement(run, run.best(strategy, 1)[0].name)
+    assert said["max_logit_difference"] < 1e-4
+    assert said["same_predictions"] == 1.0
+
+
+def test_stock_models_load_as_any_hugging_face_model_with_symptoms_as_labels(
+    finished: FinishedRun, exported: dict[str, Path]
+) -> None:
+    text = "pt reports pain"
+    for strategy in ("baseline", "distillation"):
+        folder = exported[strategy]
+        stock = AutoModelForSequenceClassification.from_pretrained(folder)
+        assert tuple(stock.config.id2label.values()) == finished.run.symptoms
+        tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+        with torch.inference_mode():
+            expected = stock(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits.numpy()
+        (probabilities,), _ = ExportedModel(folder).probabilities([text])
+        np.testing.assert_allclose(probabilities, softmax(expected)[0], atol=1e-5)
+        (rows,) = pipeline("text-classification", model=str(folder), top_k=None)([text])
+        scores = {row["label"]: row["score"] for row in rows}
+        np.testing.assert_allclose([scores[name] for name in finished.run.symptoms], probabilities, atol=1e-5)
+
+
+def test_the_graph_runs_where_nothing_but_onnx_runtime_is_imported(exported: dict[str, Path]) -> None:
+    code = (
+        "import sys, numpy as np, onnxruntime as ort; s = ort.InferenceSession(sys.argv[1]);"
+        "ids = np.ones((3, 7), np.int64); print(s.run(None, {'input_ids': ids, 'attention_mask': ids})[0].shape);"
+        "assert 'torch' not in sys.modules"
+    )
+    for folder in exported.values():
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder / "model.onnx")], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "(3, 5)"
+
+
+def test_the_card_tells_use_data_figures_limits_and_licence(exported: dict[str, Path]) -> None:
+    for strategy, folder in exported.items():
+        card = (folder / "README.md").read_text()
+        for heading in (
+            "## Use",
+            "## Data and protocol",
+            "## Figures",
+            "## Size and cost",
+            "## Intended use",
+            "## Licence",
+        ):
+            assert heading in card, strategy
+        assert check_export(folder)["data_fingerprint"][:16] in card
+    assert "load_pytorch" not in (exported["baseline"] / "README.md").read_text()
+
+
+def test_every_evaluated_model_has_its_costs_and_the_speed_up_is_against_the_baseline(finished: FinishedRun) -> None:
+    from analysis.leaderboard import build_leaderboard
+
+    costs = read_costs(finished.run)["cpu"]
+    rows = build_leaderboard(finished.run, top=1).best
+    models = rows[rows["rank"].notna()]
+    assert set(costs) == set(models["trial"])
+    for figures in costs.values():
+        assert 0 < figures["latency_median"] <= figures["latency_p95"]
+        assert figures["throughput"] > 0
+        assert figures["peak_memory_bytes"] > 0
+    baseline = models[models["strategy"] == "baseline"].iloc[0]
+    assert baseline["speed_up"] == 1.0
+    other = models[models["strategy"] == "quantization"].iloc[0]
+    assert other["speed_up"] == baseline["latency_median"] / other["latency_median"]
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "config.json", "input.json", "tokenizer.json", "README.md"])
+def test_a_changed_file_is_refused(baseline: Path, file: str) -> None:
+    with (baseline / file).open("ab") as stream:
+        stream.write(b" ")
+    for load in (ExportedModel, load_pytorch):
+        with pytest.raises(InputError, match=f"{file} is damaged or was changed"):
+            load(baseline)
+
+
+def test_other_versions_and_other_folders_are_refused(baseline: Path, tmp_path: Path) -> None:
+    record = json.loads((baseline / "metrics.json").read_text())
+    (baseline / "metrics.json").write_text(json.dumps(record | {"format": 99}))
+    with pytest.raises(InputError, match="another version"):
+        check_export(baseline)
+    with pytest.raises(InputError, match="not an exported model"):
+        check_export(tmp_path)
+
+
+def test_an_export_leaves_nothing_half_written(finished: FinishedRun, tmp_path: Path) -> None:
+    run = Run(Folder(shutil.copytree(finished.run.folder.uri, tmp_path / "run")), *_parts(finished.run))
+    name = run.best("baseline", 1)[0].name
+    weights = tmp_path / "run" / "trials" / name / "deployed" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
+        export(run, name, tmp_path / "out")
+    shutil.rmtree(weights.parent)
+    with pytest.raises(InputError, match="not kept"):
+        export(run, name, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(InputError, match="not empty"):
+        export(run, name, tmp_path / "out")
+
+
+def _parts(run: Run) -> tuple[object, object, object]:
+    return run.settings, run.manifest, run.trials
+
+
+# Predicting
+
+
+def labelled(model: ExportedModel, rows: list[tuple[int, str]], by_sentence: bool = False) -> pd.DataFrame:
+    class Memory:
+        frames: list[pd.DataFrame] = []  # noqa: RUF012 - one object
+
+        def write(self, frame: pd.DataFrame) -> None:
+            self.frames.append(frame)
+
+    memory = Memory()
+    memory.frames = []
+    label(model, rows, memory, by_sentence=by_sentence)
+    return pd.concat(memory.frames, ignore_index=True)
+
+
+def test_texts_are_read_as_training_examples_were(finished: FinishedRun, exported: dict[str, Path]) -> None:
+    """The raw sentence gives what the example's cleaned text gives."""
+    model = ExportedModel(exported["baseline"])
+    raw = "HPI:\nPt [**First Name 12**] denies FEVER, but has Cough since 12:30."
+    assert model.inputs.text(raw) == "pt denies fever but has cough since"
+    found = labelled(model, [(0, raw), (1, "pt denies fever but has cough since")])
+    assert found.loc[0, "symptom"] == found.loc[1, "symptom"]
+    assert found.iloc[0, 2:].tolist() == pytest.approx(found.iloc[1, 2:].tolist())
+
+
+def test_empty_and_very_long_texts_and_many_rows(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.predict.CHUNK", 16)
+    model = ExportedModel(exported["quantization"])
+    texts = ["", "  ...  ", "fever " * 50_000, *["pain"] * 40]
+    found = labelled(model, list(enumerate(texts)))
+    assert found["row"].tolist() == list(range(43))
+    assert found["symptom"].isna().tolist() == [True, True, *[False] * 41]
+    assert found.iloc[2:, 2:].sum(axis=1).to_numpy() == pytest.approx(1.0)
+
+
+def test_sentences_are_labelled_one_by_one(exported: dict[str, Path]) -> None:
+    found = labelled(ExportedModel(exported["baseline"]), [(5, "Pt has cough. He denies pain.\n\nPLAN:\nrest")], True)
+    assert found[["row", "sentence"]].to_numpy().tolist() == [[5, 0], [5, 1], [5, 2]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_is_labelled_into_a_file_without_its_text(
+    exported: dict[str, Path], tmp_path: Path, ending: str
+) -> None:
+    pd.DataFrame({"NOTE": ["severe zyxmarker pain", "", "cough"]}).to_csv(tmp_path / "in.csv", index=False)
+    out = tmp_path / f"out.{ending}"
+    with writer_to(str(out)) as writer:
+        rows = rows_of_file(tmp_path / "in.csv", NoteColumns(text="NOTE"))
+        summary = label(ExportedModel(exported["pruning"]), rows, writer, by_sentence=False)
+    assert (summary.texts, summary.empty) == (3, 1)
+    found = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
+    assert found["row"].tolist() == [0, 1, 2]
+    assert found["symptom"].notna().tolist() == [True, False, True]
+    assert b"zyxmarker" not in out.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", out.name]
+
+
+def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"TEXT\nfine\n\xff\xfe\n")
+    with (
+        pytest.raises(InputError, match=r"FILE: .*not UTF-8"),
+        writer_to(str(tmp_path / "out.csv")) as writer,
+    ):
+        label(
+            ExportedModel(exported["baseline"]),
+            rows_of_file(tmp_path / "in.csv", NoteColumns()),
+            writer,
+            by_sentence=False,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    with pytest.raises(InputError, match="line 2 is not UTF-8"):
+        list(rows_of_lines(io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n"), encoding="utf-8")))
+
+
+def test_the_command_line_reads_lines_and_writes_csv(exported: dict[str, Path], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tune_jobs", "predict", str(exported["baseline"])],
+        input="pt has fever\n\ncough\n", capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    found = pd.read_csv(io.StringIO(done.stdout))
+    assert found["row"].tolist() == [0, 1, 2]
+    assert found["symptom"].notna().tolist() == [True, False, True]
+    assert "3 texts labelled, 1 of them empty" in done.stderr
