@@ -129,6 +129,11 @@ class StrategyTrainable(tune.Trainable):
         encoder.set_dropout(model, self.hyperparameters["dropout"])
         return model
 
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, classes) logits that the model in training gives for a batch of its inputs."""
+        logits: torch.Tensor = self.model(**batch).logits
+        return logits
+
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
         """Loss of one batch; ``index`` are the rows of the training examples in it."""
         return functional.cross_entropy(
@@ -205,7 +210,7 @@ class StrategyTrainable(tune.Trainable):
             self.before_step(((epoch - 1) * self.steps_per_epoch + number + 1) / self.total_steps)
             batch = collate(self.data.train, index, self.data.pad_token_id)
             labels = batch.pop("labels").to(self.settings.device)
-            logits = self.model(**{name: t.to(self.settings.device) for name, t in batch.items()}).logits
+            logits = self.forward({name: t.to(self.settings.device) for name, t in batch.items()})
             loss = self.loss(logits, labels, index)
             loss.backward()
             self.after_backward()

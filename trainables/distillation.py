@@ -1,13 +1,18 @@
-"""Distillation: a shallower student learns from the best baseline's logits (Hinton et al. 2015)."""
+"""Distillation: a smaller student learns from the best baseline (Hinton et al. 2015; Wang et al. 2021)."""
+
+import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from transformers import PreTrainedModel
 
-from trainables.base import StrategyTrainable
+from trainables.base import StrategyTrainable, TrialError
 from trainables.parts import encoder
-from trainables.parts.teaching import distillation_loss
+from trainables.parts.student import narrow
+from trainables.parts.teaching import distillation_loss, last_projections, relation_heads, relation_loss
 
 
 def chosen_layers(depth: int, student_depth: int, choice: str) -> list[int]:
@@ -20,24 +25,54 @@ def chosen_layers(depth: int, student_depth: int, choice: str) -> list[int]:
 
 
 class DistillationTrainable(StrategyTrainable):
-    """A student made of some of the teacher's layers."""
+    """A student of fewer layers than the teacher, narrower ones, or both, cut out of the teacher's weights."""
 
     needs_teacher = True
     reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
         teacher = self.load_teacher()
+        student = self._student_of(teacher)
+        encoder.set_dropout(student, self.hyperparameters["dropout"])
+        self._live_teacher = teacher.eval().requires_grad_(False) if self._matches_relations else None
+        self._relation_heads = relation_heads(teacher.config, student.config)
+        return student
+
+    def _student_of(self, teacher: PreTrainedModel) -> PreTrainedModel:
         depth = len(encoder.layer_list(teacher))
-        student_depth = max(1, int(self.hyperparameters["depth_ratio"] * depth))  # rounded down: always a smaller one
-        encoder.keep_layers(teacher, chosen_layers(depth, student_depth, self.hyperparameters["layers"]))
-        encoder.set_dropout(teacher, self.hyperparameters["dropout"])
-        return teacher
+        kept = max(1, int(self.hyperparameters.get("depth_ratio", 1.0) * depth))  # rounded down, as widths are
+        width_ratio = self.hyperparameters.get("width_ratio", 1.0)
+        if kept == depth and width_ratio == 1.0:
+            raise TrialError(f"the student would be as large as its teacher (layers: {depth})")
+        student = copy.deepcopy(teacher)
+        if kept < depth:
+            encoder.keep_layers(student, chosen_layers(depth, kept, self.hyperparameters["layers"]))
+        return narrow(student, width_ratio) if width_ratio < 1.0 else student
+
+    @property
+    def _matches_relations(self) -> bool:
+        return bool(self.hyperparameters["matching"] == "relations")
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Logits; where relations are matched, the teacher runs too, and their loss is kept for ``loss``."""
+        if self._live_teacher is None:
+            return super().forward(batch)
+        assert isinstance(self.model, PreTrainedModel)
+        with torch.no_grad(), last_projections(self._live_teacher) as teacher:
+            self._live_teacher.base_model(**batch)
+        with last_projections(self.model) as student:
+            logits = super().forward(batch)
+        self._relation_loss = relation_loss(student, teacher, batch["attention_mask"], self._relation_heads)
+        return logits
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
-        return distillation_loss(
+        loss = distillation_loss(
             logits,
             self.teacher_logits_of(index),
             super().loss(logits, labels, index),
             self.hyperparameters["alpha"],
             self.hyperparameters["temperature"],
         )
+        if self._live_teacher is not None:
+            loss = loss + self.hyperparameters["matching_weight"] * self._relation_loss
+        return loss

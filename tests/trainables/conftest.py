@@ -3,20 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from search_spaces import STRATEGIES, paper_configuration
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
-from trainables.parts.deployed import deploy_torch
+from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
 from trainables.parts.encoder import EncoderWeights
 
 SETTINGS = TrainSettings(epochs=2)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     **{strategy: {} for strategy in STRATEGIES},
+    "distillation-narrow": {"smaller_in": "both", "width_ratio": 0.5, "learning_rate": 1e-2},
+    "distillation-relations": {"matching": "relations", "matching_weight": 1.0},
     "low_rank": {"learning_rate": 1e-2},
     "pruning-structured": {"scheme": "structured", "ratio": 0.5, "start": "baseline"},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
@@ -31,6 +35,13 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, trial_data: TrialData) -> 
     weights = EncoderWeights.of(tiny("bert"))
     deploy_torch(weights.build(), home / "deployed", trial_data)
     return str(home)
+
+
+@pytest.fixture
+def own_teacher(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -> str:
+    """A teacher of the architecture under test."""
+    deploy_torch(model, tmp_path / "teacher" / "deployed", trial_data)
+    return str(tmp_path / "teacher")
 
 
 def tiny(architecture: str) -> Any:
@@ -65,3 +76,8 @@ def run_to_end(trainable: StrategyTrainable) -> list[dict[str, Any]]:
 
 def parameters(trainable: StrategyTrainable) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainable.model.state_dict().items()}
+
+
+def logits(model: torch.nn.Module, data: TrialData) -> np.ndarray:
+    """(validation examples, classes) in evaluation mode."""
+    return predict(TorchDeployed(model, {}).logits, data.validation, data.pad_token_id)

@@ -14,29 +14,18 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TrialData, collate
 from trainables.base import StrategyTrainable
-from trainables.distillation import DistillationTrainable, chosen_layers
 from trainables.parts import encoder, stored, surgery
-from trainables.parts.deployed import OnnxDeployed, TorchDeployed, deploy_torch, load_deployed, predict
+from trainables.parts.deployed import OnnxDeployed, deploy_torch, load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
-from trainables.parts.teaching import distillation_loss
 from trainables.pruning import cubic_ratio
 from trainables.quantization import insert_fake_quantization, remove_fake_quantization
 
-from .conftest import configuration, run_to_end, start
+from .conftest import configuration, logits, run_to_end, start
 
 
-@pytest.fixture
-def own_teacher(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -> str:
-    """A teacher of the architecture under test."""
-    deploy_torch(model, tmp_path / "teacher" / "deployed", trial_data)
-    return str(tmp_path / "teacher")
-
-
-def logits(model: torch.nn.Module, data: TrialData) -> np.ndarray:
-    return predict(TorchDeployed(model, {}).logits, data.validation, data.pad_token_id)
-
-
-@pytest.mark.parametrize("variant", ["baseline", "distillation", "low_rank", "pruning-structured", "quantization"])
+@pytest.mark.parametrize(
+    "variant", ["baseline", "distillation", "distillation-narrow", "low_rank", "pruning-structured", "quantization"]
+)
 def test_every_architecture_trains_and_deploys(
     variant: str, model: PreTrainedModel, own_teacher: str, trial_data: TrialData, tmp_path: Path
 ) -> None:
@@ -79,55 +68,6 @@ def test_lora_trains_the_asked_projections_and_the_head_alone(
     assert len(lora) == 2 * 2 * 2  # layers, projections, A and B
     assert all(names.query in name or names.value in name for name in lora)
     assert all("lora_" in name or "classifier" in name or "pooler" in name for name in trained)
-
-
-def test_distillation_loss_against_a_hand_computation() -> None:
-    student = torch.tensor([[1.0, 2.0, 0.5]])
-    teacher = torch.tensor([[0.0, 3.0, 1.0]])
-    temperature, alpha, hard = 2.0, 0.25, 0.7
-    p = [math.exp(x / temperature) for x in (0.0, 3.0, 1.0)]
-    q = [math.exp(x / temperature) for x in (1.0, 2.0, 0.5)]
-    p, q = [x / sum(p) for x in p], [x / sum(q) for x in q]
-    divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    expected = alpha * hard + (1 - alpha) * temperature**2 * divergence
-    assert float(distillation_loss(student, teacher, torch.tensor(hard), alpha, temperature)) == pytest.approx(expected)
-
-
-def test_the_student_copies_the_chosen_layers(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
-) -> None:
-    config = configuration("distillation", own_teacher)
-    config["hyperparameters"] |= {"depth_ratio": 0.5, "layers": "last"}
-    trainable = start("distillation", config, trial_data, EncoderWeights.of(model), tmp_path)
-    students = list(encoder.layers_of(trainable.model))
-    teachers = list(encoder.layers_of(model))
-    assert len(students) == 1
-    assert torch.equal(students[0].query.weight, teachers[-1].query.weight)
-
-
-def test_layers_are_spread_over_the_teacher() -> None:
-    assert chosen_layers(12, 6, "spread") == [0, 2, 4, 7, 9, 11]
-    assert chosen_layers(12, 3, "first") == [0, 1, 2]
-    assert chosen_layers(12, 3, "last") == [9, 10, 11]
-    assert chosen_layers(6, 1, "spread") == [5]
-
-
-def test_the_teachers_logits_are_computed_once(
-    model: PreTrainedModel,
-    trial_data: TrialData,
-    own_teacher: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    weights, config = EncoderWeights.of(model), configuration("distillation", own_teacher)
-    first = start("distillation", config, trial_data, weights, tmp_path)
-    assert isinstance(first, DistillationTrainable)
-    live = predict(TorchDeployed(model, {}).logits, trial_data.train, trial_data.pad_token_id)
-    np.testing.assert_allclose(first._teacher_logits.numpy(), live, atol=1e-6)
-    monkeypatch.setattr("trainables.parts.teaching.predict", None)  # a second computation would fail
-    second = start("distillation", config, trial_data, weights, tmp_path)
-    assert isinstance(second, DistillationTrainable)
-    assert torch.equal(first._teacher_logits, second._teacher_logits)
 
 
 def test_structured_pruning_removes_heads_and_neurons_and_changes_nothing_else(

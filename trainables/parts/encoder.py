@@ -15,10 +15,11 @@ transformers_logging.disable_progress_bar()
 
 @dataclass(frozen=True)
 class LayerNames:
-    """Where an architecture keeps its layers, and the Linear modules of one layer."""
+    """Where an architecture keeps its layers, the options of their number and width, and a layer's Linear modules."""
 
     layers: str
     depth_option: str
+    neurons_option: str
     query: str
     key: str
     value: str
@@ -30,6 +31,7 @@ class LayerNames:
 _BERT = LayerNames(
     layers="encoder.layer",
     depth_option="num_hidden_layers",
+    neurons_option="intermediate_size",
     query="attention.self.query",
     key="attention.self.key",
     value="attention.self.value",
@@ -40,6 +42,7 @@ _BERT = LayerNames(
 _DISTILBERT = LayerNames(
     layers="transformer.layer",
     depth_option="n_layers",
+    neurons_option="hidden_dim",
     query="attention.q_lin",
     key="attention.k_lin",
     value="attention.v_lin",

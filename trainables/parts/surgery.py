@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from trainables.parts.encoder import Layer, head_size, layers_of
+from trainables.parts.encoder import Layer, head_size, layer_names, layers_of
 
 
 class FactorisedLinear(nn.Module):
@@ -121,7 +121,7 @@ def structure_of(model: PreTrainedModel) -> dict[str, Any]:
         ``rows`` (word embeddings that a trimmed vocabulary keeps), each where it applies.
     """
     structure: dict[str, Any] = {}
-    neurons = model.config.hidden_dim if model.config.model_type == "distilbert" else model.config.intermediate_size
+    neurons = getattr(model.config, layer_names(model.config).neurons_option)
     stock = {"heads": int(model.config.num_attention_heads), "neurons": int(neurons)}
     if any(found != stock for found in widths(model)):
         structure["widths"] = widths(model)

@@ -1,19 +1,28 @@
 """What a student learns from its teacher, the run's best baseline."""
 
+import contextlib
+import functools
+import math
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder
+from trainables.parts import encoder
 from trainables.parts.deployed import TorchDeployed, predict
 
 LOGITS_FILE = "train_logits.safetensors"
 """In the teacher trial's folder: its logits for the training examples, computed once per run."""
+
+PROJECTIONS = ("query", "key", "value")
+"""Fields of ``encoder.Layer`` whose outputs are compared."""
 
 
 def teacher_logits(folder: Folder, teacher: PreTrainedModel, data: TrialData) -> torch.Tensor:
@@ -47,3 +56,65 @@ def distillation_loss(
         log_target=True,
     )
     return alpha * hard_loss + (1 - alpha) * temperature**2 * soft_loss
+
+
+@contextlib.contextmanager
+def last_projections(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
+    """Collect the last layer's query, key and value vectors of the forward pass inside the block.
+
+    Yields: by name, (batch, length, width) each, all heads side by side.
+    """
+    *_, layer = encoder.layers_of(model)
+    vectors: dict[str, torch.Tensor] = {}
+    with contextlib.ExitStack() as hooks:
+        for part in PROJECTIONS:
+            hook = functools.partial(_keep_output, vectors, part)
+            hooks.callback(getattr(layer, part).register_forward_hook(hook).remove)
+        yield vectors
+
+
+def _keep_output(
+    kept: dict[str, torch.Tensor], part: str, _module: nn.Module, _inputs: object, output: torch.Tensor
+) -> None:
+    kept[part] = output
+
+
+def relation_heads(teacher: PreTrainedConfig, student: PreTrainedConfig) -> int:
+    """As many as the teacher's attention heads, or the largest number below that divides both models' widths."""
+    common = math.gcd(teacher.hidden_size, student.hidden_size)
+    return max(heads for heads in range(1, teacher.num_attention_heads + 1) if common % heads == 0)
+
+
+def relation_loss(
+    student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor], attention_mask: torch.Tensor, heads: int
+) -> torch.Tensor:
+    """MiniLMv2's multi-head self-attention relation distillation (Wang et al. 2021, arXiv:2012.15828).
+
+    The vectors of all attention heads are split anew into ``heads`` relation heads of size d. A relation is
+    ``softmax(X Xᵀ / √d)``, and the loss ``KL(teacher ‖ student)``, averaged over relation heads and positions, is
+    summed over queries, keys and values. Padding neither relates nor counts.
+
+    Args:
+        student, teacher: as ``last_projections`` gives them; the widths may differ.
+        attention_mask: (batch, length), 0 where padded.
+    """
+    inside = attention_mask.bool()
+    losses = []
+    for part in PROJECTIONS:
+        divergence = functional.kl_div(
+            _log_relations(student[part], inside, heads),
+            _log_relations(teacher[part], inside, heads),
+            reduction="none",
+            log_target=True,
+        ).sum(dim=-1)
+        losses.append(divergence.mean(dim=1)[inside].mean())
+    return torch.stack(losses).sum()
+
+
+def _log_relations(vectors: torch.Tensor, inside: torch.Tensor, heads: int) -> torch.Tensor:
+    """(batch, heads, length, length), rows over all positions that are inside."""
+    split = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)
+    scores = split @ split.mT / math.sqrt(split.shape[-1])
+    # Not -inf: the divergence would be inf - inf at padding.
+    outside = ~inside[:, None, None, :]
+    return functional.log_softmax(scores.masked_fill(outside, torch.finfo(scores.dtype).min), dim=-1)
