@@ -62,10 +62,16 @@ def drawn_lengths(lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(quantiles.astype(np.int64))
 
 
-def time_models(models: Mapping[str, Deployed], lengths: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def time_models(
+    models: Mapping[str, Deployed], lengths: NDArray[np.int64], seconds_per_model: float = _SECONDS_PER_MODEL
+) -> dict[str, dict[str, float]]:
     """Seconds of one text (median and 95th percentile) and texts per second in batches of 32, of each model.
 
     The models take turns text by text, so that a slow moment of the machine falls on all of them.
+
+    Args:
+        lengths: word pieces of each text.
+        seconds_per_model: how long to go on, within 3 to 30 rounds over the texts.
     """
     singles: dict[str, list[float]] = {name: [] for name in models}
     batched: dict[str, list[float]] = {name: [] for name in models}
@@ -75,7 +81,7 @@ def time_models(models: Mapping[str, Deployed], lengths: NDArray[np.int64]) -> d
             model.logits(*batch)
     start, rounds = time.perf_counter(), 0
     while rounds < _LEAST_ROUNDS or (
-        rounds < _MOST_ROUNDS and time.perf_counter() - start < _SECONDS_PER_MODEL * len(models)
+        rounds < _MOST_ROUNDS and time.perf_counter() - start < seconds_per_model * len(models)
     ):
         for length in lengths:
             one = _batch(np.array([length]))

@@ -46,6 +46,7 @@ class TrialData:
         symptoms: class names, by label.
         class_weights: (classes,) float32 weights of the cross-entropy, or None for equal weights.
         pad_token_id: fills batches.
+        unknown_token_id: stands for tokens that a trimmed vocabulary lacks.
     """
 
     train: TokenisedExamples
@@ -53,6 +54,7 @@ class TrialData:
     symptoms: tuple[str, ...]
     class_weights: NDArray[np.float32] | None
     pad_token_id: int
+    unknown_token_id: int
 
     @property
     def typical_length(self) -> int:

@@ -76,6 +76,7 @@ def trial_data() -> TrialData:
         symptoms=SYMPTOMS,
         class_weights=None,
         pad_token_id=1,
+        unknown_token_id=3,
     )
 
 

@@ -143,6 +143,7 @@ def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
         "counts": {split: frame["symptom"].value_counts().to_dict() for split, frame in examples.splits.items()},
         "patients": {split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
         "pad_token_id": tokenizer.pad_token_id,
+        "unknown_token_id": tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id,
         "fingerprint": examples.fingerprint(),
         "versions": versions(),
     }
@@ -182,5 +183,6 @@ def load_prepared(folder: Folder) -> Prepared:
     if run.settings["class_weights"] == "balanced":
         classes = np.arange(len(run.symptoms))
         weights = compute_class_weight("balanced", classes=classes, y=train.labels).astype(np.float32)
-    data = TrialData(train, validation, run.symptoms, weights, run.manifest["pad_token_id"])
+    pad, unknown = run.manifest["pad_token_id"], run.manifest["unknown_token_id"]
+    data = TrialData(train, validation, run.symptoms, weights, pad, unknown)
     return Prepared(data, EncoderWeights.of(stored.load_model(local)))
