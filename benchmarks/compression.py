@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from trainables.parts.int8 import Int8Options, write_int8
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from analysis.cost import machine, time_models
 from clinical_notes.batches import TokenisedExamples, TrialData
 from trainables.parts import encoder, structured
 from trainables.parts.deployed import ONNX_FILE, OnnxDeployed
-from trainables.parts.int8 import Int8Options, write_int8
 from trainables.parts.onnx_export import export_onnx
 from trainables.parts.teaching import chosen_layers
 from tune_jobs.cluster import int8_overflows
@@ -136,7 +136,9 @@ def main() -> None:
         record[name] = {"bytes": sizes[name], "bytes_ratio": bytes_ratio, "faster": faster, **found}
     console.print(table)
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "length": options.length, "models": record}, indent=2))
+        options.json.write_text(
+            json.dumps({"machine": machine(), "length": options.length, "models": record}, indent=2)
+        )
 
 
 if __name__ == "__main__":

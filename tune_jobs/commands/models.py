@@ -1,0 +1,61 @@
+"""Commands about models: export and predict."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from analysis.export import export as export_trial
+from analysis.predict import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
+from analysis.run import Run
+from clinical_notes.errors import InputError
+from clinical_notes.notes import NoteColumns
+from tune_jobs.commands.runs import opened
+from tune_jobs.settings import near
+
+
+def export(options: argparse.Namespace, console: Console) -> int:
+    run, to = opened(options), Path(options.to)
+    name = _trial_to_export(run, options.strategy, options.trial)
+    export_trial(run, name, to)
+    console.print(f"{name} is in {to}. Try: symptune predict {to} NOTES.csv", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
+    finished = {t.name: t for t in run.trials.values() if t.state == "finished"}
+    if trial is not None:
+        if trial not in run.trials:
+            raise InputError(f"--trial: the run has no {trial!r}{near(trial, sorted(finished))}")
+        if trial not in finished:
+            raise InputError(
+                f"--trial: {trial} {run.trials[trial].state}, so it left no model; see `symptune leaderboard`"
+            )
+        return trial
+    if strategy is not None and strategy not in run.strategies:
+        raise InputError(f"--strategy: the run has no {strategy!r}{near(strategy, run.strategies)}")
+    wanted = [strategy] if strategy else run.strategies
+    best = [found for name in wanted for found in run.best(name, 1)[:1]]
+    if not best:
+        raise InputError(f"{run.folder.name}: no trial of {', '.join(wanted)} has finished, so there is no model yet")
+    return max(best, key=lambda t: (t.score, -t.final["bytes"])).name
+
+
+def predict(options: argparse.Namespace, console: Console) -> int:
+    if options.threads < 1:
+        raise InputError(f"--threads: must be at least 1, got {options.threads}")
+    model = ExportedModel(options.model, options.threads)
+    rows = (
+        rows_of_lines(sys.stdin)
+        if options.file == "-"
+        else rows_of_file(options.file, NoteColumns(text=options.text_column))
+    )
+    with writer_to(options.out) as writer:
+        summary = label(model, rows, writer, by_sentence=options.sentences)
+    print(
+        f"symptune: {summary.texts:,} texts labelled, {summary.empty:,} of them empty, "
+        f"{summary.cut:,} longer than the {model.max_length} word pieces that the model reads",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,59 @@
+"""Commands that show what a search found: status, evaluate and leaderboard."""
+
+import argparse
+
+from rich.console import Console
+
+from analysis.evaluate import evaluate as evaluate_run
+from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.run import RESULTS, Run, open_run
+from clinical_notes.storage import Folder
+from tune_jobs.commands.runs import opened
+from tune_jobs.ledger import Ledger
+from tune_jobs.progress import status_table
+from tune_jobs.settings import RunSettings
+
+
+def introduce(run: Run, console: Console) -> None:
+    counts, patients = run.manifest["counts"], run.manifest["patients"]
+    sizes = ", ".join(f"{split} {sum(counts[split].values()):,} ({patients[split]:,} patients)" for split in counts)
+    console.print(f"Run {run.folder.name} in {run.folder}", highlight=False, soft_wrap=True)
+    console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
+    each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
+    console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
+
+
+def show_status(ledger: Ledger, settings: RunSettings, console: Console, name: str) -> None:
+    console.print(status_table(ledger.trials, settings.strategies, settings.trials, ledger.skipped, name))
+
+
+def show_results(folder: Folder, options: argparse.Namespace, console: Console) -> int:
+    run = open_run(folder)
+    if not any(trial.state == "finished" for trial in run.trials.values()):
+        console.print("No trial has finished, so there is nothing to evaluate yet.")
+        return 0
+    evaluate_run(run, options.top)
+    return _write_and_print(run, options.top, console)
+
+
+def _write_and_print(run: Run, top: int, console: Console) -> int:
+    tables = build_leaderboard(run, top)
+    write_leaderboard(run, tables)
+    print_leaderboard(tables, console)
+    console.print(f"Written to {run.folder}/{RESULTS}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def status(options: argparse.Namespace, console: Console) -> int:
+    run = opened(options)
+    introduce(run, console)
+    show_status(Ledger(run.folder), RunSettings.from_record(dict(run.settings)), console, run.folder.name)
+    return 0
+
+
+def evaluate(options: argparse.Namespace, console: Console) -> int:
+    return show_results(opened(options).folder, options, console)
+
+
+def leaderboard(options: argparse.Namespace, console: Console) -> int:
+    return _write_and_print(opened(options), options.top, console)

@@ -1,0 +1,142 @@
+"""Commands that search: launch and resume."""
+
+import argparse
+import hashlib
+import json
+import os
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from analysis.run import RUN_FILE, Run, open_run
+from clinical_notes.errors import InputError
+from clinical_notes.storage import Folder
+from clinical_notes.synthetic import DEFAULT_PATIENTS
+from tune_jobs.cluster import TrialResources, int8_overflows, local_problems
+from tune_jobs.commands.results import introduce, show_results, show_status
+from tune_jobs.commands.runs import is_plain_name, opened
+from tune_jobs.launch import Execution, search
+from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before
+from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
+
+DEMO_LAYERS = 2
+"""The embedded demonstration cuts its encoder to this depth, for speed."""
+
+INTERRUPTED = 130
+"""Exit code of a search that was stopped."""
+
+
+def _settings(options: argparse.Namespace) -> RunSettings:
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    values: dict[str, Any] = dict(PROTOCOL_PAPER) if given.get("protocol") else {}
+    values |= {name: given[name] for name in RunSettings.__dataclass_fields__ if name in given and name != "space"}
+    for name in ("category", "absorb"):
+        values[name] = tuple(values.get(name, ()))
+    synthetic, embedded = values.get("notes", SYNTHETIC) == SYNTHETIC, "model" not in values
+    if synthetic:
+        values.setdefault("patients", DEFAULT_PATIENTS)
+    if synthetic and embedded:
+        values.setdefault("layers", DEMO_LAYERS)
+    space = options.space or (EMBEDDED_SPACE if embedded else None)
+    settings = RunSettings(**values, reduce_range=int8_overflows())
+    return replace(settings, space=read_space(space, settings.strategies)) if space else settings
+
+
+def _execution(options: argparse.Namespace) -> Execution:
+    return Execution(
+        resources=TrialResources(options.cpus_per_trial, options.gpus_per_trial),
+        max_concurrent=options.max_concurrent,
+        time_budget=options.time_budget,
+        address=options.address,
+        keep=max(options.keep, options.top),
+        verbose=options.verbose,
+    )
+
+
+def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[str]:
+    resources = execution.resources
+    problems = resources.problems() if execution.address else local_problems(resources)
+    for name in ("max_concurrent", "time_budget", "keep", "top"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            problems.append(f"--{name.replace('_', '-')}: must be more than 0, got {value:g}")
+    return problems
+
+
+def _default_name(settings: RunSettings) -> str:
+    digest = hashlib.sha256(json.dumps(settings.record(), sort_keys=True).encode()).hexdigest()
+    return f"{settings.unit}-{digest[:8]}"
+
+
+def launch(options: argparse.Namespace, console: Console) -> int:
+    execution = _execution(options)
+    problems = _execution_problems(options, execution)
+    if options.name is not None and not is_plain_name(options.name):
+        problems.append(f"--name: {options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')")
+    try:
+        settings = _settings(options)
+        problems += problems_before(settings)
+        folder = Folder(options.storage).child(options.name or _default_name(settings))
+        exists = folder.exists(RUN_FILE)
+        if exists:
+            problems += _differences(open_run(folder), settings)
+    except InputError as error:
+        problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    if exists:
+        prepared = load_prepared(folder)
+    else:
+        source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
+        console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
+        prepared = create_run(folder, settings, os.cpu_count() or 1)
+    return _search_and_evaluate(folder, settings, prepared, execution, options, console)
+
+
+def _differences(run: Run, settings: RunSettings) -> list[str]:
+    """Why this launch is not the one that made the run, if so."""
+    recorded, asked = RunSettings.from_record(dict(run.settings)).record(), settings.record()
+    changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
+    if not changed:
+        return []
+    differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
+    return [
+        f"--name: run {run.folder.name} exists with other settings ({differences}); "
+        f"continue it with `symptune resume {run.folder.name}`, or choose another name"
+    ]
+
+
+def resume(options: argparse.Namespace, console: Console) -> int:
+    execution = _execution(options)
+    problems = _execution_problems(options, execution)
+    if problems:
+        raise InputError("\n".join(problems))
+    run = opened(options)
+    settings = RunSettings.from_record(dict(run.settings))
+    return _search_and_evaluate(run.folder, settings, load_prepared(run.folder), execution, options, console)
+
+
+def _search_and_evaluate(
+    folder: Folder,
+    settings: RunSettings,
+    prepared: Prepared,
+    execution: Execution,
+    options: argparse.Namespace,
+    console: Console,
+) -> int:
+    run = open_run(folder)
+    introduce(run, console)
+    try:
+        ledger = search(folder, settings, prepared, execution, console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True)
+        return INTERRUPTED
+    show_status(ledger, settings, console, folder.name)
+    if any(trial.state == "running" for trial in ledger.trials.values()):
+        console.print(f"Time is up. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True)
+    return show_results(folder, options, console)
+
+
+def _run_argument(options: argparse.Namespace, folder: Folder) -> str:
+    return folder.name if options.storage == "runs" else f"{folder.name} --storage {options.storage}"
