@@ -1,135 +1,106 @@
-"""Pruning: gradual magnitude pruning while training (Zhu & Gupta 2017), unstructured or structured."""
+"""Pruning: gradual while training (Zhu & Gupta 2017), of heads and neurons (structured) or of single weights."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import prune
 from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder, surgery
+from trainables.parts import encoder, structured
 from trainables.parts.deployed import deploy_torch
 from trainables.parts.encoder import Layer
-
-STAGES = 10
-"""The pruned ratio rises this many times on its way to the target."""
-
-RATIO = "pruned_ratio"
+from trainables.parts.structured import mask_of, raw_weight
+from trainables.parts.teaching import distillation_loss
 
 
-def cubic_ratio(target: float, done: float) -> float:
-    """Ratio pruned when the fraction ``done`` of the schedule has passed (Zhu & Gupta 2017, equation 1, from 0)."""
-    return float(target * (1 - (1 - done) ** 3))
+def prunable(model: PreTrainedModel) -> list[nn.Linear]:
+    """The Linear layers of the encoder; a threshold over all would empty a classifier that is not trained yet."""
+    return [getattr(layer, part) for layer in encoder.layers_of(model) for part in Layer.__dataclass_fields__]
 
 
-def head_importance(layer: Layer, size: int) -> torch.Tensor:
-    """(heads,) squared magnitude of the weights that a head's removal takes away."""
-    rows = sum(linear.weight.detach().square().sum(dim=1) for linear in (layer.query, layer.key, layer.value))
-    columns = _raw_weight(layer.attention_output).detach().square().sum(dim=0)
-    return (rows + columns).view(-1, size).sum(dim=1)
-
-
-def neuron_importance(layer: Layer) -> torch.Tensor:
-    """(neurons,) squared magnitude of the weights that a feed-forward neuron's removal takes away."""
-    rows = layer.feed_forward_in.weight.detach().square().sum(dim=1)
-    return rows + _raw_weight(layer.feed_forward_out).detach().square().sum(dim=0)
-
-
-def _raw_weight(linear: nn.Linear) -> torch.Tensor:
-    """The weight under the mask."""
-    return getattr(linear, "weight_orig", linear.weight)
-
-
-def _keep_most_important(importance: torch.Tensor, ratio: float) -> torch.Tensor:
-    """(n,) boolean: all but the ``ratio`` least important, and at least one."""
-    removed = min(int(ratio * len(importance) + 0.5), len(importance) - 1)
-    kept = torch.ones(len(importance), dtype=torch.bool, device=importance.device)
-    kept[torch.argsort(importance, stable=True)[:removed]] = False
-    return kept
+@torch.no_grad()
+def mask_smallest(linears: Sequence[nn.Linear], ratio: float) -> None:
+    """Mask the ``ratio`` smallest of all weights of these layers; those masked before count as 0."""
+    magnitudes = [(raw_weight(linear) * mask_of(linear)).abs() for linear in linears]
+    together = torch.cat([magnitude.flatten() for magnitude in magnitudes])
+    threshold = together.kthvalue(max(1, round(ratio * len(together)))).values
+    for linear, magnitude in zip(linears, magnitudes, strict=True):
+        mask_of(linear).copy_(magnitude > threshold)
 
 
 class PruningTrainable(StrategyTrainable):
-    """Weights are masked a little more at a time; the deployed model has them removed.
+    """Weights are masked a little more at a time; the deployed model has them removed, or packed away.
 
-    A structured mask lies on the columns of each layer's two output projections, so that a masked head or neuron
-    contributes exactly nothing and can then be cut out.
+    ``recovery`` says what the weights that are left learn from: the labels, or the teacher's logits too.
     """
 
     needs_teacher = True
+    reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
-        from_baseline = self.hyperparameters["start"] == "baseline"
-        model = self.load_teacher() if from_baseline else self.encoder.build()
+        teacher = self.load_teacher()
+        model = teacher if self.hyperparameters["start"] == "baseline" else self.encoder.build()
         encoder.set_dropout(model, self.hyperparameters["dropout"])
-        for linear in self._masked_modules(model):
-            prune.identity(linear, "weight")
-        model.register_buffer(RATIO, torch.zeros((), dtype=torch.float64))  # part of the state that a checkpoint holds
+        if self._structured:
+            structured.install_masks(model)
+        else:
+            structured.install_ratio(model)
+            for linear in prunable(model):
+                structured.install_mask(linear, linear.weight.shape)
         return model
-
-    def _masked_modules(self, model: nn.Module) -> Iterator[nn.Linear]:
-        assert isinstance(model, PreTrainedModel)
-        for layer in encoder.layers_of(model):
-            if self._structured:
-                yield from (layer.attention_output, layer.feed_forward_out)
-            else:
-                yield from (getattr(layer, part) for part in Layer.__dataclass_fields__)
 
     @property
     def _structured(self) -> bool:
         return bool(self.hyperparameters["scheme"] == "structured")
 
     @property
-    def _ratio(self) -> torch.Tensor:
-        return self.model.get_buffer(RATIO)
+    def _target(self) -> float:
+        return float(self.hyperparameters["ratio" if self._structured else "sparsity"])
 
     @property
     def selectable(self) -> bool:
-        return float(self._ratio) >= float(self.hyperparameters["ratio"])
+        return float(structured.ratio_of(self.model)) >= self._target
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
+        hard_loss = super().loss(logits, labels, index)
+        if self.hyperparameters["recovery"] == "labels":
+            return hard_loss
+        alpha, temperature = self.hyperparameters["alpha"], self.hyperparameters["temperature"]
+        return distillation_loss(logits, self.teacher_logits_of(index), hard_loss, alpha, temperature)
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""
-        stage = math.floor(min(done / self.hyperparameters["schedule_end"], 1.0) * STAGES) / STAGES
-        ratio = cubic_ratio(self.hyperparameters["ratio"], stage)
-        if ratio > self._ratio:
+        ratio = structured.scheduled_ratio(self._target, self.hyperparameters["schedule_end"], done)
+        if ratio > structured.ratio_of(self.model):
             self._prune(ratio)
 
-    @torch.no_grad()
     def _prune(self, ratio: float) -> None:
         assert isinstance(self.model, PreTrainedModel)
         if self._structured:
-            size = encoder.head_size(self.model.config)
-            for layer in encoder.layers_of(self.model):
-                heads = _keep_most_important(head_importance(layer, size), ratio).repeat_interleave(size)
-                _mask(layer.attention_output).copy_(heads.expand_as(layer.attention_output.weight))
-                neurons = _keep_most_important(neuron_importance(layer), ratio)
-                _mask(layer.feed_forward_out).copy_(neurons.expand_as(layer.feed_forward_out.weight))
-        else:
-            modules = list(self._masked_modules(self.model))
-            magnitudes = torch.cat([_raw_weight(linear).abs().flatten() for linear in modules])
-            threshold = magnitudes.kthvalue(max(1, round(ratio * len(magnitudes)))).values
-            for linear in modules:
-                _mask(linear).copy_(_raw_weight(linear).abs() > threshold)
-        self._ratio.fill_(ratio)
+            structured.update_masks(self.model, ratio, structured.IMPORTANCES[self.hyperparameters["importance"]])
+            return
+        linears = prunable(self.model)
+        for share in [linears] if self.hyperparameters["scope"] == "global" else [[linear] for linear in linears]:
+            mask_smallest(share, ratio)
+        structured.ratio_of(self.model).fill_(ratio)
+
+    def after_backward(self) -> None:
+        if self._structured and self.hyperparameters["importance"] == "taylor":
+            assert isinstance(self.model, PreTrainedModel)
+            structured.accumulate_taylor(self.model)
 
     def deploy(self, directory: Path) -> None:
         assert isinstance(self.model, PreTrainedModel)
-        del self.model.pruned_ratio
-        size = encoder.head_size(self.model.config)
-        for layer in encoder.layers_of(self.model):
-            masks = [_mask(layer.attention_output), _mask(layer.feed_forward_out)] if self._structured else []
-            for linear in (getattr(layer, part) for part in Layer.__dataclass_fields__):
-                if prune.is_pruned(linear):
-                    prune.remove(linear, "weight")
-            if masks:
-                heads = masks[0][0].view(-1, size)[:, 0].nonzero().flatten().tolist()
-                surgery.slice_layer(layer, heads, masks[1][0].nonzero().flatten().tolist(), size)
-        deploy_torch(self.model, directory, self.data, packed=not self._structured)
-
-
-def _mask(linear: nn.Linear) -> torch.Tensor:
-    mask = linear.weight_mask
-    assert isinstance(mask, torch.Tensor)
-    return mask
+        if self._structured:
+            structured.cut(self.model)
+        else:
+            delattr(self.model, structured.RATIO)
+            for linear in prunable(self.model):
+                prune.remove(linear, "weight")
+        scheme = self.hyperparameters["scheme"]
+        deploy_torch(self.model, directory, self.data, packed=not self._structured, scheme=scheme)

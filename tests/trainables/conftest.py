@@ -17,12 +17,15 @@ from trainables.parts.encoder import EncoderWeights
 
 SETTINGS = TrainSettings(epochs=2)
 
+STRUCTURED = {"scheme": "structured", "ratio": 0.5, "schedule_end": 0.7}
+RECOVERY = {"recovery": "distillation", "alpha": 0.4, "temperature": 2.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{strategy: {} for strategy in STRATEGIES},
     "distillation-narrow": {"smaller_in": "both", "width_ratio": 0.5, "learning_rate": 1e-2},
     "distillation-relations": {"matching": "relations", "matching_weight": 1.0},
     "low_rank": {"learning_rate": 1e-2},
-    "pruning-structured": {"scheme": "structured", "ratio": 0.5, "start": "baseline"},
+    "pruning-structured": {**STRUCTURED, "importance": "magnitude", "start": "baseline"},
+    "pruning-taylor": {**STRUCTURED, "importance": "taylor", **RECOVERY},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
 }
 """Strategy, or strategy-variant, to what differs from the paper's configuration."""

@@ -1,7 +1,6 @@
 """What each strategy does to a model, on BERT, DistilBERT and RoBERTa names of layers."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TrialData, collate
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder, stored, surgery
+from trainables.parts import encoder, stored
 from trainables.parts.deployed import OnnxDeployed, deploy_torch, load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
-from trainables.pruning import cubic_ratio
 from trainables.quantization import insert_fake_quantization, remove_fake_quantization
 
 from .conftest import configuration, logits, run_to_end, start
@@ -68,58 +66,6 @@ def test_lora_trains_the_asked_projections_and_the_head_alone(
     assert len(lora) == 2 * 2 * 2  # layers, projections, A and B
     assert all(names.query in name or names.value in name for name in lora)
     assert all("lora_" in name or "classifier" in name or "pooler" in name for name in trained)
-
-
-def test_structured_pruning_removes_heads_and_neurons_and_changes_nothing_else(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
-) -> None:
-    config = configuration("pruning-structured", own_teacher)
-    trainable = start("pruning-structured", config, trial_data, EncoderWeights.of(model), tmp_path)
-    trainable.step()
-    trainable.step()
-    masked = logits(trainable.model, trial_data)
-    before = sum(p.numel() for p in trainable.model.parameters())
-    trainable.deploy(tmp_path)
-    pruned = stored.load_model(tmp_path)
-    assert surgery.widths(pruned) == [{"heads": 2, "neurons": 24}] * 2
-    assert sum(p.numel() for p in pruned.parameters()) < before
-    np.testing.assert_allclose(logits(pruned, trial_data), masked, atol=1e-5)
-
-
-def test_unstructured_pruning_reaches_the_asked_ratio(
-    trial_data: TrialData, encoder_weights: EncoderWeights, teacher: str, tmp_path: Path
-) -> None:
-    config = configuration("pruning", teacher)
-    config["hyperparameters"] |= {"ratio": 0.4, "schedule_end": 0.5}
-    trainable = start("pruning", config, trial_data, encoder_weights, tmp_path, epochs=4)
-    results = run_to_end(trainable)
-    assert [result.get("selectable") for result in results[:4]] == [False, True, True, True]
-    pruned = stored.load_model(tmp_path / "deployed")
-    weights = torch.cat(
-        [
-            getattr(layer, part).weight.flatten()
-            for layer in encoder.layers_of(pruned)
-            for part in encoder.Layer.__dataclass_fields__
-        ]
-    )
-    assert float((weights == 0).float().mean()) == pytest.approx(0.4, abs=0.01)
-    final = results[-1]["final"]
-    assert final["parameters"] - final["nonzero_parameters"] >= int(0.39 * len(weights))
-
-
-def test_even_one_step_of_training_prunes_to_the_target(
-    trial_data: TrialData, encoder_weights: EncoderWeights, teacher: str, tmp_path: Path
-) -> None:
-    config = configuration("pruning", teacher)
-    config["hyperparameters"] |= {"batch_size": 64, "schedule_end": 0.7}
-    trainable = start("pruning", config, trial_data, encoder_weights, tmp_path, epochs=1)
-    assert trainable.step()["selectable"]
-
-
-def test_the_cubic_schedule_starts_steep_and_ends_at_the_target() -> None:
-    assert cubic_ratio(0.5, 0.0) == 0.0
-    assert cubic_ratio(0.5, 0.5) == pytest.approx(0.4375)
-    assert cubic_ratio(0.5, 1.0) == 0.5
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -180,12 +126,3 @@ def test_class_weights_weigh_the_loss(
     scores = torch.randn(6, 3)
     expected = functional.cross_entropy(scores, batch["labels"], weight=torch.tensor(weights))
     assert torch.equal(trainable.loss(scores, batch["labels"], np.arange(6)), expected)
-
-
-def test_a_pruned_model_says_its_widths_in_its_configuration(
-    trial_data: TrialData, encoder_weights: EncoderWeights, teacher: str, tmp_path: Path
-) -> None:
-    config = configuration("pruning-structured", teacher)
-    run_to_end(start("pruning-structured", config, trial_data, encoder_weights, tmp_path))
-    values = json.loads((tmp_path / "deployed" / "config.json").read_text())
-    assert values[stored.STRUCTURE_KEY]["widths"] == [{"heads": 2, "neurons": 24}] * 2

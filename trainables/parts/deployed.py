@@ -77,10 +77,17 @@ def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int)
     return logits
 
 
-def deploy_torch(model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False) -> None:
-    """Write a model that PyTorch runs, and its card; see ``stored.save_model`` for ``packed``."""
+def deploy_torch(
+    model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False, **more: Any
+) -> None:
+    """Write a model that PyTorch runs, and its card.
+
+    Args:
+        packed: see ``stored.save_model``.
+        more: what else the card says.
+    """
     stored.save_model(model, directory, packed=packed)
-    card = {"runtime": "torch", **size_of(model, data), "packed": packed}
+    card = {"runtime": "torch", **size_of(model, data), "packed": packed, **more}
     _write_card(directory, card, data, [stored.WEIGHTS_FILE, stored.CONFIG_FILE])
 
 
