@@ -25,7 +25,7 @@ from clinical_notes.batches import TokenisedExamples, TrialData
 from trainables.parts import encoder, structured
 from trainables.parts.deployed import ONNX_FILE, OnnxDeployed
 from trainables.parts.onnx_export import export_onnx
-from trainables.parts.teaching import chosen_layers
+from trainables.parts.student import student_of
 from tune_jobs.cluster import int8_overflows
 
 VOCABULARY = 28_996
@@ -70,9 +70,7 @@ def half_pruned(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def student(model: PreTrainedModel, depth: int) -> PreTrainedModel:
-    smaller = copy.deepcopy(model)
-    encoder.keep_layers(smaller, chosen_layers(len(encoder.layer_list(model)), depth, "spread"))
-    return smaller
+    return student_of(model, depth_ratio=depth / len(encoder.layer_list(model)), layers="spread")
 
 
 def artifacts(model: PreTrainedModel, data: TrialData) -> Iterator[tuple[str, Callable[[Path], object]]]:

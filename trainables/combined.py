@@ -45,7 +45,7 @@ class CombinedTrainable(StrategyTrainable):
 
     @property
     def selectable(self) -> bool:
-        return float(structured.ratio_of(self._student)) >= self.hyperparameters["ratio"]
+        return float(structured.ratio_of(self._student)) >= float(self.hyperparameters["ratio"])
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""

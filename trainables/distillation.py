@@ -1,6 +1,5 @@
 """Distillation: a smaller student learns from the best baseline (Hinton et al. 2015; Wang et al. 2021)."""
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,17 +10,8 @@ from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable, TrialError
 from trainables.parts import encoder
-from trainables.parts.student import narrow
+from trainables.parts.student import student_of
 from trainables.parts.teaching import distillation_loss, last_projections, relation_heads, relation_loss
-
-
-def chosen_layers(depth: int, student_depth: int, choice: str) -> list[int]:
-    """Indices of the teacher's layers that the student copies: ``first``, ``last`` or ``spread`` evenly."""
-    if choice == "first":
-        return list(range(student_depth))
-    if choice == "last":
-        return list(range(depth - student_depth, depth))
-    return [round(i) for i in np.linspace(0, depth - 1, student_depth)] if student_depth > 1 else [depth - 1]
 
 
 class DistillationTrainable(StrategyTrainable):
@@ -32,22 +22,20 @@ class DistillationTrainable(StrategyTrainable):
 
     def build_model(self) -> nn.Module:
         teacher = self.load_teacher()
-        student = self._student_of(teacher)
+        student = student_of(
+            teacher,
+            depth_ratio=self.hyperparameters.get("depth_ratio", 1.0),
+            layers=self.hyperparameters.get("layers", "spread"),
+            width_ratio=self.hyperparameters.get("width_ratio", 1.0),
+        )
+        if self._is_as_large_as(teacher, student):
+            raise TrialError(
+                f"the student would be as large as its teacher (layers: {teacher.config.num_hidden_layers})"
+            )
         encoder.set_dropout(student, self.hyperparameters["dropout"])
         self._live_teacher = teacher.eval().requires_grad_(False) if self._matches_relations else None
         self._relation_heads = relation_heads(teacher.config, student.config)
         return student
-
-    def _student_of(self, teacher: PreTrainedModel) -> PreTrainedModel:
-        depth = len(encoder.layer_list(teacher))
-        kept = max(1, int(self.hyperparameters.get("depth_ratio", 1.0) * depth))  # rounded down, as widths are
-        width_ratio = self.hyperparameters.get("width_ratio", 1.0)
-        if kept == depth and width_ratio == 1.0:
-            raise TrialError(f"the student would be as large as its teacher (layers: {depth})")
-        student = copy.deepcopy(teacher)
-        if kept < depth:
-            encoder.keep_layers(student, chosen_layers(depth, kept, self.hyperparameters["layers"]))
-        return narrow(student, width_ratio) if width_ratio < 1.0 else student
 
     @property
     def _matches_relations(self) -> bool:

@@ -36,6 +36,11 @@ def test_every_parameter_of_every_branch_is_found(strategy: str) -> None:
 def test_conditional_parameters_appear_only_where_they_apply() -> None:
     for configuration in sampled("quantization", {}):
         assert ("learning_rate" in configuration) == (configuration["scheme"] == "qat")
+    schemes = {"structured": {"ratio", "importance"}, "unstructured": {"sparsity", "scope"}}
+    recoveries: dict[str, set[str]] = {"labels": set(), "distillation": {"alpha", "temperature"}}
+    for configuration in sampled("pruning", {}):
+        asked = configuration.keys() & set().union(*schemes.values(), *recoveries.values())
+        assert asked == schemes[str(configuration["scheme"])] | recoveries[str(configuration["recovery"])]
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -21,11 +21,11 @@ from clinical_notes.batches import TrialData, collate
 from search_spaces import space_of
 from tests.conftest import tiny_model
 from trainables.base import TrialError
-from trainables.distillation import DistillationTrainable, chosen_layers
+from trainables.distillation import DistillationTrainable
 from trainables.parts import encoder, stored
 from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
 from trainables.parts.encoder import EncoderWeights
-from trainables.parts.student import narrow, narrowed_config
+from trainables.parts.student import chosen_layers, narrow, narrowed_config
 from trainables.parts.teaching import (
     PROJECTIONS,
     distillation_loss,

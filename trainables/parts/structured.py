@@ -97,8 +97,8 @@ def mask_of(linear: nn.Linear) -> torch.Tensor:
 
 
 def raw_weight(linear: nn.Linear) -> nn.Parameter:
-    """The weight that is trained under the mask."""
-    return linear.get_parameter("weight_orig")
+    """The weight that is trained, under a mask or without one."""
+    return linear.get_parameter("weight_orig" if prune.is_pruned(linear) else "weight")
 
 
 def install_ratio(model: PreTrainedModel) -> None:

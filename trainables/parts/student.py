@@ -1,18 +1,45 @@
-"""A narrower model cut out of a larger one's weights; a stock configuration describes it."""
+"""A smaller model cut out of a teacher's weights; a stock configuration describes it."""
 
 import copy
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainables.parts import encoder
-from trainables.pruning import head_importance, neuron_importance
+from trainables.parts.structured import heads_of, magnitude, neurons_of
 
 RESIDUAL = "residual"
 
 Axes = tuple[str | None, ...]
 """What each axis of a tensor runs over: the name of a width that can be cut, or None (tokens, positions, classes)."""
+
+
+def student_of(
+    teacher: PreTrainedModel, *, depth_ratio: float, layers: str, width_ratio: float = 1.0
+) -> PreTrainedModel:
+    """A new model of this share of the teacher's layers (rounded down, at least one) and width, of its weights.
+
+    Args:
+        layers: which of them: see ``chosen_layers``.
+        width_ratio: see ``narrow``.
+    """
+    depth = len(encoder.layer_list(teacher))
+    kept = max(1, int(depth_ratio * depth))
+    student = copy.deepcopy(teacher)
+    if kept < depth:
+        encoder.keep_layers(student, chosen_layers(depth, kept, layers))
+    return narrow(student, width_ratio) if width_ratio < 1.0 else student
+
+
+def chosen_layers(depth: int, student_depth: int, choice: str) -> list[int]:
+    """Indices of the teacher's layers that the student copies: ``first``, ``last`` or ``spread`` evenly."""
+    if choice == "first":
+        return list(range(student_depth))
+    if choice == "last":
+        return list(range(depth - student_depth, depth))
+    return [round(i) for i in np.linspace(0, depth - 1, student_depth)] if student_depth > 1 else [depth - 1]
 
 
 @torch.no_grad()
@@ -102,9 +129,9 @@ def _kept(
     neurons = getattr(config, encoder.layer_names(config).neurons_option)
     kept: dict[str, torch.Tensor] = {}
     for number, layer in enumerate(encoder.layers_of(model)):
-        heads = _largest(head_importance(layer, size).cpu(), config.num_attention_heads)
+        heads = _largest(magnitude(heads_of(layer, size)).cpu(), config.num_attention_heads)
         kept[_heads(number)] = (heads[:, None] * size + torch.arange(size)).flatten()
-        kept[_neurons(number)] = _largest(neuron_importance(layer).cpu(), neurons)
+        kept[_neurons(number)] = _largest(magnitude(neurons_of(layer)).cpu(), neurons)
     for axis in {axis for names in axes.values() for axis in names if axis is not None} - kept.keys():
         kept[axis] = _largest(_importance(axis, state, axes), config.hidden_size)
     return kept
