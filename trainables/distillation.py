@@ -28,10 +28,9 @@ class DistillationTrainable(StrategyTrainable):
             layers=self.hyperparameters.get("layers", "spread"),
             width_ratio=self.hyperparameters.get("width_ratio", 1.0),
         )
-        if self._is_as_large_as(teacher, student):
-            raise TrialError(
-                f"the student would be as large as its teacher (layers: {teacher.config.num_hidden_layers})"
-            )
+        depth, is_narrower = len(encoder.layer_list(teacher)), student.config.hidden_size < teacher.config.hidden_size
+        if len(encoder.layer_list(student)) == depth and not is_narrower:
+            raise TrialError(f"the student would be as large as its teacher (layers: {depth})")
         encoder.set_dropout(student, self.hyperparameters["dropout"])
         self._live_teacher = teacher.eval().requires_grad_(False) if self._matches_relations else None
         self._relation_heads = relation_heads(teacher.config, student.config)
