@@ -18,6 +18,7 @@ SETTINGS = TrainSettings(epochs=2)
 VARIANTS: dict[str, dict[str, Any]] = {
     **{strategy: {} for strategy in STRATEGIES},
     "low_rank": {"learning_rate": 1e-2},
+    "low_rank-svd": {"scheme": "svd", "svd_targets": "all", "kept_parameters": 0.5, "svd_learning_rate": 3e-3},
     "pruning-structured": {"scheme": "structured", "ratio": 0.5, "start": "baseline"},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
 }

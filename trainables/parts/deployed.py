@@ -73,11 +73,19 @@ def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int)
     return logits
 
 
-def deploy_torch(model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False) -> None:
-    """Write a model that PyTorch runs, and its card; see ``stored.save_model`` for ``packed``."""
+def deploy_torch(
+    model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False, **more: Any
+) -> None:
+    """Write a model that PyTorch runs, and its card.
+
+    Args:
+        packed: see ``stored.save_model``.
+        more: what else the card says of the model.
+    """
     stored.save_model(model, directory, packed=packed)
     weights = (directory / stored.WEIGHTS_FILE).stat().st_size
-    _write_card(directory, {"runtime": "torch", **size_of(model, data), "bytes": weights, "packed": packed}, data)
+    card = {"runtime": "torch", **size_of(model, data), "bytes": weights, "packed": packed, **more}
+    _write_card(directory, card, data)
 
 
 def deploy_onnx(directory: Path, size: Mapping[str, int], data: TrialData, **more: Any) -> None:
