@@ -13,14 +13,17 @@ PAPER_TRAINING = {
 
 
 def training_space(
-    trial: optuna.Trial, lowest_rate: float = 1e-5, highest_rate: float = 1e-3
+    trial: optuna.Trial, lowest_rate: float = 1e-5, highest_rate: float = 1e-3, rate: str = "learning_rate"
 ) -> dict[str, str | int | float | bool]:
     """Optimisation and regularisation of one training.
 
     The highest rates suit small encoders (384 wide and less); BERT-base wants 1e-5 to 1e-4.
+
+    Args:
+        rate: name of the learning rate, for a space whose branches need different ranges (Optuna: one range per name).
     """
     return {
-        "learning_rate": trial.suggest_float("learning_rate", lowest_rate, highest_rate, log=True),
+        rate: trial.suggest_float(rate, lowest_rate, highest_rate, log=True),
         "batch_size": trial.suggest_categorical("batch_size", [8, 16, 32]),
         "lr_schedule": trial.suggest_categorical("lr_schedule", ["linear", "cosine"]),
         "warmup_ratio": trial.suggest_float("warmup_ratio", 0.0, 0.2),

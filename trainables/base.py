@@ -174,6 +174,11 @@ class StrategyTrainable(tune.Trainable):
         return int(self.hyperparameters["batch_size"])
 
     @property
+    def learning_rate(self) -> float:
+        """The highest rate, which the schedule starts from after its warm-up."""
+        return float(self.hyperparameters["learning_rate"])
+
+    @property
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.data.train) / self.batch_size)
 
@@ -187,7 +192,7 @@ class StrategyTrainable(tune.Trainable):
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.hyperparameters["weight_decay"]},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},  # biases and layer norms
         ]
-        return torch.optim.AdamW(groups, lr=self.hyperparameters["learning_rate"], fused=True)
+        return torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
 
     def step(self) -> dict[str, Any]:
         """One epoch with its validation figures, or the deployment; a failure ends the trial with its reason."""

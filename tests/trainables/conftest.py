@@ -24,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distillation-narrow": {"smaller_in": "both", "width_ratio": 0.5, "learning_rate": 1e-2},
     "distillation-relations": {"matching": "relations", "matching_weight": 1.0},
     "low_rank": {"learning_rate": 1e-2},
+    "low_rank-svd": {"scheme": "svd", "svd_targets": "all", "kept_parameters": 0.5, "svd_learning_rate": 3e-3},
     "pruning-structured": {**STRUCTURED, "importance": "magnitude", "start": "baseline"},
     "pruning-taylor": {**STRUCTURED, "importance": "taylor", **RECOVERY},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},

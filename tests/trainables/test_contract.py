@@ -106,7 +106,8 @@ def test_a_non_finite_loss_ends_the_trial_with_its_reason(
     variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
     config = configuration(variant, teacher)
-    config["hyperparameters"]["learning_rate"] = 1e30
+    rates = [name for name in config["hyperparameters"] if name.endswith("learning_rate")]
+    config["hyperparameters"] |= dict.fromkeys(rates, 1e30)
     results = run_to_end(start(variant, config, trial_data, encoder_weights, tmp_path))
     assert results[-1]["failed"].startswith("non-finite")
     assert not (tmp_path / "deployed").exists()
