@@ -20,8 +20,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "low_rank": {"learning_rate": 1e-2},
     "pruning-structured": {"scheme": "structured", "ratio": 0.5, "start": "baseline"},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
+    "quantization-static": {"scheme": "ptq_static", "calibration": "percentile", "fp32_layers": 0.1},
 }
 """Strategy, or strategy-variant, to what differs from the paper's configuration."""
+
+UNTRAINED = ("quantization-ptq", "quantization-static")
+"""Variants that deploy what they are given."""
 
 
 @pytest.fixture(scope="session")

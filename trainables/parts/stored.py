@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainables.parts.encoder import build_model, classifier_class, config_from
 from trainables.parts.surgery import restructure, structure_of
@@ -30,12 +31,7 @@ def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False)
         packed: zeros cost no disk: a tensor with many is written as a bit per weight and the weights that are left.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    model.config.architectures = [type(model).__name__]
-    values = model.config.to_dict()
-    structure = structure_of(model)
-    if structure:
-        values[STRUCTURE_KEY] = structure
-    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
+    write_config(model, directory)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": "pt"}
     if packed:
@@ -44,19 +40,40 @@ def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False)
     save_file(state, directory / WEIGHTS_FILE, metadata=metadata)
 
 
+def write_config(model: PreTrainedModel, directory: Path) -> None:
+    """Write a model's configuration, and its structure where that doesn't say its shape."""
+    model.config.architectures = [type(model).__name__]
+    values = model.config.to_dict()
+    structure = structure_of(model)
+    if structure:
+        values[STRUCTURE_KEY] = structure
+    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
+
+
 def load_model(directory: Path) -> PreTrainedModel:
     """Read what ``save_model`` wrote: stock, pruned, factorised, trimmed or packed."""
-    values = json.loads((directory / CONFIG_FILE).read_text())
-    structure = values.pop(STRUCTURE_KEY, None)
+    config, structure = _read_config(directory)
     state = _read_state(directory / WEIGHTS_FILE)
-    config = config_from(values)
-    if structure is None:
+    if not structure:
         return build_model(config, state)
-    model = classifier_class(config)(config)
-    restructure(model, structure)
+    model = empty_model(directory)
     model.load_state_dict(state)
     model.eval()
     return model
+
+
+def empty_model(directory: Path) -> PreTrainedModel:
+    """A model of the shape that ``write_config`` wrote; its weights are to be loaded after."""
+    config, structure = _read_config(directory)
+    model = classifier_class(config)(config)
+    restructure(model, structure)
+    return model
+
+
+def _read_config(directory: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    values = json.loads((directory / CONFIG_FILE).read_text())
+    structure = values.pop(STRUCTURE_KEY, {})
+    return config_from(values), structure
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
