@@ -12,6 +12,7 @@ STRATEGIES = (
     "low_rank",
     "pruning",
     "quantization",
+    "combined",
 )
 """The registration line of each strategy; its space and its trainable are found by this name."""
 

@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from clinical_notes.batches import collate, shuffled_batches
 from trainables.base import StrategyTrainable
 from trainables.parts import encoder
 from trainables.parts.deployed import deploy_torch
@@ -23,9 +19,6 @@ TARGETS = {
     "all": ("query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"),
 }
 """Searched choices of projections, as fields of ``encoder.LayerNames``."""
-
-CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 32
-"""Training texts that show the SVD what its layers' inputs look like."""
 
 
 def layer_ranks(rank: int, pattern: str, depth: int) -> list[int]:
@@ -84,18 +77,9 @@ class LowRankTrainable(StrategyTrainable):
 
     def _factorised(self, model: PreTrainedModel) -> PreTrainedModel:
         model.to(self.settings.device)  # type: ignore[arg-type]
-        texts = shuffled_batches(self.data.train, CALIBRATION_BATCH, np.random.default_rng((self.seed, 0)))
-        factorise_layers(
-            model,
-            [path for layer in target_paths(model, self.hyperparameters["svd_targets"]) for path in layer],
-            self.hyperparameters["kept_parameters"],
-            (self._inputs(index) for index in texts[:CALIBRATION_BATCHES]),
-        )
+        paths = [path for layer in target_paths(model, self.hyperparameters["svd_targets"]) for path in layer]
+        factorise_layers(model, paths, self.hyperparameters["kept_parameters"], self.data)
         return model
-
-    def _inputs(self, index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        batch = collate(self.data.train, index, self.data.pad_token_id)
-        return {name: t.to(self.settings.device) for name, t in batch.items() if name != "labels"}
 
     def deploy(self, directory: Path) -> None:
         model = self.model.merge_and_unload() if isinstance(self.model, PeftModel) else self.model

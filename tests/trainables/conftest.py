@@ -19,6 +19,10 @@ SETTINGS = TrainSettings(epochs=2)
 
 STRUCTURED = {"scheme": "structured", "ratio": 0.5, "schedule_end": 0.7}
 RECOVERY = {"recovery": "distillation", "alpha": 0.4, "temperature": 2.0}
+COMBINED_ALL = {
+    "vocabulary": "corpus", "ratio": 0.5, "importance": "taylor", "scheme": "ptq_static", "calibration": "minmax",
+    "quantize_embeddings": True, "fp32_layers": 0.1,
+}  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     **{strategy: {} for strategy in STRATEGIES},
     "distillation-narrow": {"smaller_in": "both", "width_ratio": 0.5, "learning_rate": 1e-2},
@@ -27,9 +31,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "low_rank-svd": {"scheme": "svd", "svd_targets": "all", "kept_parameters": 0.5, "svd_learning_rate": 3e-3},
     "pruning-structured": {**STRUCTURED, "importance": "magnitude", "start": "baseline"},
     "pruning-taylor": {**STRUCTURED, "importance": "taylor", **RECOVERY},
+    "combined": {"ratio": 0.5},
+    "combined-all": {**COMBINED_ALL},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
+    "quantization-static": {"scheme": "ptq_static", "calibration": "percentile", "fp32_layers": 0.1},
 }
 """Strategy, or strategy-variant, to what differs from the paper's configuration."""
+
+UNTRAINED = ("quantization-ptq", "quantization-static")
+"""Variants that deploy what they are given."""
 
 
 @pytest.fixture(scope="session")

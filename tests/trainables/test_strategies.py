@@ -14,9 +14,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from clinical_notes.batches import TrialData, collate
 from trainables.base import StrategyTrainable
 from trainables.parts import encoder, stored
-from trainables.parts.deployed import OnnxDeployed, deploy_torch, load_deployed, predict
+from trainables.parts.deployed import deploy_torch
 from trainables.parts.encoder import EncoderWeights
-from trainables.quantization import insert_fake_quantization, remove_fake_quantization
 
 from .conftest import configuration, logits, run_to_end, start
 
@@ -66,52 +65,6 @@ def test_lora_trains_the_asked_projections_and_the_head_alone(
     assert len(lora) == 2 * 2 * 2  # layers, projections, A and B
     assert all(names.query in name or names.value in name for name in lora)
     assert all("lora_" in name or "classifier" in name or "pooler" in name for name in trained)
-
-
-@pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("reduce_range", [True, False])
-def test_the_int8_model_computes_what_training_on_its_grid_computed(
-    model: PreTrainedModel,
-    trial_data: TrialData,
-    own_teacher: str,
-    tmp_path: Path,
-    per_channel: bool,
-    reduce_range: bool,
-) -> None:
-    config = configuration("quantization", own_teacher)
-    config["hyperparameters"] |= {"per_channel": per_channel, "quantize_embeddings": True}
-    trainable = start("quantization", config, trial_data, EncoderWeights.of(model), tmp_path, reduce_range=reduce_range)
-    trainable.step()
-    fake = logits(trainable.model, trial_data)
-    (tmp_path / "out").mkdir()
-    trainable.deploy(tmp_path / "out")
-    deployed = load_deployed(tmp_path / "out")
-    assert isinstance(deployed, OnnxDeployed)
-    real = predict(deployed.logits, trial_data.validation, trial_data.pad_token_id)
-    full = logits(trainable.model, trial_data)
-    assert np.abs(real - fake).max() < 0.02 * np.abs(fake).max()
-    assert np.abs(real - fake).max() < np.abs(full - fake).max()
-
-
-def test_fake_quantization_leaves_no_trace(model: PreTrainedModel, trial_data: TrialData) -> None:
-    before, names = logits(model, trial_data), set(model.state_dict())
-    hooks = insert_fake_quantization(model, per_channel=True, embeddings=True, reduce_range=False)
-    assert not np.array_equal(logits(model, trial_data), before)
-    remove_fake_quantization(model, hooks)
-    assert set(model.state_dict()) == names
-    np.testing.assert_array_equal(logits(model, trial_data), before)
-
-
-def test_ptq_changes_the_teacher_little_and_its_file_a_lot(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
-) -> None:
-    config = configuration("quantization-ptq", own_teacher)
-    trainable = start("quantization-ptq", config, trial_data, EncoderWeights.of(model), tmp_path)
-    (result,) = run_to_end(trainable)
-    assert result["epoch"] == 0
-    real = predict(load_deployed(tmp_path / "deployed").logits, trial_data.validation, trial_data.pad_token_id)
-    full = logits(model, trial_data)
-    assert 0 < np.abs(real - full).max() < 0.1 * np.abs(full).max()
 
 
 def test_class_weights_weigh_the_loss(

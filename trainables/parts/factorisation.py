@@ -1,14 +1,17 @@
 """Linear layers replaced by pairs of thinner ones: truncated SVD that minds the layer's inputs."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
+from clinical_notes.batches import TrialData
+from trainables.parts.calibration import observe
 from trainables.parts.surgery import factorise
 
+EXAMPLES = 512
+"""Training texts that show what the layers' inputs look like."""
 RIDGE = 1e-2
 """Added to the diagonal of the inputs' second moments, as a fraction of its mean."""
 
@@ -23,38 +26,19 @@ def rank_for(in_features: int, out_features: int, kept: float) -> int:
 
 
 @torch.no_grad()
-def input_moments(
-    model: nn.Module, paths: Sequence[str], batches: Iterable[Mapping[str, torch.Tensor]]
-) -> dict[str, torch.Tensor]:
-    """Second moments ``Σ x xᵀ`` of the inputs of Linear layers, padding left out; the model is put in evaluation mode.
-
-    Args:
-        paths: of the layers; their inputs are (batch, length, in).
-        batches: arguments of the model, ``attention_mask`` among them, on the model's device.
+def input_moments(model: PreTrainedModel, paths: Sequence[str], data: TrialData) -> dict[str, torch.Tensor]:
+    """Second moments ``Σ x xᵀ`` of the inputs that Linear layers see on a few training texts.
 
     Returns: (in, in) float64 by path.
     """
-    linears = {path: model.get_submodule(path) for path in paths}
-    moments = {}
-    for path, linear in linears.items():
-        assert isinstance(linear, nn.Linear)
-        moments[path] = linear.weight.new_zeros((linear.in_features,) * 2, dtype=torch.float64)
-    model.eval()
-    for batch in batches:
-        attended = batch["attention_mask"].bool()
-        with ExitStack() as hooks:
-            for path, linear in linears.items():
-                hook = partial(_add_moments, moments[path], attended)
-                hooks.enter_context(linear.register_forward_pre_hook(hook))
-            model(**batch)
+    moments: dict[str, torch.Tensor] = {}
+
+    def add(path: str, inputs: torch.Tensor) -> None:
+        product = (inputs.T @ inputs).double()  # summed in float64, each product in float32
+        moments[path] = moments[path] + product if path in moments else product
+
+    observe(model, paths, data, add, EXAMPLES)
     return moments
-
-
-def _add_moments(
-    total: torch.Tensor, attended: torch.Tensor, module: nn.Module, inputs: tuple[torch.Tensor, ...]
-) -> None:
-    rows = inputs[0][attended]
-    total += rows.T @ rows  # summed in float64, each product in float32
 
 
 def low_rank_factors(weight: torch.Tensor, moments: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,14 +63,12 @@ def low_rank_factors(weight: torch.Tensor, moments: torch.Tensor, rank: int) -> 
 
 
 @torch.no_grad()
-def factorise_layers(
-    model: nn.Module, paths: Sequence[str], kept: float, batches: Iterable[Mapping[str, torch.Tensor]]
-) -> None:
+def factorise_layers(model: PreTrainedModel, paths: Sequence[str], kept: float, data: TrialData) -> None:
     """Replace Linear layers by factors that hold the fraction ``kept`` of their weights, in place.
 
     Args:
         paths: of the layers; one too small to gain is left as it is.
-        batches: texts that the layers' inputs are taken from, as ``input_moments`` takes them.
+        data: its training texts show what the layers' inputs look like.
     """
     linears = {}
     ranks = {}
@@ -96,7 +78,7 @@ def factorise_layers(
         rank = rank_for(linear.in_features, linear.out_features, kept)
         if rank:
             linears[path], ranks[path] = linear, rank
-    moments = input_moments(model, list(ranks), batches)
+    moments = input_moments(model, list(ranks), data)
     for path, rank in ranks.items():
         down, up = low_rank_factors(linears[path].weight, moments.pop(path), rank)
         factorised = factorise(model, path, rank)

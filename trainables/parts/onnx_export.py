@@ -1,19 +1,25 @@
 """Export to ONNX and INT8 quantization by ONNX Runtime."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+import ast
+import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from torch import nn
 from transformers import PreTrainedModel
+
+from trainables.parts.calibration import Range
+from trainables.parts.quiet import quiet
+
+_PRODUCTS = ("MatMul", "Gemm")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where the exporter notes the modules that a node comes from, outermost first, and its operator last."""
 
 
 class _LogitsOnly(nn.Module):
@@ -31,7 +37,7 @@ def export_onnx(model: PreTrainedModel, path: Path) -> None:
     ids = torch.ones((2, 8), dtype=torch.int64)
     longest = model.config.max_position_embeddings
     dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest - 2)}  # RoBERTa keeps two
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             _LogitsOnly(model.cpu().eval()),  # type: ignore[arg-type]
             (ids, torch.ones_like(ids)),
@@ -45,17 +51,92 @@ def export_onnx(model: PreTrainedModel, path: Path) -> None:
         )
 
 
-def quantize_onnx(source: Path, target: Path, *, per_channel: bool, embeddings: bool, reduce_range: bool) -> int:
-    """Write the INT8 graph: weights quantized now, activations when it runs. Returns how many weights became 0."""
-    with _quiet():
-        quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=["MatMul", "Gemm", "Gather"] if embeddings else ["MatMul", "Gemm"],
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-        )
+def linear_nodes(graph: onnx.GraphProto, paths: Collection[str]) -> dict[str, onnx.NodeProto]:
+    """The matrix product of each Linear module, by the module's path.
+
+    The exporter's notes tell them. The names of weights cannot: it transposes, renames and merges weights.
+
+    Raises:
+        ValueError: a module has no product in the graph, or several.
+    """
+    nodes: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        scopes = [prop.value for prop in node.metadata_props if prop.key == _SCOPES]
+        if node.op_type not in _PRODUCTS or not scopes:
+            continue
+        path = ast.literal_eval(scopes[0])[-2].removeprefix("model.")
+        if path in nodes:
+            raise ValueError(f"{path} has several products in the exported graph")
+        if path in paths:
+            nodes[path] = node
+    missing = set(paths) - set(nodes)
+    if missing:
+        raise ValueError(f"{min(missing)} has no product in the exported graph")
+    return nodes
+
+
+def strip_notes(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: a hundredth of BERT-base's INT8 file, and this machine's paths."""
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+
+
+def quantize_onnx(
+    source: Path,
+    target: Path,
+    linears: Collection[str],
+    *,
+    per_channel: bool,
+    embeddings: bool,
+    reduce_range: bool,
+    ranges: Mapping[str, Range] | None,
+) -> int:
+    """Write the INT8 graph of what ``export_onnx`` wrote.
+
+    Attention's products of two activations stay FP32: in INT8 they were no faster, and the logits further off.
+
+    Args:
+        linears: paths of the Linear modules to quantize.
+        per_channel: one scale per output feature, not per weight.
+        embeddings: quantize embedding tables too.
+        reduce_range: 7-bit weights.
+        ranges: of each Linear's inputs, by path, fixed from now on (static); None: found at each run (dynamic).
+
+    Returns: how many weights became 0.
+    """
+    model = onnx.load(source)
+    nodes = linear_nodes(model.graph, linears)
+    kept = {node.name for node in nodes.values()}
+    options = {
+        "op_types_to_quantize": [*_PRODUCTS, "Gather"] if embeddings else list(_PRODUCTS),
+        "nodes_to_exclude": [n.name for n in model.graph.node if n.op_type in _PRODUCTS and n.name not in kept],
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "weight_type": QuantType.QInt8,
+    }
+    strip_notes(model)
+    with quiet(), tempfile.TemporaryDirectory() as temporary:
+        if ranges is None:
+            quantize_dynamic(model, target, **options)
+        else:
+            # Its cache of calibrated ranges is the way to give it ours.
+            cache = Path(temporary) / "ranges.json"
+            found = {
+                node.input[0]: (np.float32(ranges[path][0]), np.float32(ranges[path][1]))
+                for path, node in nodes.items()
+            }
+            save_tensors_data(TensorsData(CalibrationMethod.MinMax, found), cache)
+            quantize_static(
+                model,
+                target,
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                # FP32 outputs: as fast as INT8 ones, which the addition of the bias would widen again.
+                extra_options={"OpTypesToExcludeOutputQuantization": list(_PRODUCTS)},
+                calibration_cache_path=cache,
+                **options,
+            )
     return _zeros(onnx.load(target))
 
 
@@ -64,21 +145,10 @@ def _zeros(model: onnx.ModelProto) -> int:
     zeros = 0
     for name, array in tensors.items():
         if array.ndim == 2 and name.endswith("_quantized"):
-            zero_point = tensors.get(name.removesuffix("_quantized") + "_zero_point")
-            zeros += int((array == (0 if zero_point is None else zero_point)).sum())
+            symmetric = array.dtype == np.int8
+            zeros += int(
+                (array == (0 if symmetric else tensors[name.removesuffix("_quantized") + "_zero_point"])).sum()
+            )
         elif array.ndim and array.dtype == np.float32:
             zeros += int((array == 0).sum())
     return zeros
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter and the quantizer speak of their own business on every channel they have."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainables.parts.encoder import build_model, classifier_class, config_from
 from trainables.parts.surgery import restructure, structure_of
@@ -58,17 +59,28 @@ def is_stock(directory: Path) -> bool:
 
 def load_model(directory: Path) -> PreTrainedModel:
     """Read what ``save_model`` wrote: stock, pruned, factorised, trimmed or packed."""
-    values = json.loads((directory / CONFIG_FILE).read_text())
-    structure = values.pop(STRUCTURE_KEY, None)
+    config, structure = _read_config(directory)
     state = _read_state(directory / WEIGHTS_FILE)
-    config = config_from(values)
-    if structure is None:
+    if not structure:
         return build_model(config, state)
-    model = classifier_class(config)(config)
-    restructure(model, structure)
+    model = empty_model(directory)
     model.load_state_dict(state)
     model.eval()
     return model
+
+
+def empty_model(directory: Path) -> PreTrainedModel:
+    """A model of the shape that ``save_config`` wrote; its weights are to be loaded after."""
+    config, structure = _read_config(directory)
+    model = classifier_class(config)(config)
+    restructure(model, structure)
+    return model
+
+
+def _read_config(directory: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    values = json.loads((directory / CONFIG_FILE).read_text())
+    structure = values.pop(STRUCTURE_KEY, {})
+    return config_from(values), structure
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
