@@ -59,7 +59,7 @@ low_rank:
     overrides = load_overrides(write(tmp_path, text), STRATEGIES)
     for configuration in sampled("low_rank", overrides["low_rank"]):
         assert configuration["batch_size"] == 16
-        assert configuration["rank"] in (8, 64)
+        assert configuration.get("rank", 8) in (8, 64)
         assert 1e-4 <= float(str(configuration["learning_rate"])) <= 2e-4
     assert overrides["baseline"] == {"batch_size": 16}
 
