@@ -53,13 +53,14 @@ def test_overrides_narrow_and_fix(tmp_path: Path) -> None:
     text = """
 all: {batch_size: 16}
 low_rank:
+  scheme: lora
   rank: {choices: [8, 64]}
   learning_rate: {low: 1e-4, high: 2e-4}
 """
     overrides = load_overrides(write(tmp_path, text), STRATEGIES)
     for configuration in sampled("low_rank", overrides["low_rank"]):
         assert configuration["batch_size"] == 16
-        assert configuration.get("rank", 8) in (8, 64)
+        assert configuration["rank"] in (8, 64)
         assert 1e-4 <= float(str(configuration["learning_rate"])) <= 2e-4
     assert overrides["baseline"] == {"batch_size": 16}
 
