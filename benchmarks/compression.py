@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from trainables.parts.int8 import Int8Options, write_int8
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from analysis.cost import machine, time_models
 from clinical_notes.batches import TokenisedExamples, TrialData
 from trainables.parts import encoder, structured
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed
+from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed
+from trainables.parts.int8 import Int8Options, validation_logits, write_int8
 from trainables.parts.onnx_export import export_onnx
 from trainables.parts.student import student_of
 from tune_jobs.cluster import int8_overflows
@@ -76,24 +76,24 @@ def student(model: PreTrainedModel, depth: int) -> PreTrainedModel:
 def artifacts(model: PreTrainedModel, data: TrialData) -> Iterator[tuple[str, Callable[[Path], object]]]:
     """Name and how to write it into a folder."""
     depth = len(encoder.layer_list(model))
-    dynamic = Int8Options(scheme="ptq_dynamic", per_channel=True, embeddings=True, reduce_range=int8_overflows())
-    static = Int8Options(
-        scheme="ptq_static", per_channel=True, embeddings=True, reduce_range=int8_overflows(), calibration="minmax"
-    )
+
+    def options(scheme: str) -> Int8Options:
+        return Int8Options(scheme, per_channel=True, embeddings=True, fp32_share=0.0, reduce_range=int8_overflows())
 
     def fp32(made: PreTrainedModel) -> Callable[[Path], object]:
         return lambda folder: export_onnx(made, folder / ONNX_FILE)
 
-    def int8(made: PreTrainedModel, options: Int8Options) -> Callable[[Path], object]:
-        return lambda folder: write_int8(made, folder, data, options)
+    def int8(made: PreTrainedModel, scheme: str) -> Callable[[Path], object]:
+        reference = validation_logits(TorchDeployed(made, {}), data)
+        return lambda folder: write_int8(made, folder, data, options(scheme), [], reference)
 
     yield "FP32", fp32(model)
-    yield "INT8 dynamic", int8(model, dynamic)
-    yield "INT8 static", int8(model, static)
+    yield "INT8 dynamic", int8(model, "ptq_dynamic")
+    yield "INT8 static", int8(model, "ptq_static")
     yield "half of heads and neurons", fp32(half_pruned(model))
     yield f"student, {depth // 2} layers", fp32(student(model, depth // 2))
     yield f"student, {depth // 4} layers", fp32(student(model, depth // 4))
-    yield f"{depth // 2} layers, half pruned, INT8", int8(half_pruned(student(model, depth // 2)), dynamic)
+    yield f"{depth // 2} layers, half pruned, INT8", int8(half_pruned(student(model, depth // 2)), "ptq_dynamic")
 
 
 def main() -> None:
