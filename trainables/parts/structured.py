@@ -18,7 +18,7 @@ from trainables.parts.surgery import slice_layer
 
 STAGES = 10
 """The pruned ratio rises this many times on its way to the target."""
-DECAY = 0.95
+DECAY = 0.99
 """What a Taylor score keeps of itself from one batch to the next."""
 RATIO, SCORE = "pruned_ratio", "taylor_score"
 """Buffers of the model and of each output projection."""
