@@ -25,7 +25,7 @@ from trainables.distillation import DistillationTrainable
 from trainables.parts import encoder, stored
 from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
 from trainables.parts.encoder import EncoderWeights
-from trainables.parts.student import chosen_layers, narrow, narrowed_config
+from trainables.parts.student import axes_of, chosen_layers, narrow, narrowed_config, residual_importance
 from trainables.parts.teaching import (
     PROJECTIONS,
     distillation_loss,
@@ -163,14 +163,13 @@ def first_norm(model: torch.nn.Module) -> torch.nn.LayerNorm:
 def test_the_largest_are_kept_in_their_order(model: PreTrainedModel) -> None:
     large = [1, 6, 7, 8, 13, 19, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31]
     embedding = model.get_input_embeddings()
-    embedding.weight[:, large] *= 100
+    norm = first_norm(model)
+    norm.weight[large] *= torch.arange(101, 117)
     first = next(encoder.layers_of(model))
     for head in (1, 3):
         first.query.weight[head * 8 : head * 8 + 8] *= 100
     neurons = torch.arange(48) % 2 == 1
     first.feed_forward_out.weight[:, neurons] *= 100
-    norm = first_norm(model)
-    norm.weight += torch.arange(32) / 1000
     student = narrow(model, 0.5)
     assert torch.equal(first_norm(student).weight, norm.weight[large])
     assert torch.equal(student.get_input_embeddings().weight, embedding.weight[:, large])
@@ -180,6 +179,20 @@ def test_the_largest_are_kept_in_their_order(model: PreTrainedModel) -> None:
     assert torch.equal(cut.query.bias, first.query.bias[rows])
     assert torch.equal(cut.attention_output.weight, first.attention_output.weight[large][:, rows])
     assert torch.equal(cut.feed_forward_out.weight, first.feed_forward_out.weight[large][:, neurons])
+
+
+@torch.no_grad()
+def test_large_weights_that_read_a_small_gain_do_not_count_for_more(model: PreTrainedModel) -> None:
+    before = residual_importance(model, axes_of(model))
+    assert (before > 0).all()
+    scale = torch.linspace(1, 9, 32)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.weight /= scale
+    for name, axes in axes_of(model).items():
+        if axes[-1] == "residual" and len(axes) == 2 and "embeddings" not in name:
+            model.get_parameter(name).mul_(scale)
+    torch.testing.assert_close(residual_importance(model, axes_of(model)), before)
 
 
 def test_real_shapes_divide() -> None:

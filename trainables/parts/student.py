@@ -47,9 +47,9 @@ def narrow(model: PreTrainedModel, ratio: float) -> PreTrainedModel:
     """A copy, on the CPU, with the share ``ratio`` of attention heads, residual dimensions and feed-forward neurons.
 
     Heads keep their size, so that there are as many residual dimensions as kept heads times head size. Shares are
-    rounded down, but at least one is kept. What stays is what weighs most: heads and neurons of each layer by the
-    squared magnitude of the weights that their removal takes away; residual dimensions, which all layers share, by
-    that of every parameter that reads, writes or scales them; dimensions between pooler and logits likewise.
+    rounded down, but at least one is kept. What stays is what weighs most: heads and neurons of each layer, and the
+    dimensions between pooler and logits, by the squared magnitude of the weights that their removal takes away;
+    residual dimensions, which all layers share, as ``residual_importance`` says.
 
     Raises:
         ValueError: the embeddings' width is not that of the layers (ELECTRA's small models).
@@ -65,8 +65,8 @@ def narrowed_config(config: PreTrainedConfig, ratio: float) -> PreTrainedConfig:
     """The stock configuration of ``narrow``'s result; raises as it does."""
     if getattr(config, "embedding_size", config.hidden_size) != config.hidden_size:
         raise ValueError(
-            f"embeddings {config.embedding_size} wide before layers {config.hidden_size} wide cannot be narrowed: "
-            "fix the student to be smaller in depth"
+            f"embeddings {config.embedding_size} wide before layers {config.hidden_size} wide cannot be narrowed; "
+            "narrow the space to smaller_in: depth"
         )
     neurons = encoder.layer_names(config).neurons_option
     narrowed = copy.deepcopy(config)
@@ -132,12 +132,28 @@ def _kept(
         heads = _largest(magnitude(heads_of(layer, size)).cpu(), config.num_attention_heads)
         kept[_heads(number)] = (heads[:, None] * size + torch.arange(size)).flatten()
         kept[_neurons(number)] = _largest(magnitude(neurons_of(layer)).cpu(), neurons)
+    kept[RESIDUAL] = _largest(residual_importance(model, axes).cpu(), config.hidden_size)
     for axis in {axis for names in axes.values() for axis in names if axis is not None} - kept.keys():
-        kept[axis] = _largest(_importance(axis, state, axes), config.hidden_size)
+        kept[axis] = _largest(_magnitude(axis, state, axes), config.hidden_size)
     return kept
 
 
-def _importance(axis: str, state: dict[str, torch.Tensor], axes: dict[str, Axes]) -> torch.Tensor:
+def residual_importance(model: PreTrainedModel, axes: dict[str, Axes]) -> torch.Tensor:
+    """(residual dimensions,) squared magnitude of the weights that read each, times the gain that they read it with.
+
+    The gain is that of the layer norm before. Without it the measure misleads: where gains are small, weights are
+    large, and a student of those dimensions learns less than one of dimensions drawn at random.
+    """
+    importance = torch.zeros(model.config.hidden_size, device=model.device)
+    for path, module in model.named_modules():  # in the order in which they run
+        if isinstance(module, nn.LayerNorm):
+            gain = module.weight.square()
+        elif isinstance(module, nn.Linear) and axes[f"{path}.weight"][1] == RESIDUAL:
+            importance += gain * module.weight.square().sum(dim=0)
+    return importance
+
+
+def _magnitude(axis: str, state: dict[str, torch.Tensor], axes: dict[str, Axes]) -> torch.Tensor:
     """(width,) summed squares of the parameters at each index of an axis."""
     sums = [
         tensor.square().movedim(position, 0).reshape(tensor.shape[position], -1).sum(dim=1)
