@@ -2,12 +2,14 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
 import torch
+from ray._private.services import canonicalize_bootstrap_address
 
 from clinical_notes.errors import InputError
 
@@ -24,6 +26,9 @@ QUIET = {
 """Ray's switches: no output of its own, no snapshots (the ledger is the state), Ctrl-C is ours."""
 
 _WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+_SECONDS_TO_ANSWER = 5
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,14 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     """
     if not verbose:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    # Without an address Ray would join whatever cluster was last started on this machine, dead or alive.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address != "local":
+        _check_answers(address)
     try:
         ray.init(
             address=address,
-            include_dashboard=False if address is None else None,
+            include_dashboard=False if address == "local" else None,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
             runtime_env={"env_vars": _WORKER_ENVIRONMENT},
@@ -68,6 +77,19 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises InputError at once where nothing listens; Ray itself would try for minutes."""
+    try:
+        place = address.removeprefix("ray://") if "://" in address else canonicalize_bootstrap_address(address)
+        host, _, port = str(place).rpartition(":")
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, ConnectionError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(
+            f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it"
+        ) from error
 
 
 def concurrent_trials(ask: TrialResources, limit: int | None) -> int:

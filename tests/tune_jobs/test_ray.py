@@ -1,6 +1,7 @@
 """Searches on a real local Ray cluster with tiny models."""
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ray import tune
 from analysis.leaderboard import build_leaderboard
 from analysis.run import DEPLOYED, TRIALS, open_run
 from clinical_notes.batches import TrialData
+from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
 from search_spaces import STRATEGIES, paper_configuration
 from tests.tiny_runs import FinishedRun, quiet, settings_for
@@ -24,6 +26,7 @@ from trainables.base import TrainSettings
 from trainables.parts.deployed import load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
 from trainables.parts.metrics import classification_metrics, softmax
+from tune_jobs.cluster import connected
 from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run
@@ -145,3 +148,20 @@ def test_a_resumed_search_that_is_done_starts_nothing(finished: FinishedRun) -> 
     assert not ray.is_initialized()
     assert len(Ledger(run.folder).trials) == len(run.trials)
     assert len(run.folder.names("ledger")) == before
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_a_cluster_that_does_not_answer_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1" if address == "auto" else "")
+    start = time.monotonic()
+    with pytest.raises(InputError, match="--address: no Ray cluster answers"), connected(address, verbose=False):
+        pass
+    assert time.monotonic() - start < 30
+
+
+def test_a_cluster_of_its_own_is_started_whatever_ran_here_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray notes the cluster last started on a machine, and would join it."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray._private.utils.read_ray_address", lambda *_: "127.0.0.1:1")
+    with connected(None, verbose=False):
+        assert len(ray.nodes()) == 1
