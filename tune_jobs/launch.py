@@ -69,7 +69,8 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
         state = Search(folder, ledger, studies, settings.trials, settings.seed, keep=execution.keep, on_change=changed)
         if state.done:
             return ledger
-        with _sigterm_as_interrupt(), connected(execution.address, execution.verbose):
+        # In this order: Ray sets a handler of its own, which would end the process on the spot.
+        with connected(execution.address, execution.verbose), _sigterm_as_interrupt():
             slots = concurrent_trials(execution.resources, execution.max_concurrent)
             with Progress(
                 console, folder.name, settings.strategies, settings.trials, settings.epochs, slots

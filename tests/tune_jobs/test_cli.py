@@ -145,12 +145,20 @@ def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, 
     killed.send_signal(signal.SIGKILL)
     killed.wait()
 
-    interrupted = subprocess.Popen(command("resume", "cut"), stdout=subprocess.PIPE, text=True, start_new_session=True)
-    wait_for_events(Path("runs/cut"), 9)
-    interrupted.send_signal(signal.SIGINT)
-    output, _ = interrupted.communicate(timeout=60)
-    assert interrupted.returncode == 130
-    assert "symptune resume cut" in output
+    for stop, events in ((signal.SIGINT, 7), (signal.SIGTERM, 10)):
+        interrupted = subprocess.Popen(
+            command("resume", "cut"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for_events(Path("runs/cut"), events)
+        interrupted.send_signal(stop)
+        output, _ = interrupted.communicate(timeout=60)
+        assert interrupted.returncode == 130
+        assert "symptune resume cut" in output
+        assert stop.name not in output
 
     run_to_end(line)  # the same launch line again
     straight, cut = (open_run(Folder(f"runs/{name}")) for name in ("straight", "cut"))
