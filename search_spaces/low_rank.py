@@ -23,6 +23,7 @@ def space(trial: optuna.Trial) -> dict[str, str | int | float | bool]:
             "scheme": scheme,
             **training_space(trial, rate="svd_learning_rate"),
             "svd_targets": trial.suggest_categorical("svd_targets", ["attention", "feed_forward", "all"]),
+            "svd_init": trial.suggest_categorical("svd_init", ["activations", "weights"]),
             "kept_parameters": trial.suggest_float("kept_parameters", 0.2, 0.8),
         }
     return {  # few trained weights bear, and need, far larger steps than the whole encoder does

@@ -45,7 +45,8 @@ def target_paths(model: PreTrainedModel, targets: str) -> list[list[str]]:
 class LowRankTrainable(StrategyTrainable):
     """``lora``: frozen encoder, trained rank-r updates, the head (pooler and classifier) trained in full, merged.
 
-    ``svd``: Linear layers of the pretrained encoder become pairs of thinner ones, and all weights are trained.
+    ``svd``: Linear layers of the pretrained encoder become pairs of thinner ones, whose product is at
+    first nearest to them on training inputs or by their weights, and all weights are trained.
     """
 
     @property
@@ -78,7 +79,8 @@ class LowRankTrainable(StrategyTrainable):
     def _factorised(self, model: PreTrainedModel) -> PreTrainedModel:
         model.to(self.settings.device)  # type: ignore[arg-type]
         paths = [path for layer in target_paths(model, self.hyperparameters["svd_targets"]) for path in layer]
-        factorise_layers(model, paths, self.hyperparameters["kept_parameters"], self.data)
+        data = self.data if self.hyperparameters["svd_init"] == "activations" else None
+        factorise_layers(model, paths, self.hyperparameters["kept_parameters"], data)
         return model
 
     def deploy(self, directory: Path) -> None:

@@ -41,6 +41,10 @@ def test_conditional_parameters_appear_only_where_they_apply() -> None:
     for configuration in sampled("pruning", {}):
         asked = configuration.keys() & set().union(*schemes.values(), *recoveries.values())
         assert asked == schemes[str(configuration["scheme"])] | recoveries[str(configuration["recovery"])]
+    for configuration in sampled("low_rank", {}):
+        lora = configuration["scheme"] == "lora"
+        assert ("rank" in configuration) == ("learning_rate" in configuration) == lora
+        assert ("kept_parameters" in configuration) == ("svd_learning_rate" in configuration) != lora
 
 
 def write(tmp_path: Path, text: str) -> Path:

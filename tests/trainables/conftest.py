@@ -19,6 +19,7 @@ SETTINGS = TrainSettings(epochs=2)
 
 STRUCTURED = {"scheme": "structured", "ratio": 0.5, "schedule_end": 0.7}
 RECOVERY = {"recovery": "distillation", "alpha": 0.4, "temperature": 2.0}
+SVD = {"scheme": "svd", "svd_targets": "all", "svd_init": "activations", "kept_parameters": 0.5}
 COMBINED_ALL = {
     "vocabulary": "corpus", "ratio": 0.5, "importance": "taylor", "scheme": "ptq_static", "calibration": "minmax",
     "quantize_embeddings": True, "fp32_layers": 0.1,
@@ -28,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distillation-narrow": {"smaller_in": "both", "width_ratio": 0.5, "learning_rate": 1e-2},
     "distillation-relations": {"matching": "relations", "matching_weight": 1.0},
     "low_rank": {"learning_rate": 1e-2},
-    "low_rank-svd": {"scheme": "svd", "svd_targets": "all", "kept_parameters": 0.5, "svd_learning_rate": 3e-3},
+    "low_rank-svd": {**SVD, "svd_learning_rate": 3e-3},
     "pruning-structured": {**STRUCTURED, "importance": "magnitude", "start": "baseline"},
     "pruning-taylor": {**STRUCTURED, "importance": "taylor", **RECOVERY},
     "combined": {"ratio": 0.5},

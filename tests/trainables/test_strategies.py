@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TrialData, collate
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder, stored
 from trainables.parts.deployed import deploy_torch
 from trainables.parts.encoder import EncoderWeights
 
@@ -38,33 +36,6 @@ def test_a_saved_model_reloads_by_stock_transformers(
     deploy_torch(model, tmp_path, trial_data)
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     np.testing.assert_array_equal(logits(stock, trial_data), logits(model, trial_data))
-
-
-def test_lora_merged_equals_unmerged(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
-) -> None:
-    trainable = start("low_rank", configuration("low_rank", ""), trial_data, EncoderWeights.of(model), tmp_path)
-    trainable.step()
-    unmerged = logits(trainable.model, trial_data)
-    trainable.deploy(tmp_path)
-    np.testing.assert_allclose(logits(stored.load_model(tmp_path), trial_data), unmerged, atol=1e-5)
-
-
-def test_lora_trains_the_asked_projections_and_the_head_alone(
-    model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
-) -> None:
-    config = configuration("low_rank", "")
-    config["hyperparameters"] |= {"targets": "query_value", "rank": 8}
-    trainable = start("low_rank", config, trial_data, EncoderWeights.of(model), tmp_path)
-    peft_config = trainable.model.peft_config["default"]
-    assert isinstance(peft_config, LoraConfig)
-    assert peft_config.r == 8
-    trained = [name for name, p in trainable.model.named_parameters() if p.requires_grad]
-    lora = [name for name in trained if "lora_" in name]
-    names = encoder.layer_names(model.config)
-    assert len(lora) == 2 * 2 * 2  # layers, projections, A and B
-    assert all(names.query in name or names.value in name for name in lora)
-    assert all("lora_" in name or "classifier" in name or "pooler" in name for name in trained)
 
 
 def test_class_weights_weigh_the_loss(

@@ -1,4 +1,4 @@
-"""Linear layers replaced by pairs of thinner ones: truncated SVD that minds the layer's inputs."""
+"""Linear layers replaced by pairs of thinner ones: truncated SVD, which may mind the layer's inputs."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,9 @@ def input_moments(model: PreTrainedModel, paths: Sequence[str], data: TrialData)
     return moments
 
 
-def low_rank_factors(weight: torch.Tensor, moments: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+def low_rank_factors(
+    weight: torch.Tensor, moments: torch.Tensor | None, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The pair of rank r whose outputs on the layer's inputs X are nearest: least ``‖W X − up down X‖_F``.
 
     Truncation-aware data whitening (SVD-LLM, Wang et al. 2024, section 3.1): with ``S Sᵀ = X Xᵀ`` the answer is
@@ -50,25 +52,33 @@ def low_rank_factors(weight: torch.Tensor, moments: torch.Tensor, rank: int) -> 
     Args:
         weight: (out, in).
         moments: (in, in) ``X Xᵀ``; a small ridge lets the weights alone decide where the inputs say nothing.
+            None: all inputs count alike, which is the truncated SVD of the weight itself.
 
-    Returns: down (r, in) and up (out, r), float64, rows and columns of equal norm.
+    Returns: down (r, in) and up (out, r), float64, balanced: ``upᵀ up = down downᵀ``, diagonal.
     """
     weight = weight.double()
+    left = torch.linalg.svd(weight if moments is None else weight @ _whitening(moments), full_matrices=False).U[
+        :, :rank
+    ]
+    # Balanced factors train faster: no direction's step depends on how its size is shared out between the two.
+    inner, singular, right = torch.linalg.svd(left.T @ weight, full_matrices=False)
+    root = singular.sqrt()
+    return root[:, None] * right, left @ inner * root
+
+
+def _whitening(moments: torch.Tensor) -> torch.Tensor:
     ridge = RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=torch.float64, device=moments.device)
-    whitening = torch.linalg.cholesky(moments + ridge)
-    left = torch.linalg.svd(weight @ whitening, full_matrices=False).U[:, :rank]
-    down = left.T @ weight
-    scale = down.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny).sqrt()  # an even step for either factor
-    return down / scale[:, None], left * scale
+    root: torch.Tensor = torch.linalg.cholesky(moments + ridge)
+    return root
 
 
 @torch.no_grad()
-def factorise_layers(model: PreTrainedModel, paths: Sequence[str], kept: float, data: TrialData) -> None:
+def factorise_layers(model: PreTrainedModel, paths: Sequence[str], kept: float, data: TrialData | None) -> None:
     """Replace Linear layers by factors that hold the fraction ``kept`` of their weights, in place.
 
     Args:
         paths: of the layers; one too small to gain is left as it is.
-        data: its training texts show what the layers' inputs look like.
+        data: its training texts show what the layers' inputs look like; None: the weights alone decide.
     """
     linears = {}
     ranks = {}
@@ -78,9 +88,9 @@ def factorise_layers(model: PreTrainedModel, paths: Sequence[str], kept: float, 
         rank = rank_for(linear.in_features, linear.out_features, kept)
         if rank:
             linears[path], ranks[path] = linear, rank
-    moments = input_moments(model, list(ranks), data)
+    moments = input_moments(model, list(ranks), data) if data is not None else {}
     for path, rank in ranks.items():
-        down, up = low_rank_factors(linears[path].weight, moments.pop(path), rank)
+        down, up = low_rank_factors(linears[path].weight, moments.pop(path, None), rank)
         factorised = factorise(model, path, rank)
         factorised.down.weight.copy_(down)
         factorised.up.weight.copy_(up)
