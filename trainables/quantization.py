@@ -1,5 +1,6 @@
 """Quantization: a real INT8 model, after training (PTQ) or after training for its grid (QAT)."""
 
+import importlib.util
 from pathlib import Path
 
 from torch import nn
@@ -22,7 +23,8 @@ from trainables.parts.int8 import (
 class QuantizationTrainable(StrategyTrainable):
     """``ptq_dynamic`` and ``ptq_static`` quantize the best baseline and train nothing; ``qat`` trains it on the grid.
 
-    On a CPU ONNX Runtime's kernels run the INT8 model, on a GPU torchao's, whose activations have one scale per token.
+    ONNX Runtime's kernels run the INT8 model on a CPU; where trials have a GPU and the extra ``gpu`` is installed,
+    torchao's run it there, with one scale per token for activations.
     """
 
     needs_teacher = True
@@ -51,7 +53,7 @@ class QuantizationTrainable(StrategyTrainable):
 
     @property
     def _on_gpu(self) -> bool:
-        return self.settings.device == "cuda"
+        return self.settings.device == "cuda" and importlib.util.find_spec("torchao") is not None
 
     def deploy(self, directory: Path) -> None:
         model = self.model

@@ -36,6 +36,7 @@ def test_every_parameter_of_every_branch_is_found(strategy: str) -> None:
 def test_conditional_parameters_appear_only_where_they_apply() -> None:
     for configuration in sampled("quantization", {}):
         assert ("learning_rate" in configuration) == (configuration["scheme"] == "qat")
+        assert ("calibration" in configuration) == (configuration["scheme"] == "ptq_static")
     schemes = {"structured": {"ratio", "importance"}, "unstructured": {"sparsity", "scope"}}
     recoveries: dict[str, set[str]] = {"labels": set(), "distillation": {"alpha", "temperature"}}
     for configuration in sampled("pruning", {}):

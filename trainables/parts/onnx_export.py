@@ -116,16 +116,12 @@ def quantize_onnx(
         "weight_type": QuantType.QInt8,
     }
     strip_notes(model)
+    found = {node.input[0]: tuple(map(np.float32, ranges[path])) for path, node in nodes.items()} if ranges else {}
     with quiet(), tempfile.TemporaryDirectory() as temporary:
         if ranges is None:
             quantize_dynamic(model, target, **options)
         else:
-            # Its cache of calibrated ranges is the way to give it ours.
-            cache = Path(temporary) / "ranges.json"
-            found = {
-                node.input[0]: (np.float32(ranges[path][0]), np.float32(ranges[path][1]))
-                for path, node in nodes.items()
-            }
+            cache = Path(temporary) / "ranges.json"  # its way to be given ranges
             save_tensors_data(TensorsData(CalibrationMethod.MinMax, found), cache)
             quantize_static(
                 model,
@@ -137,7 +133,24 @@ def quantize_onnx(
                 calibration_cache_path=cache,
                 **options,
             )
-    return _zeros(onnx.load(target))
+    quantized = onnx.load(target)
+    if ranges is not None:
+        _spare_others(quantized.graph, kept, found)
+        onnx.save(quantized, target)
+    return _zeros(quantized)
+
+
+def _spare_others(graph: onnx.GraphProto, kept: Collection[str], inputs: Collection[str]) -> None:
+    """Let these products alone read their rounded inputs: ONNX Runtime gives them to FP32 layers and residuals too."""
+    rounded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    exact = {
+        node.output[0]: rounded[node.input[0]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and rounded.get(node.input[0]) in inputs
+    }
+    for node in graph.node:
+        if node.name not in kept:
+            node.input[:] = [exact.get(name, name) for name in node.input]
 
 
 def _zeros(model: onnx.ModelProto) -> int:
