@@ -163,6 +163,7 @@ def write_leaderboard(run: Run, leaderboard: Leaderboard) -> None:
 _SHOWN = {
     "rank": "rank",
     "trial": "trial",
+    "scheme": "scheme",
     "validation_f1": "val F1",
     "test_f1": "test F1",
     "bytes": "MB",
@@ -171,6 +172,14 @@ _SHOWN = {
     "pareto": "Pareto",
 }
 """Columns that fit a terminal; all of them are in the files."""
+
+
+SCHEME_NOTES = {
+    "lora": "saves memory in training; merged, the model is as large as the baseline.",
+    "svd": "layers of low rank: the deployed model is smaller.",
+    "unstructured": "its zeros cost no disk, but a CPU's dense kernels run no faster for them.",
+}
+"""What a row's scheme buys, and what it does not."""
 
 
 def print_leaderboard(leaderboard: Leaderboard, console: Console) -> None:
@@ -190,16 +199,20 @@ def _print_best(best: pd.DataFrame, console: Console) -> None:
     table = _table("Best configurations, by the deployed model's validation macro F1")
     columns = [name for name in _SHOWN if name in best.columns]
     for name in columns:
-        table.add_column(_SHOWN[name], justify="left" if name == "trial" else "right", no_wrap=True)
+        table.add_column(_SHOWN[name], justify="left" if name in ("trial", "scheme") else "right", no_wrap=True)
     shown = best.assign(trial=best["trial"].fillna(best["strategy"])) if "trial" in best else best
     for row in shown[columns].astype(object).where(shown[columns].notna(), None).to_dict("records"):
         table.add_row(*(_shown(str(name), value) for name, value in row.items()))
     console.print(table)
     console.print(
         "MB: weights on disk. ms: one text, one thread. speed-up: against the best baseline.\n"
-        "Pareto: no other row is both better (val F1) and smaller.\n",
+        "Pareto: no other row is both better (val F1) and smaller.",
         highlight=False,
     )
+    for scheme in dict.fromkeys(best.get("scheme", pd.Series(dtype=object)).dropna()):
+        if scheme in SCHEME_NOTES:
+            console.print(f"{scheme}: {SCHEME_NOTES[scheme]}", highlight=False)
+    console.print()
     searched = [name for name in best.columns if str(name).startswith("hp_")]
     for row in best[best["rank"].notna()].to_dict("records"):
         chosen = ", ".join(f"{str(n)[3:]}={cell_text(row[n])}" for n in searched if pd.notna(row[n]))

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.leaderboard import SCHEME_NOTES
+
 PyTorchForm = Literal["stock", "own", "none"]
 """Loaded by PyTorch as any Hugging Face model, by a loader of ours, or not at all (INT8 graphs)."""
 
@@ -122,10 +124,8 @@ def _size(record: Mapping[str, Any]) -> str:
             f"- against the model before export the largest difference of a logit is {near['max_logit_difference']:.2g}, "
             f"and {near['same_predictions']:.2%} of the validation predictions are the same"
         )
-    if model.get("scheme") == "unstructured":
-        lines.append("- its zeros cost no disk, but a CPU's dense kernels run no faster for them")
-    if model.get("scheme") == "lora":
-        lines.append("- LoRA saved memory in training; merged, the model is as large as the baseline")
+    if model.get("scheme") in SCHEME_NOTES:
+        lines.append(f"- {model['scheme']}: {SCHEME_NOTES[model['scheme']]}")
     return "## Size and cost\n\n" + "\n".join(lines) + "\n"
 
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from clinical_notes.units import AFFIRMED, NEGATED, OTHER
 
-DEFAULT_PATIENTS = 100
-"""Enough for about 800 training sentences."""
+DEFAULT_PATIENTS = 75
+"""Enough for about 500 training sentences."""
 
 COLUMNS = (
     "ROW_ID",
