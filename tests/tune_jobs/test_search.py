@@ -1,6 +1,7 @@
 """The search without Ray: whose turn it is, what the ledger keeps, what the studies are told."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from analysis.run import Run, read_events, trials_of
+from analysis.run import Run, pareto_front, read_events, trials_of
 from clinical_notes.storage import Folder
 from trainables import trainable_class
 from trainables.parts.teaching import LOGITS_FILE
@@ -273,3 +274,52 @@ def race_one(scheduler: StrategyASHA, name: str, curve: list[float]) -> list[int
         if scheduler.race("baseline", name, {"epoch": step, "f1": f1}) == "STOP":
             return [step]
     return [len(curve)]
+
+
+def test_several_objectives_are_told_to_the_study_and_rebuilt_and_their_front_is_kept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "a")
+
+    def finish_with(search: Search, f1: float, size: int) -> None:
+        suggestion = search.suggest()
+        assert suggestion
+        name = suggestion.record.name
+        folder.write(f"trials/{name}/deployed/x", b"x")
+        folder.write(f"{suggestion.config()['teacher']}/{LOGITS_FILE}", b"x")
+        search.report(name, epoch(1, 0.1))
+        search.report(name, {"f1": f1, "final": {"validation": {"f1": f1}, "bytes": size}})
+
+    search = make(tmp_path / "a", ("baseline", "combined"), trials=4, keep=1)
+    for _ in range(4):
+        suggestion = search.suggest()
+        assert suggestion
+        folder.write(f"trials/{suggestion.record.name}/deployed/x", b"x")
+        search.report(suggestion.record.name, finish(0.5))
+    for f1, size in [(0.9, 1000), (0.8, 100), (0.7, 200)]:
+        finish_with(search, f1, size)
+    study = search._studies["combined"]._study
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert [trial.values for trial in study.trials] == [[0.9, 1000], [0.8, 100], [0.7, 200]]
+    kept = [name for name in folder.names("trials") if name.startswith("combined")]
+    assert kept == ["combined-0000", "combined-0001"]
+
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    again = make(tmp_path / "b", ("baseline", "combined"), trials=4, keep=1)
+    rebuilt = again._studies["combined"]._study
+    assert [trial.values for trial in rebuilt.trials] == [trial.values for trial in study.trials]
+    expected, found = search.suggest(), again.suggest()
+    assert expected
+    assert found
+    assert found.record.hyperparameters == expected.record.hyperparameters
+
+
+def test_the_front_holds_what_no_other_point_surpasses() -> None:
+    objectives = (("f1", "maximize"), ("bytes", "minimize"))
+    points = [[0.9, 10.0], [0.8, 10.0], [0.8, 5.0], [0.9, 10.0], [0.7, 6.0], [0.5, 1.0]]
+    assert pareto_front(points, objectives) == [True, False, True, False, False, True]
+    assert pareto_front([], objectives) == []
+
+
+def test_a_strategy_with_several_objectives_stops_no_trial_early() -> None:
+    scheduler = StrategyASHA(("combined", "baseline"), epochs=4, reduction_factor=2)
+    assert race(scheduler, "combined", [[0.9] * 4] * 4 + [[0.1] * 4]) == [4] * 5
+    assert race(scheduler, "baseline", [[0.9] * 4] * 4 + [[0.1] * 4])[-1] == 2
