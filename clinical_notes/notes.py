@@ -1,6 +1,8 @@
 """Read a NOTEEVENTS table in chunks."""
 
+import csv
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ class NoteColumns:
 
 
 _DEFAULT = NoteColumns()
+_COLUMN_NAME = re.compile(r"[A-Za-z_]\w{0,30}")
+_SURROGATE = re.compile("[\udc80-\udcff]")
+_LONGEST_FIELD = 2**31 - 1
 _OPTIONS = {"text": "--text-column", "patient": "--patient-column", "category": "--category-column"}
 
 
@@ -132,8 +137,9 @@ def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str,
         if name is not None:
             found[role] = name
         elif role == "text" or asked != getattr(_DEFAULT, role):
-            shown = ", ".join(map(str, header[:12]))[:200]
-            raise _TableError(f" has no column {asked} (it has {shown}); name it with {_OPTIONS[role]}")
+            names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]  # else it may be a note
+            shown = f"it has {', '.join(names)}" if names else "its first row is no header"
+            raise _TableError(f" has no column {asked} ({shown}); name it with {_OPTIONS[role]}")
     return found
 
 
@@ -150,45 +156,50 @@ def _completed(frame: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
 
 
 def _csv(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataFrame]:
-    done = 0
+    """Strict: a row with more or fewer fields than the header, or a stray quote, is an error and never other data."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    row = 0
     try:
-        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", dtype=str)
-        found = _found(list(header.columns), columns, path)
-        with pd.read_csv(
-            path,
-            usecols=list(found.values()),
-            dtype=str,
-            chunksize=chunk_rows,
-            encoding="utf-8-sig",
-            keep_default_na=False,
-        ) as reader:
-            for frame in reader:
-                done += len(frame)
-                yield _completed(frame, found)
-    except _TableError:
-        raise
-    except pd.errors.EmptyDataError:
-        raise _TableError(" is empty; give a table with a header and notes") from None
-    except pd.errors.ParserError as error:
-        raise _TableError(f": {_quoting_fault(str(error), done)}") from None
-    except UnicodeDecodeError as error:
-        raise _TableError(
-            f": after data row {done}, byte 0x{error.object[error.start]:02x} is not UTF-8; "
-            f"re-encode the file, such as with: iconv -f latin1 -t utf-8"
-        ) from None
+        # Undecodable bytes come through as surrogates, so that the row that holds them can be named.
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            rows = csv.reader(stream, strict=True)
+            header = next(rows, None)
+            if header is None:
+                raise _TableError(" is empty; give a table with a header and notes")
+            if any(_SURROGATE.search(name) or "\0" in name for name in header):
+                raise _TableError(" is not a CSV table; give .csv, .csv.gz or .parquet")
+            found = _found(header, columns, path)
+            places = {role: header.index(name) for role, name in found.items()}
+            chunk: list[list[str]] = []
+            for fields in rows:
+                if not fields:  # an empty line
+                    continue
+                row += 1
+                if len(fields) != len(header):
+                    raise _TableError(
+                        f": data row {row} has {len(fields)} fields, the header {len(header)}; "
+                        "quote texts that hold commas and double the quotes inside"
+                    )
+                chunk.append([fields[place] for place in places.values()])
+                bad = next(filter(None, map(_SURROGATE.search, chunk[-1])), None)
+                if bad is not None:
+                    raise _TableError(
+                        f": data row {row}: byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8; "
+                        "re-encode the file, such as with: iconv -f latin1 -t utf-8"
+                    )
+                if len(chunk) == chunk_rows:
+                    yield _completed(pd.DataFrame(chunk, columns=list(places)), {role: role for role in places})
+                    chunk = []
+            if chunk:
+                yield _completed(pd.DataFrame(chunk, columns=list(places)), {role: role for role in places})
+    except csv.Error as error:
+        reason = "a quote that opens there is never closed" if "unexpected end" in str(error) else "broken quoting"
+        raise _TableError(f": data row {row + 1}: {reason}; quote texts and double the quotes inside") from None
     except (gzip.BadGzipFile, zlib.error, EOFError):
-        raise _TableError(f": damaged gzip after data row {done}; fetch or compress it again") from None
-    except (ValueError, OSError) as error:
-        reason = type(error).__name__
-        raise _TableError(f" is not a CSV table ({reason}); give .csv, .csv.gz or .parquet") from None
-
-
-def _quoting_fault(message: str, done: int) -> str:
-    if "EOF inside string" in message:
-        return f"a quote that opens after data row {done} is never closed; double the quotes inside texts"
-    # pandas' own words name the line and the counts, never the text
-    short = message.removeprefix("Error tokenizing data. ").removeprefix("C error: ").strip()[:120]
-    return f"broken quoting or a wrong number of fields ({short}); quote texts and double the quotes inside"
+        raise _TableError(f": damaged gzip after data row {row}; fetch or compress it again") from None
+    except OSError as error:
+        raise _TableError(f" cannot be read ({type(error).__name__})") from None
 
 
 def _parquet(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataFrame]:

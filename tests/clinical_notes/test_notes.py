@@ -134,3 +134,36 @@ def test_a_bad_file_is_one_line_that_names_it_and_the_mend(tmp_path: Path, make:
 def test_a_fraction_outside_its_range_is_refused(tmp_path: Path, fraction: float) -> None:
     with pytest.raises(InputError, match="--sample"):
         read_all(write_mimic(tmp_path / "n.csv", ("a",)), sample=fraction)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("1,2,has fever, and chills\n", "data row 1 has 4 fields, the header 3"),
+        ("1,2,fine\n2,3,has pain, and fever\n", "data row 2 has 4 fields"),
+        ("1,2,fine\n2,3\n", "data row 2 has 2 fields"),
+        ('1,2,fine\n2,3,"one" and more\n', "data row 2: broken quoting"),
+        ('1,2,fine\n2,3,"never closed\n3,4,"another"\n', "data row 2: broken quoting"),
+        ('1,2,fine\n2,3,fine\n3,4,"never closed\n', "data row 3: a quote that opens there is never closed"),
+    ],
+)
+def test_a_malformed_table_is_never_read_as_other_data(tmp_path: Path, rows: str, words: str) -> None:
+    path = tmp_path / "notes.csv"
+    path.write_text("ROW_ID,SUBJECT_ID,TEXT\n" + rows)
+    with pytest.raises(InputError, match=words):
+        list(read_notes(path))
+
+
+def test_an_undecodable_byte_is_told_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv"
+    path.write_bytes(b"ROW_ID,TEXT\n" + b"1,fine\n" * 1499 + b"2,caf\xe9\n" + b"3,fine\n" * 10)
+    with pytest.raises(InputError, match="data row 1500: byte 0xe9 is not UTF-8"):
+        list(read_notes(path))
+
+
+def test_a_table_without_a_header_does_not_show_its_notes(tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv"
+    path.write_text("1,10001,Patient John Smith denies fever\n")
+    with pytest.raises(InputError, match="no column TEXT") as raised:
+        list(read_notes(path))
+    assert "Smith" not in str(raised.value)
