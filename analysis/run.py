@@ -17,6 +17,8 @@ from clinical_notes.storage import Folder
 RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
 DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
+EPOCH_PREFIX = "epoch-"
+"""Of the checkpoints in a trial's folder, which go when the trial ends."""
 
 State = Literal["running", "stopped", "failed", "finished"]
 Event = Mapping[str, Any]

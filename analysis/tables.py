@@ -11,7 +11,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def csv_text(table: pd.DataFrame) -> str:
     """CSV in which no cell is a formula."""
     buffer = io.StringIO()
-    table.rename(columns=defused).map(defused).to_csv(buffer, index=False)
+    cells = table.rename(columns=defused).map(defused)
+    whole = cells.map(lambda value: str(value) if isinstance(value, int) else value)  # pandas writes 3.0 beside a gap
+    whole.to_csv(buffer, index=False)
     return buffer.getvalue()
 
 

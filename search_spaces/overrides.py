@@ -80,7 +80,11 @@ def narrow(name: str, distribution: BaseDistribution, override: Any) -> BaseDist
     """
     if isinstance(distribution, CategoricalDistribution):
         choices = override.get("choices") if isinstance(override, Mapping) else [override]
-        if not choices or any(choice not in distribution.choices for choice in choices):
+        if (
+            not isinstance(choices, list)
+            or not choices
+            or any(choice not in distribution.choices for choice in choices)
+        ):
             allowed = ", ".join(str(choice) for choice in distribution.choices)
             raise SpaceError(f"{name}: {override!r} is not among its choices ({allowed})")
         return CategoricalDistribution(choices)

@@ -71,7 +71,8 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:160]
         raise InputError(
-            f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it"
+            f"--address: the Ray cluster at {address!r} cannot be joined ({reason}); if it wants a token, "
+            "set RAY_AUTH_MODE=token"
         ) from error
     try:
         yield
@@ -81,8 +82,13 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
 
 def _check_answers(address: str) -> None:
     """Raises InputError at once where nothing listens; Ray itself would try for minutes."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"--address: {address!r} is Ray Client's, which cannot carry a search; "
+            "run this on a node of the cluster with --address auto, or submit it as a job"
+        )
     try:
-        place = address.removeprefix("ray://") if "://" in address else canonicalize_bootstrap_address(address)
+        place = canonicalize_bootstrap_address(address)
         host, _, port = str(place).rpartition(":")
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
     except (OSError, ValueError, ConnectionError) as error:
@@ -108,6 +114,16 @@ def concurrent_trials(ask: TrialResources, limit: int | None) -> int:
             f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could ever start; ask for less"
         )
     return min(sum(slots), limit or sum(slots))
+
+
+def cluster_problems(address: str, ask: TrialResources, verbose: bool) -> list[str]:
+    """Whether the cluster at ``address`` answers and can hold one trial."""
+    try:
+        with connected(address, verbose):
+            concurrent_trials(ask, None)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def local_problems(ask: TrialResources) -> list[str]:

@@ -56,10 +56,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _fractions(text: str) -> tuple[float, ...]:
-    parts = tuple(float(part) for part in text.split(","))
-    if len(parts) != 3:
-        raise argparse.ArgumentTypeError("give three fractions: train,validation,test")
-    return parts
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give three fractions, train,validation,test, not {text!r}") from None
+    return train, validation, test
 
 
 def _symptoms(text: str) -> int | tuple[str, ...]:
@@ -101,7 +102,9 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
         metavar="RULE",
         help='concepts merged into one: "pain=chest pain,back pain"; repeatable',
     )
-    group.add_argument("--balance", action="store_true", default=None, help="cut classes down to the rarest one's size")
+    group.add_argument(
+        "--balance", action=argparse.BooleanOptionalAction, default=None, help="cut classes to the rarest one's size"
+    )
     group.add_argument("--split", type=_fractions, metavar="A,B,C", help="train,validation,test (default 0.7,0.1,0.2)")
 
 
@@ -143,7 +146,7 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
     group.add_argument(
-        "--address", metavar="ADDRESS", help="of an existing Ray cluster, or auto (default: start one here)"
+        "--address", metavar="ADDRESS", help="HOST:PORT of an existing Ray cluster, or auto (default: start one here)"
     )
     group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
     group.add_argument("--verbose", action="store_true", help="show Ray's own output")

@@ -26,6 +26,7 @@ from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
 from search_spaces import objectives_of
 from trainables.parts import stored
+from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
 from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of
@@ -145,11 +146,19 @@ def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
         "pad_token_id": tokenizer.pad_token_id,
         "unknown_token_id": tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id,
         "fingerprint": examples.fingerprint(),
+        "sources": source_hashes(settings),
         "versions": versions(),
     }
     folder.write(LEXICON_FILE, json.dumps(_lexicon(settings).record()).encode())
     folder.write(RUN_FILE, json.dumps(manifest, indent=2, allow_nan=False).encode())
     return load_prepared(folder)
+
+
+def source_hashes(settings: RunSettings) -> dict[str, str | None]:
+    """SHA-256 of the files that a run is made of, by option; None where there is none."""
+    notes = None if settings.notes == SYNTHETIC else Path(settings.notes)
+    lexicon = Path(settings.lexicon) if settings.lexicon else None
+    return {name: sha256(file) if file else None for name, file in (("notes", notes), ("lexicon", lexicon))}
 
 
 def versions() -> dict[str, str]:

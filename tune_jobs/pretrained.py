@@ -21,6 +21,8 @@ from tune_jobs.settings import EMBEDDED_MODEL
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+
 
 def source_of(model: str) -> str:
     """A folder or a hub name for ``--model``.
@@ -44,6 +46,8 @@ def source_of(model: str) -> str:
         raise InputError(f"--model: {model} has no config.json; give the folder that save_pretrained wrote")
     if not any((folder / name).exists() for name in _WEIGHTS):
         raise InputError(f"--model: {model} has no weights ({' or '.join(_WEIGHTS[::2])})")
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        raise InputError(f"--model: {model} has no tokenizer ({' or '.join(_TOKENIZERS[:2])}); save it there too")
     return model
 
 
@@ -95,8 +99,9 @@ def load_pretrained(
     labels = dict(enumerate(symptoms))
     torch.manual_seed(seed)
     try:
-        classifier = AutoModelForSequenceClassification.from_pretrained(
+        classifier, loading = AutoModelForSequenceClassification.from_pretrained(
             source,
+            output_loading_info=True,
             num_labels=len(labels),
             id2label=labels,
             label2id={name: label for label, name in labels.items()},
@@ -104,9 +109,16 @@ def load_pretrained(
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:160]
+    except Exception as error:  # damaged weights raise anything, by their format
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"--model: {model} cannot be loaded ({reason}); give a model folder or a hub name") from error
+    heads = encoder.head_names(classifier)
+    lacking = [name for name in loading["missing_keys"] if not any(head in name for head in heads)]
+    if lacking:
+        raise InputError(
+            f"--model: the weights of {model} do not fit its config.json: {len(lacking)} tensors are missing "
+            f"({sorted(lacking)[0]}, …); give the folder of one model"
+        )
     if layers is not None:
         encoder.keep_layers(classifier, list(range(layers)))
     return classifier, tokenizer

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run import TRIALS, TrialRecord, best_trials
+from analysis.run import EPOCH_PREFIX, TRIALS, TrialRecord, best_trials
 from clinical_notes.storage import Folder
 from search_spaces import objectives_of
 from trainables import trainable_class
@@ -184,11 +184,14 @@ class Search:
                 self.ledger.append("skipped", strategy=strategy, reason="no teacher: every baseline trial failed")
 
     def _discard_files(self, name: str) -> None:
-        """Drop what will not be used again: trials that ended early, and finished ones that others surpass."""
+        """Drop what will not be used again: trials that ended early, checkpoints, and models that others surpass."""
         record = self.ledger.trials[name]
         if record.state != "finished":
             self._folder.delete_folder(f"{TRIALS}/{name}")
             return
+        for file in self._folder.names(f"{TRIALS}/{name}"):
+            if file.startswith(EPOCH_PREFIX):
+                self._folder.delete_folder(f"{TRIALS}/{name}/{file}")
         finished = [trial for trial in self.ledger.of(record.strategy) if trial.state == "finished"]
         kept = {trial.name for trial in best_trials(finished, self._keep, objectives_of(record.strategy))}
         for trial in finished:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from analysis.run import DEPLOYED, TRIALS
+from analysis.run import DEPLOYED, EPOCH_PREFIX, TRIALS
 from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder
 from trainables import trainable_class
@@ -20,7 +20,7 @@ from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 
 MANIFEST = "manifest.json"
-_EPOCH = "epoch-{:04d}"
+_EPOCH = EPOCH_PREFIX + "{:04d}"
 
 
 class RunTrainable(tune.Trainable):
@@ -108,7 +108,7 @@ class RunTrainable(tune.Trainable):
             self._folder.delete_folder(f"{self._home}/{name}")
 
     def _checkpoints(self) -> list[str]:
-        return [name for name in self._folder.names(self._home) if name.startswith("epoch-")]
+        return [name for name in self._folder.names(self._home) if name.startswith(EPOCH_PREFIX)]
 
     def _latest_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole."""

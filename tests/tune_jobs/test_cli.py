@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from analysis.run import Run, open_run
+from clinical_notes.errors import InputError
 from clinical_notes.notes import read_notes
 from clinical_notes.storage import Folder
+from clinical_notes.synthetic import write_synthetic_notes
 from tune_jobs.cli import main
+from tune_jobs.cluster import int8_overflows
+from tune_jobs.lock import only_process
+from tune_jobs.prepare import create_run
+from tune_jobs.settings import RunSettings
 
 MARKER = "zyxmarker"
 
@@ -60,6 +69,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--lexicon", "none.yaml"], ["--lexicon", "none.yaml"]),
         (["--patients", "4"], ["patients"]),
         (["--storage", "nowhere://x"], ["nowhere"]),
+        (["--storage", "/dev/null"], ["--storage: /dev/null is not a folder"]),
+        (["--seed", "-1"], ["--seed", "at least 0"]),
+        (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
+        (["--address", "ray://127.0.0.1:1"], ["--address", "Ray Client"]),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(
@@ -78,13 +91,37 @@ def test_a_model_folder_without_weights_is_refused(
     assert "no weights" in line
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_model_folder_with_damaged_or_missing_parts_is_refused(
+    capsys: pytest.CaptureFixture[str], model_folder: Path, notes: Path, file: str
+) -> None:
+    shutil.copytree(model_folder, "m")
+    damaged = Path("m") / file
+    if file == "tokenizer.json":
+        damaged.unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:1000])
+    (line,) = refused(capsys, "launch", "--model", "m", "--notes", str(notes), "--max-length", "40")
+    assert ("has no tokenizer" if file == "tokenizer.json" else "cannot be loaded") in line
+
+
+def test_weights_of_another_model_are_refused(
+    capsys: pytest.CaptureFixture[str], model_folder: Path, notes: Path
+) -> None:
+    shutil.copytree(model_folder, "m")
+    save_file({"other.weight": torch.zeros(2)}, "m/model.safetensors", metadata={"format": "pt"})
+    (line,) = refused(capsys, "launch", "--model", "m", "--notes", str(notes), "--max-length", "40")
+    assert "do not fit its config.json" in line
+
+
 def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.csv").write_text("ROW_ID,NOTE\n1,x\n")
+    Path("space.yaml").write_text("all: {batch_size: {choices: 16}}")
     lines = refused(
-        capsys, "launch", "--notes", "notes.csv", "--strategies", "basline", "--sample", "2", "--gpus-per-trial", "99",
-        "--symptoms", "edma,pain", "--model", ".",
+        capsys, "launch", "--space", "space.yaml", "--notes", "notes.csv", "--strategies", "basline", "--sample", "2",
+        "--gpus-per-trial", "99", "--symptoms", "edma,pain", "--model", ".",
     )  # fmt: skip
-    named = ("--gpus-per-trial", "--sample", "--strategies", "--model", "--symptoms", "--notes")
+    named = ("--gpus-per-trial", "--space", "--sample", "--strategies", "--model", "--symptoms", "--notes")
     assert [line.split(": ")[2] for line in lines] == list(named)
 
 
@@ -134,6 +171,11 @@ def wait_for_events(run: Path, count: int) -> None:
     raise AssertionError(f"{run} never had {count} events")
 
 
+def _second_process(folder: Folder) -> None:
+    with only_process(folder):
+        pass
+
+
 def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, model_folder: Path) -> None:
     undisturbed = run_to_end(launch_line(notes, model_folder, "--name", "straight"))
     assert "Best configurations" in undisturbed
@@ -164,6 +206,11 @@ def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, 
     straight, cut = (open_run(Folder(f"runs/{name}")) for name in ("straight", "cut"))
     assert figures(cut) == figures(straight)
 
+    left = {path.name for trial in Path("runs/cut/trials").iterdir() for path in trial.iterdir()}
+    assert left <= {"deployed", "onnx", "train_logits.safetensors"}  # checkpoints are gone
+    with only_process(Folder("runs/cut")), pytest.raises(InputError, match="another process is working on cut"):
+        _second_process(Folder("runs/cut"))
+
     for ending in ("csv", "json", "md"):
         assert Path(f"runs/cut/results/leaderboard.{ending}").stat().st_size > 100
     rows = pd.read_csv("runs/cut/results/leaderboard.csv")
@@ -173,6 +220,33 @@ def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, 
     assert Path("runs/cut", rows["checkpoint"][0], "deployed.json").exists()
     assert run_to_end(command("leaderboard", "cut")).count("baseline") >= 2
     assert "finished" in run_to_end(command("status", "cut"))
+
+
+def test_the_same_line_with_other_notes_in_the_file_is_refused(
+    capsys: pytest.CaptureFixture[str], notes: Path, model_folder: Path
+) -> None:
+    shutil.copyfile(notes, "notes.csv.gz")
+    options = [
+        "--notes",
+        "notes.csv.gz",
+        "--model",
+        str(model_folder),
+        "--max-length",
+        "40",
+        "--strategies",
+        "baseline",
+    ]
+    settings = RunSettings(
+        notes="notes.csv.gz",
+        model=str(model_folder),
+        max_length=40,
+        strategies=("baseline",),
+        reduce_range=int8_overflows(),
+    )
+    create_run(Folder("runs/r"), settings, workers=1)
+    write_synthetic_notes(Path("notes.csv.gz"), patients=50, seed=2)
+    (line,) = refused(capsys, "launch", "--name", "r", *options)
+    assert "--notes: the file is not the one" in line
 
 
 def test_a_run_name_with_other_settings_is_refused(

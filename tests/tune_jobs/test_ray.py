@@ -150,7 +150,7 @@ def test_a_resumed_search_that_is_done_starts_nothing(finished: FinishedRun) -> 
     assert len(run.folder.names("ledger")) == before
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
 def test_a_cluster_that_does_not_answer_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1" if address == "auto" else "")
     start = time.monotonic()

@@ -31,7 +31,9 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console) 
     run = open_run(folder)
     if not any(trial.state == "finished" for trial in run.trials.values()):
         console.print("No trial has finished, so there is nothing to evaluate yet.")
-        return 0
+        for strategy, reason in build_leaderboard(run, options.top).without.items():
+            console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
+        return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
     evaluate_run(run, options.top)
     return _write_and_print(run, options.top, console)
 

@@ -1,6 +1,8 @@
 """Which run a command is about."""
 
 import argparse
+import os
+from pathlib import Path
 
 from analysis.run import RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
@@ -23,3 +25,15 @@ def opened(options: argparse.Namespace) -> Run:
         there = f"runs there: {', '.join(known)}" if known else "there are none"
         raise InputError(f"RUN: no run {options.run!r} in {storage} ({there}); give a run's name or its folder")
     return open_run(folder)
+
+
+def check_storage(storage: str) -> None:
+    """Raises: InputError: a local storage that cannot be written."""
+    folder = Folder(storage)
+    if not folder.is_local:
+        return
+    there = Path(folder.uri)
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"--storage: {there} is not a folder that can be written; name another")

@@ -13,11 +13,12 @@ from analysis.run import RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import DEFAULT_PATIENTS
-from tune_jobs.cluster import TrialResources, int8_overflows, local_problems
+from tune_jobs.cluster import TrialResources, cluster_problems, int8_overflows, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.commands.runs import is_plain_name, opened
+from tune_jobs.commands.runs import check_storage, is_plain_name, opened
 from tune_jobs.launch import Execution, search
-from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before
+from tune_jobs.lock import only_process
+from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before, source_hashes
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 
 DEMO_LAYERS = 2
@@ -33,13 +34,16 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     values |= {name: given[name] for name in RunSettings.__dataclass_fields__ if name in given and name != "space"}
     for name in ("category", "absorb"):
         values[name] = tuple(values.get(name, ()))
-    synthetic, embedded = values.get("notes", SYNTHETIC) == SYNTHETIC, "model" not in values
-    if synthetic:
+    if values.get("notes", SYNTHETIC) == SYNTHETIC:
         values.setdefault("patients", DEFAULT_PATIENTS)
-    if synthetic and embedded:
-        values.setdefault("layers", DEMO_LAYERS)
-    space = options.space or (EMBEDDED_SPACE if embedded else None)
-    settings = RunSettings(**values, reduce_range=int8_overflows())
+        if "model" not in values:
+            values.setdefault("layers", DEMO_LAYERS)
+    return RunSettings(**values, reduce_range=int8_overflows())
+
+
+def _with_space(settings: RunSettings, options: argparse.Namespace) -> RunSettings:
+    """The settings with the space file asked for, or the one that goes with the embedded encoder."""
+    space = options.space or (EMBEDDED_SPACE if options.model is None else None)
     return replace(settings, space=read_space(space, settings.strategies)) if space else settings
 
 
@@ -57,6 +61,8 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[str]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
+    if execution.address and not problems:
+        problems = cluster_problems(execution.address, resources, execution.verbose)
     for name in ("max_concurrent", "time_budget", "keep", "top"):
         value = getattr(options, name)
         if value is not None and value <= 0:
@@ -74,12 +80,18 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     problems = _execution_problems(options, execution)
     if options.name is not None and not is_plain_name(options.name):
         problems.append(f"--name: {options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')")
+    settings = _settings(options)
     try:
-        settings = _settings(options)
-        problems += problems_before(settings)
+        settings = _with_space(settings, options)
+    except InputError as error:
+        problems.append(str(error))
+    problems += problems_before(settings)
+    exists = False
+    try:
+        check_storage(options.storage)
         folder = Folder(options.storage).child(options.name or _default_name(settings))
         exists = folder.exists(RUN_FILE)
-        if exists:
+        if exists and not problems:
             problems += _differences(open_run(folder), settings)
     except InputError as error:
         problems.append(str(error))
@@ -99,7 +111,11 @@ def _differences(run: Run, settings: RunSettings) -> list[str]:
     recorded, asked = RunSettings.from_record(dict(run.settings)).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
     if not changed:
-        return []
+        moved = [name for name, digest in source_hashes(settings).items() if digest != run.manifest["sources"][name]]
+        return [
+            f"--{name}: the file is not the one that run {run.folder.name} was made of; choose another --name"
+            for name in moved
+        ]
     differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
     return [
         f"--name: run {run.folder.name} exists with other settings ({differences}); "
@@ -125,8 +141,19 @@ def _search_and_evaluate(
     options: argparse.Namespace,
     console: Console,
 ) -> int:
-    run = open_run(folder)
-    introduce(run, console)
+    introduce(open_run(folder), console)
+    with only_process(folder):
+        return _search_and_evaluate_alone(folder, settings, prepared, execution, options, console)
+
+
+def _search_and_evaluate_alone(
+    folder: Folder,
+    settings: RunSettings,
+    prepared: Prepared,
+    execution: Execution,
+    options: argparse.Namespace,
+    console: Console,
+) -> int:
     try:
         ledger = search(folder, settings, prepared, execution, console)
     except KeyboardInterrupt:
