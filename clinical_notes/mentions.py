@@ -33,6 +33,7 @@ def _any(*phrases: str) -> str:
     return "|".join(phrases)
 
 
+_RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|family members?)"
 _PSEUDO = _any(
     r"no (?:significant |real |further |acute |interval )?(?:increase|change|improvement|relief|difference|decrease|reduction)",
     r"not (?:only|just|merely|necessarily|certain|sure|clear|relieved|controlled|improv\w+|getting better|resolved"
@@ -43,16 +44,20 @@ _PSEUDO = _any(
     r"no (?:doubt|question)",
     r"cannot (?:tolerate|bear|sleep|walk)",
     r"gram[- ]negative",
+    rf"{_RELATIVE}(?: \w+)? (?:states?|stated|says|said|reports?|reported|notes?|noted|thinks)(?: that)? (?:he|she|they|pt|patient)",
 )
 _BEFORE = _any(
     r"no longer (?:has|have|having|had|with|complain\w*(?: of)?|experienc\w+|report\w*|any)",
     r"(?:no|zero) (?:further |other |new |more |acute |obvious |current |recent |associated |significant |active )*"
     r"(?:evidence|sign|signs|symptoms?|complaints?|history|episodes?|findings?|indication|suggestion|reports?) (?:of|or|for)",
+    r"(?:no|not|without)(?: any)? (?:c/o|complain\w*(?: of)?|reports? of)",
     r"no",
     r"not (?:have|having|had|experienc\w+|complain\w*(?: of)?|report\w*|show\w*|demonstrate\w*|reveal\w*|appreciated?"
     r"|endors\w+|exhibit\w*|develop\w*|noted?|see|seen|been|in|appear\w*|any|associated with|accompanied by)",
     r"not",
     r"n't (?:have|had|having|complain\w*(?: of)?|report\w*|experienc\w+|any)",
+    r"den(?:ies|ied|y|ying)(?: any)? (?:c/o|complaints? of)",
+    r"den(?:ies|ied|y|ying) (?:that )?(?:he|she|they|pt|patient) (?:has|have|had)",
     r"den(?:ies|ied|y|ying|ial of)",
     r"without(?: any)?(?: evidence of| signs? of)?",
     r"w/o",
@@ -72,7 +77,7 @@ _BEFORE = _any(
 _AFTER = _any(
     r"(?:was|were|is|are|been)(?: now| since)? (?:denied|ruled out|excluded)",
     r"(?:denied|ruled out|excluded)(?=\s*(?:[.;]|$))",
-    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely)* (?:absent|negative|gone)",
+    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely| all)* (?:absent|negative|gone)",
     r"(?:(?:is|are|was|were|has|have|had) )?(?:now |since |been |completely |fully |entirely )*(?:resolved|subsided|gone away"
     r"|disappeared|abated)",
     r"(?:is|are|was|were) (?:not|never) (?:present|seen|noted|appreciated|reported|observed|elicited|identified|found|a)",
@@ -108,7 +113,6 @@ _HYPOTHETICAL = _any(
 _HYPOTHETICAL_AFTER = _any(
     r"precautions", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*"
 )
-_RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|family members?)"
 _FAMILY = _any(
     r"family (?:history|hx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
     rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?(?: \w+){{0,2}}? "
@@ -139,7 +143,7 @@ _END = _any(
     r"(?:now |only |also )?(?:reports?|reported|reporting|complains?(?: of)?|complained(?: of)?|complaining(?: of)?|c/o)",
     r"(?:he|she|pt|patient|they|there)(?: now| also| still| then)? (?:has|have|had|is|are|was|were|does|did|developed|reports?"
     r"|complain\w*|note[sd]?|admit\w*|endors\w+|continue[sd]?|present\w*|experienc\w+)",
-    r"has (?:had |been |new |some |a )?",
+    r"has(?: had| been| new| some| a)?",
     r"(?:admits?|endorses?|endorsed|admitted)(?: to)?",
     r"positive for",
     r"significant for",
@@ -158,11 +162,12 @@ _VERBS = r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|st
 _CUES = re.compile(
     rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
-    rf"|(?P<contracted>n't\b)|(?P<after_sign>(?<=\w): ?(?:no|none|negative|denies|denied|absent|0 ?/ ?10)\b)"
-    rf"|(?P<stop>;|\.(?=\s)|\s--?\s|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b))"
+    rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)(?:: ?| )0 ?/ ?10\b|(?<=\w): ?(?:no|none|negative|denies|denied|absent|0 ?/ ?10)\b)"
+    rf"|(?P<stop>;|\.(?=\s)|\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b))"
 )
 _NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?|absent|no)$", re.IGNORECASE)
 _FAMILY_HEADER = re.compile(r"\bfamily\b", re.IGNORECASE)
+_LISTED = re.compile(r"\s*(?:,|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _WORD = re.compile(r"[^\W_]")
 
 
@@ -242,12 +247,22 @@ def _asserted(text: str, part: Sentence, matches: Sequence[tuple[int, int, str, 
     ]
     negating_header = part.header is not None and bool(_NEGATING_HEADER.search(part.header))
     mentions = []
-    for start, end, concept, kind in matches:
-        assertion = OTHER if family else _assertion(cues, start, end, negating_header)
+    ends = _list_ends(text, matches)
+    for (start, end, concept, kind), list_end in zip(matches, ends, strict=True):
+        assertion = OTHER if family else _assertion(cues, start, list_end, negating_header)
         if kind == _DENYING and assertion != OTHER:
             assertion = AFFIRMED if assertion == NEGATED else NEGATED
         mentions.append(Mention(concept, assertion, start, end))
     return mentions
+
+
+def _list_ends(text: str, matches: Sequence[tuple[int, int, str, str]]) -> list[int]:
+    """Where the list ends that each mention stands in, so that what follows "fever, chills and cough" is of all."""
+    ends = [end for _, end, _, _ in matches]
+    for i in reversed(range(len(matches) - 1)):
+        if _LISTED.fullmatch(text, matches[i][1], matches[i + 1][0]):
+            ends[i] = ends[i + 1]
+    return ends
 
 
 def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool) -> str:
@@ -259,7 +274,7 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
             bounded = True
             break
         if cue.kind == "pseudo":
-            verdict = AFFIRMED
+            verdict = verdict or AFFIRMED
             break
         if cue.kind in ("before", "contracted"):
             verdict = verdict or NEGATED
