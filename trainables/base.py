@@ -287,7 +287,7 @@ class StrategyTrainable(tune.Trainable):
             _save(self._best[1], directory / "best.safetensors")
         optimizer = self.optimizer.state_dict()["state"]
         tensors = {f"{i}.{name}": t for i, values in optimizer.items() for name, t in values.items()}
-        _save(tensors | {"random.torch": torch.get_rng_state()}, directory / "training.safetensors")
+        _save(tensors | _random_states(self.settings.device), directory / "training.safetensors")
         schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
         state = {"results": self.results, "schedule": schedule, "best_f1": self._best[0] if self._best else None}
         (directory / "state.json").write_text(json.dumps(state))
@@ -304,6 +304,9 @@ class StrategyTrainable(tune.Trainable):
             self._best = (state["best_f1"], load_file(best) if best.exists() else model)
         tensors = load_file(directory / "training.safetensors")
         torch.set_rng_state(tensors.pop("random.torch"))
+        on_gpu = tensors.pop("random.cuda", None)
+        if on_gpu is not None and self.settings.device == "cuda":
+            torch.cuda.set_rng_state(on_gpu)
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             position, _, name = key.partition(".")
@@ -313,6 +316,11 @@ class StrategyTrainable(tune.Trainable):
         for group, rate in zip(groups, state["schedule"]["_last_lr"], strict=True):
             group["lr"] = rate
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _random_states(device: str) -> State:
+    states = {"random.torch": torch.get_rng_state()}
+    return states | ({"random.cuda": torch.cuda.get_rng_state()} if device == "cuda" else {})
 
 
 def _save(tensors: State, path: Path) -> None:

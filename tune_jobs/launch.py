@@ -72,8 +72,9 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
         # In this order: Ray sets a handler of its own, which would end the process on the spot.
         with connected(execution.address, execution.verbose), _sigterm_as_interrupt():
             slots = concurrent_trials(execution.resources, execution.max_concurrent)
+            ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with Progress(
-                console, folder.name, settings.strategies, settings.trials, settings.epochs, slots
+                console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
             ) as progress:
                 _tuner(folder, settings, prepared, execution, state, slots).fit()
     return ledger

@@ -34,16 +34,15 @@ class Progress:
 
     Args:
         budget: trials per strategy.
-        slots: trials that run at once.
+        ended_before: trials that an earlier process ended; this one's time does not count for them.
     """
 
     def __init__(
-        self, console: Console, run: str, strategies: Sequence[str], budget: int, epochs: int, slots: int
+        self, console: Console, run: str, strategies: Sequence[str], budget: int, epochs: int, ended_before: int = 0
     ) -> None:
         self._console, self._run, self._strategies = console, run, strategies
-        self._budget, self._epochs, self._slots = budget, epochs, slots
+        self._budget, self._epochs, self._ended_before = budget, epochs, ended_before
         self._start = time.monotonic()
-        self._worked: dict[str, float] = {}
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._trials: Mapping[str, TrialRecord] = {}
 
@@ -70,7 +69,7 @@ class Progress:
     def _line(self, record: TrialRecord) -> str:
         elapsed = time.monotonic() - self._start
         f1 = record.best_f1
-        figure = f"val F1 {f1:.4f}" if f1 is not None else ""
+        figure = f"best val F1 {f1:.4f}" if f1 is not None else ""
         if record.state == "running":
             what = f"epoch {len(record.epochs)}/{self._epochs}" if record.epochs else "started"
         else:
@@ -81,10 +80,10 @@ class Progress:
 
     def time_left(self) -> str:
         """Estimate from the time that ended trials took, stopped ones included."""
-        ended = [trial for trial in self._trials.values() if trial.state != "running"]
+        ended = sum(trial.state != "running" for trial in self._trials.values())
         total = self._budget * len(self._strategies)
-        if not ended:
-            return f"{len(ended)} of {total} trials"
-        per_trial = (time.monotonic() - self._start) / len(ended)
-        minutes = per_trial * (total - len(ended)) / 60
-        return f"{len(ended)} of {total} trials, about {minutes:.1f} min left"
+        ended_here = ended - self._ended_before
+        if ended_here <= 0:
+            return f"{ended} of {total} trials, time left not known yet"
+        minutes = (time.monotonic() - self._start) / ended_here * (total - ended) / 60
+        return f"{ended} of {total} trials, about {minutes:.1f} min left"
