@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoTokenizer
 
@@ -24,7 +23,9 @@ from trainables.parts.deployed import (
     load_deployed,
     predict,
     read_card,
+    sha256,
 )
+from trainables.parts.int8 import agreement as measured_agreement
 from trainables.parts.onnx_export import export_onnx
 
 ONNX, AGREEMENT_FILE = "onnx", "agreement.json"
@@ -77,9 +78,17 @@ def onnx_file(run: Run, name: str) -> Path:
     if read_card(directory)["runtime"] == "onnxruntime":
         return directory / ONNX_FILE
     kept = f"{TRIALS}/{name}/{ONNX}"
-    if not run.folder.exists(f"{kept}/{AGREEMENT_FILE}"):
+    if not _is_whole(run, kept):
         _make_graph(run, name, directory)
     return run.folder.local_copy(kept) / ONNX_FILE
+
+
+def _is_whole(run: Run, kept: str) -> bool:
+    """Whether a graph was made and is as it was then."""
+    if not run.folder.exists(f"{kept}/{AGREEMENT_FILE}") or not run.folder.exists(f"{kept}/{ONNX_FILE}"):
+        return False
+    digest = json.loads(run.folder.read(f"{kept}/{AGREEMENT_FILE}")).get("sha256")
+    return bool(sha256(run.folder.local_copy(kept) / ONNX_FILE) == digest)
 
 
 def agreement(run: Run, name: str) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def agreement(run: Run, name: str) -> dict[str, Any]:
     """
     path = f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}"
     if run.folder.exists(path):
-        return dict(json.loads(run.folder.read(path)))
+        return {key: value for key, value in json.loads(run.folder.read(path)).items() if key != "sha256"}
     return dict(run.trials[name].final.get("agreement", {}))
 
 
@@ -104,16 +113,14 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
         pad = run.manifest["pad_token_id"]
         torch_logits = predict(TorchDeployed(model, {}).logits, validation, pad)
         onnx_logits = predict(OnnxDeployed(staged / ONNX_FILE, {}, threads=1).logits, validation, pad)
-        found = {
-            "max_logit_difference": float(np.abs(torch_logits - onnx_logits).max()),
-            "same_predictions": float((torch_logits.argmax(1) == onnx_logits.argmax(1)).mean()),
-        }
+        found = measured_agreement(torch_logits, onnx_logits)
         if found["max_logit_difference"] > TOLERANCE:
             raise InputError(
                 f"{name}: its ONNX graph differs from the model by {found['max_logit_difference']:.2g} in a logit "
                 f"(at most {TOLERANCE}); the versions of torch, onnx and onnxruntime don't fit together"
             )
-        (staged / AGREEMENT_FILE).write_text(json.dumps(found))
+        digest = sha256(staged / ONNX_FILE)
+        (staged / AGREEMENT_FILE).write_text(json.dumps({**found, "sha256": digest}))
         run.folder.put_folder(staged, f"{TRIALS}/{name}/{ONNX}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

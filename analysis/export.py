@@ -33,13 +33,16 @@ def export(run: Run, name: str, to: Path) -> None:
         InputError: the folder exists, or the model was not kept, is damaged, or is of another version.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise InputError(f"--to: {to} exists and is not empty; name a new folder")
+        raise InputError(f"--to: {to} exists and is not an empty folder; name a new one")
     check_kept(run, [name])
     deployed = deployed_folder(run, name)
     card = read_card(deployed)
     evaluate_trials(run, [name])
     staged = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
-    staged.mkdir(parents=True)
+    try:
+        staged.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"--to: {to} cannot be made ({type(error).__name__}); name another folder") from None
     try:
         if has_graph(run, name):
             shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
@@ -49,6 +52,8 @@ def export(run: Run, name: str, to: Path) -> None:
         AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)).save_pretrained(staged)
         (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
         record = _metrics(run, name)
+        structure = json.loads((staged / stored.CONFIG_FILE).read_text()).get(stored.STRUCTURE_KEY, {})
+        record["kept_word_embeddings"] = structure.get("rows")
         (staged / CARD).write_text(model_card(record, pytorch_form(staged)))
         record["sha256"] = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / METRICS_FILE).write_text(json.dumps(record, indent=2, allow_nan=False))
@@ -74,14 +79,17 @@ def check_export(directory: Path) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads((directory / METRICS_FILE).read_text())
-        written = record["format"]
+        written, hashes = record["format"], dict(record["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{directory}: not an exported model (no readable {METRICS_FILE}); make one with export"
         ) from None
     if written != FORMAT:
         raise InputError(f"{directory}: exported by another version (format {written}); use it, or export again")
-    check_files(directory, record["sha256"])
+    unlisted = {path.name for path in directory.iterdir()} - {METRICS_FILE, *hashes}
+    if unlisted or not hashes:
+        raise InputError(f"{directory}: {METRICS_FILE} does not list {min(unlisted, default='any file')}; export again")
+    check_files(directory, hashes)
     return record
 
 
@@ -92,8 +100,8 @@ def load_pytorch(directory: str | Path) -> PreTrainedModel:
         InputError: the folder is no whole export, or its model exists as an ONNX graph alone.
     """
     path = Path(directory)
-    check_export(path)
-    if pytorch_form(path) == "none":
+    record = check_export(path)
+    if pytorch_form(path) == "none" or record["model"]["runtime"] == "torchao":
         raise InputError(f"{path}: an INT8 model has no PyTorch form; run its {ONNX_FILE} with ONNX Runtime")
     return stored.load_model(path)
 

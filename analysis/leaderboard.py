@@ -99,16 +99,14 @@ def _trial_row(
         "strategy": trial.strategy,
         **_prefixed("validation", final["validation"]),
         **_prefixed("test", figures[TEST] if figures else None),
-        **{
-            name: final.get(name) for name in ("scheme", "parameters", "nonzero_parameters", "bytes", "macs", "runtime")
-        },
+        **{name: final.get(name) for name in _SIZES},
         **costs,
         "pareto": on_front,
         "best_epoch": final["epoch"],
         "training_seconds": round(final["seconds"], 2),
-        **{f"hp_{name}": value for name, value in trial.hyperparameters.items()},
         "trial": trial.name,
         "checkpoint": f"{TRIALS}/{trial.name}/{DEPLOYED}",
+        **{f"hp_{name}": value for name, value in trial.hyperparameters.items()},
     }
 
 

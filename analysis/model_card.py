@@ -119,9 +119,16 @@ def _size(record: Mapping[str, Any]) -> str:
             f"{cost['latency_p95'] * 1e3:.2f} ms), {cost['throughput']:,.0f} texts a second in batches of 32, "
             f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB of memory at its peak; one thread of {record['cost_measured_on']}"
         )
-    if near:
+    rows = record.get("kept_word_embeddings")
+    if rows:
         lines.append(
-            f"- against the model before export the largest difference of a logit is {near['max_logit_difference']:.2g}, "
+            f"- its vocabulary is cut to the {rows:,} tokens of the training texts; every other token is read as unknown, "
+            "so that texts of another domain lose words"
+        )
+    if near:
+        before = {"torch": "PyTorch", "onnxruntime": "the model before it was rounded to INT8"}[model["runtime"]]
+        lines.append(
+            f"- against {before} the largest difference of a logit is {near['max_logit_difference']:.2g}, "
             f"and {near['same_predictions']:.2%} of the validation predictions are the same"
         )
     if model.get("scheme") in SCHEME_NOTES:

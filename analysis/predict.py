@@ -89,14 +89,13 @@ def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, 
         yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
 
 
-def rows_of_lines(stream: IO[str]) -> Iterator[tuple[int, str]]:
+def rows_of_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
     """Line numbers (0-based) and texts of a stream. Raises: InputError: undecodable bytes."""
-    number = -1
-    try:
-        for number, line in enumerate(stream):
-            yield number, line
-    except UnicodeDecodeError:
-        raise InputError(f"standard input: line {number + 2} is not UTF-8; re-encode it") from None
+    for number, line in enumerate(stream):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError:
+            raise InputError(f"standard input: line {number + 1} is not UTF-8; re-encode it") from None
 
 
 def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", *, by_sentence: bool) -> Summary:
@@ -112,6 +111,8 @@ def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", 
         out.write(_frame(model, chunk, probabilities, by_sentence))
         summary.texts += len(chunk)
         summary.empty += len(chunk) - len(found)
+    if not summary.texts:  # a file all the same
+        out.write(_frame(model, [], np.empty((0, len(model.symptoms))), by_sentence))
     return summary
 
 

@@ -139,7 +139,7 @@ def raw_window_mentions(text: str, finder: MentionFinder, window_chars: int) -> 
     return [_record(m, m.start, m.end) for m in finder.find(text) if m.end <= window_chars]
 
 
-def note_window(text: str, finder: MentionFinder, window_chars: float) -> tuple[str, list[dict[str, Any]]]:
+def note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[str, list[dict[str, Any]]]:
     """The cleaned sentences of a note up to the window's end, and the mentions wholly inside."""
     parts: list[str] = []
     kept: list[dict[str, Any]] = []
@@ -154,7 +154,7 @@ def note_window(text: str, finder: MentionFinder, window_chars: float) -> tuple[
             break
     window = " ".join(parts)
     if len(window) > window_chars:
-        window = window[: int(window_chars) + 1].rpartition(" ")[0]
+        window = window[: window_chars + 1].rpartition(" ")[0]
     return window, [m for m in kept if m["end"] <= len(window)]
 
 

@@ -5,6 +5,7 @@ Numbers and in-word apostrophes stay; a hyphen separates words.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,9 +107,10 @@ def clean(text: str, span: Span, marks: Sequence[Span] = ()) -> tuple[str, list[
         bounds.append(match.span())
         places.append((position, position + len(word)))
         position += len(word) + 1
-    return " ".join(words), [_carry(mark, bounds, places) for mark in marks]
+    starts, ends = [bound[0] for bound in bounds], [bound[1] for bound in bounds]
+    return " ".join(words), [_carry(mark, starts, ends, places) for mark in marks]
 
 
-def _carry(mark: Span, bounds: Sequence[Span], places: Sequence[Span]) -> Span | None:
-    covered = [place for bound, place in zip(bounds, places, strict=True) if bound[0] < mark[1] and mark[0] < bound[1]]
-    return (covered[0][0], covered[-1][1]) if covered else None
+def _carry(mark: Span, starts: Sequence[int], ends: Sequence[int], places: Sequence[Span]) -> Span | None:
+    first, last = bisect_right(ends, mark[0]), bisect_left(starts, mark[1]) - 1
+    return (places[first][0], places[last][1]) if first <= last else None

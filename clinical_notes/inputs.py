@@ -1,6 +1,5 @@
 """A text as a trained model reads it: cleaned, cut and masked as its training examples were."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,6 +9,9 @@ from clinical_notes.examples import mask_mentions
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.units import UnitKind
+
+_CHARACTERS_PER_PIECE = 500
+"""More than any word piece with the placeholders and punctuation around it; bounds the work on a huge text."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ class InputMaker:
     def text(self, text: str) -> str:
         """The one input that a text makes: the window of a note, or all sentences of a text."""
         settings = self._settings
+        text = text[: _CHARACTERS_PER_PIECE * settings.max_length]  # the model reads no further
         if settings.raw_window:
             window = text[: settings.window_chars].lower()
             return self._masked(window, raw_window_mentions(text, self._finder, len(window)))
-        limit = settings.window_chars if settings.unit == "note" else math.inf
+        limit = settings.window_chars if settings.unit == "note" else len(text)
         return self._masked(*note_window(text, self._finder, limit))
 
     def sentences(self, text: str) -> Iterator[tuple[int, str]]:

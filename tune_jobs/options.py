@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="label texts with an exported model")
     predict.add_argument("model", metavar="DIR", help="what export wrote")
-    predict.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help=".csv, .csv.gz or .parquet; - or none: a text per line"
-    )
+    predict.add_argument("file", metavar="FILE", help=".csv, .csv.gz or .parquet; -: a text per line of standard input")
     predict.add_argument("--out", metavar="FILE", help=".csv or .parquet (default: CSV to standard output)")
     predict.add_argument("--text-column", metavar="NAME", default="TEXT", help="default TEXT")
     predict.add_argument("--sentences", action="store_true", help="label each sentence of every text")

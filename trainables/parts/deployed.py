@@ -157,14 +157,15 @@ def read_card(directory: Path) -> dict[str, Any]:
     """
     try:
         card: dict[str, Any] = json.loads((directory / CARD_FILE).read_text())
-    except (OSError, ValueError):
+        written, hashes = card["format"], dict(card["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{directory}: no deployed model here ({CARD_FILE} is missing or unreadable)") from None
-    if card.get("format") != FORMAT:
+    if written != FORMAT:
         raise InputError(
-            f"{directory}: written by another version (format {card.get('format')}, this one reads {FORMAT}); "
+            f"{directory}: written by another version (format {written}, this one reads {FORMAT}); "
             "use the version that wrote it"
         )
-    check_files(directory, card["sha256"])
+    check_files(directory, hashes)
     return card
 
 

@@ -45,16 +45,19 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
 def predict(options: argparse.Namespace, console: Console) -> int:
     if options.threads < 1:
         raise InputError(f"--threads: must be at least 1, got {options.threads}")
+    if options.out and Path(options.out).resolve() == Path(options.file).resolve():
+        raise InputError(f"--out: {options.out} is the file to be read; name another")
     model = ExportedModel(options.model, options.threads)
     rows = (
-        rows_of_lines(sys.stdin)
+        rows_of_lines(sys.stdin.buffer)
         if options.file == "-"
         else rows_of_file(options.file, NoteColumns(text=options.text_column))
     )
     with writer_to(options.out) as writer:
         summary = label(model, rows, writer, by_sentence=options.sentences)
+    what = "sentences" if options.sentences else "texts"
     print(
-        f"symptune: {summary.texts:,} texts labelled, {summary.empty:,} of them empty, "
+        f"symptune: {summary.texts - summary.empty:,} {what} labelled, {summary.empty:,} empty, "
         f"{summary.cut:,} longer than the {model.max_length} word pieces that the model reads",
         file=sys.stderr,
     )
