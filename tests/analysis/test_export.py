@@ -202,7 +202,7 @@ def test_an_export_leaves_nothing_half_written(finished: FinishedRun, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="not an empty folder"):
         export(run, name, tmp_path / "out")
 
 
