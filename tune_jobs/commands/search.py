@@ -143,26 +143,17 @@ def _search_and_evaluate(
 ) -> int:
     introduce(open_run(folder), console)
     with only_process(folder):
-        return _search_and_evaluate_alone(folder, settings, prepared, execution, options, console)
-
-
-def _search_and_evaluate_alone(
-    folder: Folder,
-    settings: RunSettings,
-    prepared: Prepared,
-    execution: Execution,
-    options: argparse.Namespace,
-    console: Console,
-) -> int:
-    try:
-        ledger = search(folder, settings, prepared, execution, console)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True)
-        return INTERRUPTED
-    show_status(ledger, settings, console, folder.name)
-    if any(trial.state == "running" for trial in ledger.trials.values()):
-        console.print(f"Time is up. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True)
-    return show_results(folder, options, console)
+        try:
+            ledger = search(folder, settings, prepared, execution, console)
+        except KeyboardInterrupt:
+            console.print(f"Stopped. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True)
+            return INTERRUPTED
+        show_status(ledger, settings, console, folder.name)
+        if any(trial.state == "running" for trial in ledger.trials.values()):
+            console.print(
+                f"Time is up. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True
+            )
+        return show_results(folder, options, console)
 
 
 def _run_argument(options: argparse.Namespace, folder: Folder) -> str:
