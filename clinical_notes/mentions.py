@@ -9,6 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import ahocorasick
 
@@ -157,11 +158,14 @@ _END = _any(
     r"and (?:has|had|is|was|reports?|complains?|developed|continues|notes|presents)",
     r"along with",
 )
-_VERBS = r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*"
+_VERBS = (
+    r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*(?<!ing)"
+)
 
 _CUES = re.compile(
     rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
+    r"|(?P<minus>\(-\))|(?P<end_sign>\(\+\))"
     rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)(?:: ?| )0 ?/ ?10\b|(?<=\w): ?(?:no|none|negative|denies|denied|absent|0 ?/ ?10)\b)"
     rf"|(?P<stop>;|\.(?=\s)|\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b))"
 )
@@ -169,6 +173,9 @@ _NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent n
 _FAMILY_HEADER = re.compile(r"\bfamily\b", re.IGNORECASE)
 _LISTED = re.compile(r"\s*(?:,|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _WORD = re.compile(r"[^\W_]")
+
+_Match = tuple[int, int, str, str]
+"""Start, end, concept and kind of a form found."""
 
 
 class MentionFinder:
@@ -192,25 +199,23 @@ class MentionFinder:
         found = self._matches(text)
         parts = sentences(text)
         starts = [part.start for part in parts]
-        grouped: list[list[tuple[int, int, str, str]]] = [[] for _ in parts]
+        grouped: list[list[_Match]] = [[] for _ in parts]
         for match in found:
             place = bisect_right(starts, match[0]) - 1
-            if place < 0:
-                continue
-            part = parts[place]
-            if match[0] < part.body and part.header is not None and match[1] - match[0] == len(part.header):
-                parts[place] = part = Sentence(part.start, match[0], part.end, None)  # "Fever: none" is no section
-            if match[0] >= part.body:
+            if place >= 0:
                 grouped[place].append(match)
         result = []
         family = False
-        for part, matches in zip(parts, grouped, strict=True):
+        for part, of_part in zip(parts, grouped, strict=True):
+            if part.header is not None and _is_list_of(text, part, of_part):
+                part = Sentence(part.start, of_part[0][0], part.end, None)  # "Fever, cough: none" is no section
+            matches = [match for match in of_part if match[0] >= part.body]
             if part.header is not None:
                 family = bool(_FAMILY_HEADER.search(part.header))
             result.append((part, _asserted(text, part, matches, family) if matches else []))
         return result
 
-    def _matches(self, text: str) -> list[tuple[int, int, str, str]]:
+    def _matches(self, text: str) -> list[_Match]:
         """Longest forms at word bounds, (start, end, concept, kind), none overlapping."""
         lowered = text.lower()
         if len(lowered) != len(text):  # a few capitals have a longer lower case
@@ -223,13 +228,22 @@ class MentionFinder:
                 continue
             found.append((start, end, concept, kind))
         found.sort(key=lambda match: (match[0], -match[1]))
-        kept: list[tuple[int, int, str, str]] = []
+        kept: list[_Match] = []
         for match in found:
             if not kept or match[0] >= kept[-1][1]:
                 kept.append(match)
             elif match[1] - match[0] > kept[-1][1] - kept[-1][0]:
                 kept[-1] = match
         return [match for match in kept if match[3] != _EXCLUDED]
+
+
+def _is_list_of(text: str, part: Sentence, matches: Sequence[_Match]) -> bool:
+    """Whether a sentence's header is a list of mentions and nothing else."""
+    inside = [match for match in matches if match[0] < part.body]
+    if not inside or part.header is None:
+        return False
+    start, end = inside[0][0], inside[-1][1]
+    return end - start == len(part.header) and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +253,13 @@ class _Cue:
     end: int
 
 
-def _asserted(text: str, part: Sentence, matches: Sequence[tuple[int, int, str, str]], family: bool) -> list[Mention]:
+def _asserted(text: str, part: Sentence, matches: Sequence[_Match], family: bool) -> list[Mention]:
     lowered = text[part.body : part.end].lower().replace("\n", " ")
     cues = [
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
         for match in _CUES.finditer(lowered)
     ]
+    cues = _with_signs_read(cues, matches[0][0])
     negating_header = part.header is not None and bool(_NEGATING_HEADER.search(part.header))
     mentions = []
     ends = _list_ends(text, matches)
@@ -256,7 +271,14 @@ def _asserted(text: str, part: Sentence, matches: Sequence[tuple[int, int, str, 
     return mentions
 
 
-def _list_ends(text: str, matches: Sequence[tuple[int, int, str, str]]) -> list[int]:
+def _with_signs_read(cues: list[_Cue], first_mention: int) -> list[_Cue]:
+    """A sentence that starts with "(-)" or "(+)" has its signs before the symptoms; any other has them after."""
+    signs = [cue for cue in cues if cue.kind in ("minus", "end_sign")]
+    minus = "before" if signs and signs[0].start < first_mention else "after"
+    return [_Cue(minus, cue.start, cue.end) if cue.kind == "minus" else cue for cue in cues]
+
+
+def _list_ends(text: str, matches: Sequence[_Match]) -> list[int]:
     """Where the list ends that each mention stands in, so that what follows "fever, chills and cough" is of all."""
     ends = [end for _, end, _, _ in matches]
     for i in reversed(range(len(matches) - 1)):
@@ -270,7 +292,7 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
     verdict: str | None = None
     bounded = False
     for cue in reversed([cue for cue in cues if cue.end <= start]):
-        if cue.kind in ("end", "stop"):
+        if cue.kind in ("end", "end_sign", "stop"):
             bounded = True
             break
         if cue.kind == "pseudo":
@@ -285,7 +307,7 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
     for cue in cues:
         if cue.start < end:
             continue
-        if cue.kind in ("end", "stop", "before", "family", "hypothetical"):
+        if cue.kind in ("end", "end_sign", "stop", "before", "family", "hypothetical"):
             break
         if cue.kind in ("after", "after_sign"):
             return NEGATED

@@ -67,6 +67,13 @@ def found(finder: MentionFinder, text: str) -> list[tuple[str, str]]:
         ("Denies fever.\nHas cough.", [("fever", N), ("cough", A)]),
         ("He does not have fever; cough continues.", [("fever", N), ("cough", A)]),
         ("No fever or\nchills were seen.", [("fever", N), ("chills", N)]),
+        ("(-) fever, chills (+) cough", [("fever", N), ("chills", N), ("cough", A)]),
+        ("Fever (-), cough (+)", [("fever", N), ("cough", A)]),
+        ("Fever (-) cough (+) edema (-)", [("fever", N), ("cough", A), ("edema", N)]),
+        ("Cough, fever and chills: negative.", [("cough", N), ("fever", N), ("chills", N)]),
+        ("Return for fever, bleeding or worsening pain.", [("fever", O), ("bleeding", O), ("pain", O)]),
+        ("Denies fever, bleeding or worsening pain.", [("fever", N), ("bleeding", N), ("pain", N)]),
+        ("Denies fever, cough is worsening.", [("fever", N), ("cough", A)]),
     ],
 )
 def test_assertion(finder: MentionFinder, text: str, expected: list[tuple[str, str]]) -> None:
