@@ -11,13 +11,14 @@ class Ledger:
     """Appends events to a run's folder and holds the state that they add up to.
 
     Attributes:
+        folder: the run's.
         trials: what the events say, by trial name, in the order of suggestion.
         teacher: the trial that the run's compressed models start from, once chosen.
         skipped: strategies that cannot run, with the reason.
     """
 
     def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+        self.folder = folder
         self.trials: dict[str, TrialRecord] = {}
         self.teacher: str | None = None
         self.skipped: dict[str, str] = {}
@@ -30,7 +31,7 @@ class Ledger:
         """Record an event; when this returns it is on the storage."""
         event = {"event": kind, **fields}
         name = f"{LEDGER}/{self._next:08d}-{kind}.json"
-        self._folder.write(name, json.dumps(event, allow_nan=False).encode())
+        self.folder.write(name, json.dumps(event, allow_nan=False).encode())
         self._next += 1
         self._apply(event)
 

@@ -1,10 +1,12 @@
 """What every strategy promises, whatever it does to the model."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 
@@ -53,9 +55,33 @@ def test_training_learns(
     assert results[-2]["train_loss"] < 0.9 * results[0]["train_loss"]
 
 
+class Worker:
+    """Continues trials in a process that never saw them begin."""
+
+    def continued(
+        self,
+        variant: str,
+        config: dict[str, Any],
+        data: TrialData,
+        weights: EncoderWeights,
+        workdir: Path,
+        checkpoint: Path,
+    ) -> list[dict[str, Any]]:
+        trainable = start(variant, config, data, weights, workdir)
+        trainable.load_checkpoint(str(checkpoint))
+        return run_to_end(trainable)
+
+
+@pytest.fixture(scope="module")
+def actor() -> Iterator[Any]:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield ray.remote(Worker).remote()
+    ray.shutdown()
+
+
 @pytest.mark.parametrize("variant", TRAINED)
 def test_a_checkpoint_continues_in_a_fresh_actor_as_if_never_interrupted(
-    variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
+    variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path, actor: Any
 ) -> None:
     config = configuration(variant, teacher)
     straight = start(variant, config, trial_data, encoder_weights, tmp_path / "a")
@@ -66,11 +92,8 @@ def test_a_checkpoint_continues_in_a_fresh_actor_as_if_never_interrupted(
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     first.save_checkpoint(str(checkpoint))
-    torch.manual_seed(999)  # another process would stand elsewhere
-    second = start(variant, config, trial_data, encoder_weights, tmp_path / "c")
-    second.load_checkpoint(str(checkpoint))
-    resumed = [without_time(result) for result in run_to_end(second)]
-    assert resumed == expected[1:]
+    later = actor.continued.remote(variant, config, trial_data, encoder_weights, tmp_path / "c", checkpoint)
+    assert [without_time(result) for result in ray.get(later)] == expected[1:]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

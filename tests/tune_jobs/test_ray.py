@@ -4,18 +4,22 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import ray
-from optuna.storages import JournalStorage
+from optuna.distributions import FloatDistribution, distribution_to_json
+from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from analysis.leaderboard import build_leaderboard
-from analysis.run import DEPLOYED, TRIALS, open_run
+from analysis.run import DEPLOYED, TRIALS, open_run, read_events
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
@@ -31,6 +35,7 @@ from tune_jobs.launch import Execution, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run
 from tune_jobs.settings import RunSettings
+from tune_jobs.studies import StrategyStudy
 
 
 def study_states(folder: Path, strategy: str) -> list[TrialState]:
@@ -109,6 +114,61 @@ def test_where_every_baseline_breaks_the_rest_still_ends_and_says_why(tmp_path: 
     without = build_leaderboard(open_run(folder), top=1).without
     assert without["baseline"] == "all 1 trials failed: non-finite loss in epoch 1"
     assert "no teacher" in without["distillation"]
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ledger:
+    """A run whose baselines are quick and learn, whose pruned models are slow and learn little; one baseline breaks."""
+    space: dict[str, dict[str, Any]] = {
+        "baseline": {"batch_size": 32, "learning_rate": {"low": 5e-4, "high": 1e-3}},
+        "pruning": {"batch_size": 8, "scheme": "structured", "ratio": 0.7, "start": "pretrained", "recovery": "labels"},
+    }
+    space["pruning"]["learning_rate"] = {"low": 1e-5, "high": 2e-4}
+    folder = Folder(tmp_path_factory.mktemp("uneven") / "run")
+    settings = settings_for(model_folder, trials=6, epochs=4, strategies=tuple(space), space=space)
+    prepared = create_run(folder, settings, workers=1)
+    number, hyperparameters, distributions = StrategyStudy("baseline", InMemoryStorage(), 0, space["baseline"]).ask()
+    rate = 1e30  # no space has it: the trial is one that the ledger says was running
+    Ledger(folder).append(
+        "suggested",
+        trial="baseline-0000",
+        strategy="baseline",
+        number=number,
+        seed=0,
+        hyperparameters=hyperparameters | {"learning_rate": rate},
+        distributions=distributions | {"learning_rate": distribution_to_json(FloatDistribution(1e-5, rate, log=True))},
+        teacher=None,
+    )
+    return search(folder, settings, prepared, Execution(), quiet())
+
+
+def stopped_in_one_race(folder: Folder) -> set[str]:
+    """The trials that a single ASHA over all strategies would have stopped."""
+    race: Any = ASHAScheduler(time_attr="epoch", metric="f1", mode="max", max_t=5, grace_period=2, reduction_factor=2)
+    stopped = set()
+    for event in read_events(folder):
+        if event["event"] == "suggested":
+            race.on_trial_add(None, SimpleNamespace(trial_id=event["trial"]))
+        elif event["event"] == "epoch":
+            decision = race.on_trial_result(None, SimpleNamespace(trial_id=event["trial"]), dict(event["result"]))
+            stopped |= {event["trial"]} if decision == TrialScheduler.STOP else set()
+    return stopped
+
+
+def test_a_slow_weak_strategy_is_not_starved_by_a_fast_one(uneven: Ledger) -> None:
+    slow = uneven.of("pruning")
+    assert len(slow) == len(uneven.of("baseline")) == 6
+    assert any(trial.state == "stopped" for trial in slow)  # by a better one of its own kind
+    finished = {trial.name for trial in slow if trial.state == "finished"}
+    assert finished & stopped_in_one_race(uneven.folder)
+
+
+def test_a_trial_that_breaks_fails_alone(uneven: Ledger) -> None:
+    assert uneven.trials["baseline-0000"].reason == "non-finite loss in epoch 1"
+    states = study_states(Path(uneven.folder.uri), "baseline")
+    assert states[0] == TrialState.FAIL
+    assert TrialState.COMPLETE in states[1:]
+    assert TrialState.FAIL not in states[1:]
 
 
 @pytest.fixture
