@@ -129,6 +129,18 @@ def _choose_symptoms(training: pd.DataFrame, symptoms: int | tuple[str, ...]) ->
     return tuple(ranked[:symptoms])
 
 
+def split_folds(split: tuple[float, float, float]) -> tuple[int, tuple[Fraction, ...]]:
+    """Into how many equal folds patients are dealt, and each split's share of them. Raises: InputError."""
+    parts = tuple(Fraction(part).limit_denominator(100) for part in split)
+    folds = lcm(*(part.denominator for part in parts))
+    given = ",".join(f"{part:g}" for part in split)
+    if sum(parts) != 1 or min(parts) <= 0:
+        raise InputError(f"--split: three fractions that add up to 1 are needed, such as 0.7,0.1,0.2, got {given}")
+    if folds > _MOST_FOLDS:
+        raise InputError(f"--split: {given} would take {folds} folds; round it to steps of 0.05, such as 0.7,0.1,0.2")
+    return folds, parts
+
+
 def _split_patients(table: pd.DataFrame, mentions: pd.DataFrame, settings: LabelSettings) -> dict[str, str]:
     """Patient to split, by scikit-learn's stratified folds of whole patients.
 
@@ -138,12 +150,7 @@ def _split_patients(table: pd.DataFrame, mentions: pd.DataFrame, settings: Label
     first = mentions.drop_duplicates("unit")
     strata = first["concept"].to_numpy(dtype=str)
     patients = table["patient"].to_numpy(dtype=str)[first["unit"]]
-    parts = [Fraction(part).limit_denominator(100) for part in settings.split]
-    folds = lcm(*(part.denominator for part in parts))
-    if sum(parts) != 1 or min(parts) <= 0 or folds > _MOST_FOLDS:
-        raise InputError(
-            "--split: give three fractions that add up to 1, such as 0.7,0.1,0.2 (steps of 0.025 at least)"
-        )
+    folds, parts = split_folds(settings.split)
     found = len(set(patients))
     if found < folds:
         raise InputError(f"only {found} patients mention a symptom; splitting {settings.split} needs at least {folds}")

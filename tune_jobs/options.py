@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from importlib.metadata import version
 
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from search_spaces import STRATEGIES
@@ -12,6 +13,7 @@ def parser() -> argparse.ArgumentParser:
         prog="symptune",
         description="Find the best way to compress a clinical language model for symptom classification.",
     )
+    top.add_argument("--version", action="version", version=f"symptune {version('symptune')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
 
     launch = commands.add_parser("launch", help="start a search, or continue the one that this very line started")
@@ -126,7 +128,9 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reduction-factor", metavar="N", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 2)"
     )
-    group.add_argument("--space", metavar="FILE", help="narrow or fix parameters, in YAML")
+    group.add_argument(
+        "--space", metavar="FILE", help="narrow or fix parameters, in YAML (replaces the embedded encoder's)"
+    )
     group.add_argument("--seed", metavar="N", type=int, help="of sample, split, suggestions and training (default 0)")
     group.add_argument("--name", metavar="NAME", help="of the run (default: made of its settings)")
 
@@ -144,7 +148,9 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
     group.add_argument(
-        "--address", metavar="ADDRESS", help="HOST:PORT of an existing Ray cluster, or auto (default: start one here)"
+        "--address",
+        metavar="ADDRESS",
+        help="HOST:PORT of an existing Ray cluster, or auto (default: RAY_ADDRESS, else start one here)",
     )
     group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
     group.add_argument("--verbose", action="store_true", help="show Ray's own output")

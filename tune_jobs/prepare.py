@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from analysis.run import DATA, LEXICON_FILE, MODEL, RUN_FILE, open_run
 from clinical_notes.annotate import annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
-from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
+from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples, split_folds
 from clinical_notes.lexicon import Lexicon, load_lexicon
 from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.storage import Folder
@@ -34,6 +35,13 @@ from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of
 FORMAT = 1
 """Of the run's folder; a newer program may raise it."""
 
+_READ_ALONG_BYTES = 20_000_000
+"""Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together."""
+
+_OF_NOTES = tuple(
+    f"--{name}" for name in ("notes", "patients", "sample", "seed", "window", "lexicon", "absorb", "symptoms", "split")
+)
+
 _PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
 
 
@@ -45,15 +53,30 @@ class Prepared:
     encoder: EncoderWeights
 
 
-def problems_before(settings: RunSettings) -> list[str]:
-    """All that can be found wrong before any work is done, one line each."""
+def problems_before(settings: RunSettings, found: Sequence[str] = ()) -> list[str]:
+    """All that can be found wrong before any work is done, one line each, beside what has been found already."""
     problems = problems_of(settings)
-    for find in (_model_problems, _lexicon_problems, _notes_problems):
+    for find in (_split_problems, _model_problems, _lexicon_problems, _notes_problems):
         try:
             problems += find(settings)
         except InputError as error:
             problems.append(str(error))
+    notes_are_sound = not any(line.startswith(_OF_NOTES) for line in problems)
+    if (problems or found) and notes_are_sound and _notes_are_small(settings):
+        try:
+            make_run_examples(settings, workers=1)
+        except InputError as error:
+            problems.append(str(error))
     return problems
+
+
+def _notes_are_small(settings: RunSettings) -> bool:
+    return settings.notes == SYNTHETIC or Path(settings.notes).stat().st_size <= _READ_ALONG_BYTES
+
+
+def _split_problems(settings: RunSettings) -> list[str]:
+    split_folds(settings.split)
+    return []
 
 
 def _model_problems(settings: RunSettings) -> list[str]:

@@ -1,10 +1,15 @@
 """The pretrained encoder: found, checked, given a classification head, cut to depth."""
 
 import importlib.util
+import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants as hub
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -20,6 +25,8 @@ from trainables.parts import encoder
 from tune_jobs.settings import EMBEDDED_MODEL
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+_SECONDS_TO_ANSWER = 5
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 
@@ -78,11 +85,38 @@ def longest_input(config: PreTrainedConfig) -> int:
 def _configuration(model: str) -> PreTrainedConfig:
     source = source_of(model)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, local_files_only=_only_local(source))
         return config
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise InputError(f"--model: {model} cannot be loaded ({reason}); give a model folder or a hub name") from error
+        if _only_local(source):
+            raise InputError(
+                f"--model: {model} is no folder and not in the cache, and {hub.ENDPOINT} does not answer; "
+                "give a model folder, or download it once where there is a network"
+            ) from error
+        raise _not_loaded(model, error) from error
+
+
+def _not_loaded(model: str, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return InputError(f"--model: {model} cannot be loaded ({reason}); give a model folder or a hub name")
+
+
+def _only_local(source: str) -> bool:
+    """Whether a model can come from this machine alone; the hub's client itself would try for half a minute."""
+    return Path(source).is_dir() or not _hub_answers()
+
+
+@lru_cache(maxsize=1)
+def _hub_answers() -> bool:
+    if getproxies():
+        return True  # the way to the hub is the proxy's
+    place = urlsplit(hub.ENDPOINT)
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((place.hostname or "", port), _SECONDS_TO_ANSWER).close()
+    except OSError:
+        return False
+    return True
 
 
 def load_pretrained(
@@ -101,6 +135,7 @@ def load_pretrained(
     try:
         classifier, loading = AutoModelForSequenceClassification.from_pretrained(
             source,
+            local_files_only=_only_local(source),
             output_loading_info=True,
             num_labels=len(labels),
             id2label=labels,
@@ -108,10 +143,9 @@ def load_pretrained(
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_only_local(source))
     except Exception as error:  # damaged weights raise anything, by their format
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise InputError(f"--model: {model} cannot be loaded ({reason}); give a model folder or a hub name") from error
+        raise _not_loaded(model, error) from error
     heads = encoder.head_names(classifier)
     lacking = [name for name in loading["missing_keys"] if not any(head in name for head in heads)]
     if lacking:

@@ -21,6 +21,7 @@ from clinical_notes.errors import InputError
 from clinical_notes.notes import read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
+from tune_jobs import pretrained
 from tune_jobs.cli import main
 from tune_jobs.cluster import int8_overflows
 from tune_jobs.lock import only_process
@@ -68,6 +69,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--space", "none.yaml"], ["--space", "none.yaml"]),
         (["--lexicon", "none.yaml"], ["--lexicon", "none.yaml"]),
         (["--patients", "4"], ["patients"]),
+        (["--split", "0.5,0.1,0.1"], ["--split", "add up to 1"]),
+        (["--split", "0.34,0.33,0.33"], ["--split", "steps"]),
         (["--storage", "nowhere://x"], ["nowhere"]),
         (["--storage", "/dev/null"], ["--storage: /dev/null is not a folder"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
@@ -123,6 +126,27 @@ def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) 
     )  # fmt: skip
     named = ("--gpus-per-trial", "--space", "--sample", "--strategies", "--model", "--symptoms", "--notes")
     assert [line.split(": ")[2] for line in lines] == list(named)
+
+
+def test_what_only_reading_the_notes_shows_is_reported_with_the_rest(
+    capsys: pytest.CaptureFixture[str], notes: Path
+) -> None:
+    arguments = ["--notes", str(notes), "--symptoms", "60", "--gpus-per-trial", "99", "--patients", "9"]
+    lines = refused(capsys, "launch", *arguments)
+    assert [line.split(": ")[2].split()[0] for line in lines] == ["--gpus-per-trial", "--patients", "--symptoms"]
+
+
+def test_a_hub_name_without_a_network_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://127.0.0.1:1")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    pretrained._hub_answers.cache_clear()
+    (line,) = refused(capsys, "launch", "--model", "somebody/Some_Model")
+    pretrained._hub_answers.cache_clear()
+    assert "no folder and not in the cache" in line
+    assert "does not answer" in line
 
 
 @pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard"])
@@ -199,7 +223,8 @@ def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, 
         interrupted.send_signal(stop)
         output, _ = interrupted.communicate(timeout=60)
         assert interrupted.returncode == 130
-        assert "symptune resume cut" in output
+        assert "Continue with: symptune resume cut\n" in output
+        assert "are kept" in output
         assert stop.name not in output
 
     run_to_end(line)  # the same launch line again

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from analysis.run import RUN_FILE, Run, open_run
@@ -25,6 +26,12 @@ def opened(options: argparse.Namespace) -> Run:
         there = f"runs there: {', '.join(known)}" if known else "there are none"
         raise InputError(f"RUN: no run {options.run!r} in {storage} ({there}); give a run's name or its folder")
     return open_run(folder)
+
+
+def resume_line(folder: Folder, storage: str) -> str:
+    """The command that continues a run, ready to be pasted into a shell."""
+    where = [] if Folder(storage).uri == Folder("runs").uri else ["--storage", storage]
+    return shlex.join(["symptune", "resume", folder.name, *where])
 
 
 def check_storage(storage: str) -> None:

@@ -15,7 +15,7 @@ from clinical_notes.storage import Folder
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from tune_jobs.cluster import TrialResources, cluster_problems, int8_overflows, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.commands.runs import check_storage, is_plain_name, opened
+from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume_line
 from tune_jobs.launch import Execution, search
 from tune_jobs.lock import only_process
 from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before, source_hashes
@@ -80,19 +80,21 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     problems = _execution_problems(options, execution)
     if options.name is not None and not is_plain_name(options.name):
         problems.append(f"--name: {options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')")
+    if options.patients is not None and options.notes is not None:
+        problems.append("--patients: is of the synthetic notes, so leave it out where --notes is given")
     settings = _settings(options)
     try:
         settings = _with_space(settings, options)
     except InputError as error:
         problems.append(str(error))
-    problems += problems_before(settings)
+    problems += problems_before(settings, problems)
     exists = False
     try:
         check_storage(options.storage)
         folder = Folder(options.storage).child(options.name or _default_name(settings))
         exists = folder.exists(RUN_FILE)
         if exists and not problems:
-            problems += _differences(open_run(folder), settings)
+            problems += _differences(open_run(folder), settings, resume_line(folder, options.storage))
     except InputError as error:
         problems.append(str(error))
     if problems:
@@ -106,7 +108,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
-def _differences(run: Run, settings: RunSettings) -> list[str]:
+def _differences(run: Run, settings: RunSettings, how_to_resume: str) -> list[str]:
     """Why this launch is not the one that made the run, if so."""
     recorded, asked = RunSettings.from_record(dict(run.settings)).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
@@ -119,7 +121,7 @@ def _differences(run: Run, settings: RunSettings) -> list[str]:
     differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
     return [
         f"--name: run {run.folder.name} exists with other settings ({differences}); "
-        f"continue it with `symptune resume {run.folder.name}`, or choose another name"
+        f"continue it with `{how_to_resume}`, or choose another name"
     ]
 
 
@@ -133,6 +135,18 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     return _search_and_evaluate(run.folder, settings, load_prepared(run.folder), execution, options, console)
 
 
+def _say_what_is_kept(run: Run, settings: RunSettings, console: Console) -> None:
+    running = [trial for trial in run.trials.values() if trial.state == "running"]
+    new = settings.trials * len(settings.strategies) - len(run.trials)
+    epochs = ", ".join(f"{trial.name} after epoch {len(trial.epochs)}" for trial in running)
+    console.print(
+        f"  so far: {len(run.trials) - len(running)} trials ended and are kept, "
+        f"{len(running)} continue{f' ({epochs})' if epochs else ''}, {new} are new",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _search_and_evaluate(
     folder: Folder,
     settings: RunSettings,
@@ -141,20 +155,18 @@ def _search_and_evaluate(
     options: argparse.Namespace,
     console: Console,
 ) -> int:
-    introduce(open_run(folder), console)
+    run = open_run(folder)
+    introduce(run, console)
+    if run.trials:
+        _say_what_is_kept(run, settings, console)
+    again = resume_line(folder, options.storage)
     with only_process(folder):
         try:
             ledger = search(folder, settings, prepared, execution, console)
         except KeyboardInterrupt:
-            console.print(f"Stopped. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True)
+            console.print(f"Stopped. Continue with: {again}", markup=False, soft_wrap=True)
             return INTERRUPTED
         show_status(ledger, settings, console, folder.name)
         if any(trial.state == "running" for trial in ledger.trials.values()):
-            console.print(
-                f"Time is up. Continue with: symptune resume {_run_argument(options, folder)}", soft_wrap=True
-            )
+            console.print(f"Time is up. Continue with: {again}", markup=False, soft_wrap=True)
         return show_results(folder, options, console)
-
-
-def _run_argument(options: argparse.Namespace, folder: Folder) -> str:
-    return folder.name if options.storage == "runs" else f"{folder.name} --storage {options.storage}"
