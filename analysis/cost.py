@@ -20,6 +20,12 @@ COSTS = f"{RESULTS}/costs.json"
 THREADS = 1
 """One intra-op thread for every model: steadier than many, and what a service with a model per core runs."""
 
+COST_FIGURES = {
+    "cpu": ("latency_median", "latency_p95", "throughput", "peak_memory_bytes"),
+    "gpu": ("latency_median", "latency_p95", "throughput"),
+}
+"""What is measured of a model on each device: seconds, seconds, texts per second, bytes."""
+
 _TEXTS = 64
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 30
 _SECONDS_PER_MODEL = 1.5
@@ -44,6 +50,7 @@ def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -
         figures[name]["peak_memory_bytes"] = peak_memory(path, int(lengths.max()))
     record: dict[str, Any] = {"models": asked, "machine": machine(), "threads": THREADS, "cpu": figures}
     if torch.cuda.is_available():
+        record["gpu_machine"] = torch.cuda.get_device_name()
         record["gpu"] = time_models(
             {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}, lengths
         )

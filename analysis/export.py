@@ -133,6 +133,8 @@ def _metrics(run: Run, name: str) -> dict[str, Any]:
         "agreement": agreement(run, name),
         "cost": costs["cpu"].get(name, {}),
         "cost_measured_on": costs["machine"] if name in costs["cpu"] else None,
+        "gpu_cost": costs.get("gpu", {}).get(name, {}),
+        "gpu_cost_measured_on": costs.get("gpu_machine"),
         "validation": trial.final["validation"],
         "test": figures["test"],
     }

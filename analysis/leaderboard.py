@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.controls import CONTROLS
-from analysis.cost import read_costs
+from analysis.cost import COST_FIGURES, read_costs
 from analysis.evaluate import TEST, test_figures
 from analysis.run import DEPLOYED, RESULTS, TRIALS, Objective, Run, TrialRecord, pareto_front, read_events
 from analysis.tables import cell_text, csv_text, markdown
@@ -52,8 +52,8 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     Ranks follow the deployed model's validation macro F1; the test figures decide nothing.
     """
     best = {strategy: run.best(strategy, top) for strategy in run.strategies}
-    costs = read_costs(run)["cpu"]
-    reference = costs.get(best["baseline"][0].name) if best.get("baseline") else None
+    costs = read_costs(run)
+    reference = best["baseline"][0].name if best.get("baseline") else None
     figures = {trial.name: test_figures(run, trial.name) for trials in best.values() for trial in trials}
     figures |= {name: test_figures(run, name) for name in CONTROLS}
     trials = sorted((t for trials in best.values() for t in trials), key=lambda t: (-t.score, t.strategy, t.number))
@@ -61,7 +61,7 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
         [[trial.figure(metric) for metric, _ in SIZE_AND_QUALITY] for trial in trials], SIZE_AND_QUALITY
     )
     rows = [
-        _trial_row(rank, trial, figures[trial.name], on_front, _cost_columns(costs.get(trial.name), reference))
+        _trial_row(rank, trial, figures[trial.name], on_front, _cost_columns(costs, trial.name, reference))
         for rank, (trial, on_front) in enumerate(zip(trials, front, strict=True), start=1)
     ]
     rows += [_control_row(name, figures[name]) for name in CONTROLS if figures[name]]
@@ -83,11 +83,16 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     )
 
 
-def _cost_columns(cost: Mapping[str, float] | None, reference: Mapping[str, float] | None) -> dict[str, Any]:
-    """Measured costs; the speed-up is the best baseline's median latency over the model's."""
-    columns = ("latency_median", "latency_p95", "throughput", "peak_memory_bytes")
-    faster = reference["latency_median"] / cost["latency_median"] if cost and reference else None
-    return {"speed_up": faster, **{name: cost[name] if cost else None for name in columns}}
+def _cost_columns(costs: Mapping[str, Any], name: str, reference: str | None) -> dict[str, Any]:
+    """Measured costs, on the CPU and where there was a GPU on that; a speed-up is against the best baseline."""
+    columns: dict[str, Any] = {}
+    for device, prefix in (("cpu", ""), ("gpu", "gpu_")):
+        if device in costs:
+            of_model, of_baseline = costs[device].get(name), costs[device].get(reference)
+            faster = of_baseline["latency_median"] / of_model["latency_median"] if of_model and of_baseline else None
+            columns[f"{prefix}speed_up"] = faster
+            columns |= {f"{prefix}{figure}": of_model[figure] if of_model else None for figure in COST_FIGURES[device]}
+    return columns
 
 
 def _trial_row(
@@ -167,6 +172,8 @@ _SHOWN = {
     "bytes": "MB",
     "latency_median": "ms",
     "speed_up": "speed-up",
+    "gpu_latency_median": "GPU ms",
+    "gpu_speed_up": "GPU speed-up",
     "pareto": "Pareto",
 }
 """Columns that fit a terminal; all of them are in the files."""
@@ -226,9 +233,9 @@ def _shown(name: str, value: Any) -> str:
         return "–"
     if name == "pareto":
         return "●" if value else ""
-    if name == "speed_up":
+    if name.endswith("speed_up"):
         return f"{value:.2f} ×"
-    if name == "latency_median":
+    if name.endswith("latency_median"):
         return f"{value * 1e3:.2f}"
     return f"{value / 1e6:.1f}" if name in ("bytes", "parameters") else cell_text(value)
 

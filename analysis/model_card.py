@@ -119,6 +119,13 @@ def _size(record: Mapping[str, Any]) -> str:
             f"{cost['latency_p95'] * 1e3:.2f} ms), {cost['throughput']:,.0f} texts a second in batches of 32, "
             f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB of memory at its peak; one thread of {record['cost_measured_on']}"
         )
+    on_gpu = record["gpu_cost"]
+    if on_gpu:
+        lines.append(
+            f"- latency of one text {on_gpu['latency_median'] * 1e3:.2f} ms (95th percentile "
+            f"{on_gpu['latency_p95'] * 1e3:.2f} ms), {on_gpu['throughput']:,.0f} texts a second in batches of 32, "
+            f"on {record['gpu_cost_measured_on']}"
+        )
     rows = record.get("kept_word_embeddings")
     if rows:
         lines.append(
@@ -126,7 +133,7 @@ def _size(record: Mapping[str, Any]) -> str:
             "so that texts of another domain lose words"
         )
     if near:
-        before = {"torch": "PyTorch", "onnxruntime": "the model before it was rounded to INT8"}[model["runtime"]]
+        before = "PyTorch" if model["runtime"] == "torch" else "the model before it was rounded to INT8"
         lines.append(
             f"- against {before} the largest difference of a logit is {near['max_logit_difference']:.2g}, "
             f"and {near['same_predictions']:.2%} of the validation predictions are the same"

@@ -24,7 +24,7 @@ from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, l
 from trainables.parts.encoder import EncoderWeights
 from trainables.parts.metrics import Metrics, classification_metrics, softmax
 from trainables.parts.stored import load_model
-from trainables.parts.teaching import teacher_logits
+from trainables.parts.teaching import distillation_loss, teacher_logits
 
 State = dict[str, torch.Tensor]
 
@@ -168,6 +168,11 @@ class StrategyTrainable(tune.Trainable):
     def teacher_logits_of(self, index: NDArray[np.int64]) -> torch.Tensor:
         """(batch, classes) logits of the teacher for these training examples, once it has been loaded."""
         return self._teacher_logits[torch.from_numpy(index).to(self._teacher_logits.device)]
+
+    def distilled(self, logits: torch.Tensor, hard_loss: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
+        """Loss of one batch against labels (``hard_loss``) and teacher, as the configuration weighs them."""
+        alpha, temperature = self.hyperparameters["alpha"], self.hyperparameters["temperature"]
+        return distillation_loss(logits, self.teacher_logits_of(index), hard_loss, alpha, temperature)
 
     @property
     def batch_size(self) -> int:

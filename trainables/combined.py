@@ -14,7 +14,6 @@ from trainables.parts.deployed import TorchDeployed
 from trainables.parts.int8 import Int8Options, most_sensitive, validation_logits, write_int8
 from trainables.parts.student import student_of
 from trainables.parts.surgery import trim_vocabulary
-from trainables.parts.teaching import distillation_loss
 
 
 class CombinedTrainable(StrategyTrainable):
@@ -58,13 +57,7 @@ class CombinedTrainable(StrategyTrainable):
             structured.accumulate_taylor(self._student)
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
-        return distillation_loss(
-            logits,
-            self.teacher_logits_of(index),
-            super().loss(logits, labels, index),
-            self.hyperparameters["alpha"],
-            self.hyperparameters["temperature"],
-        )
+        return self.distilled(logits, super().loss(logits, labels, index), index)
 
     def deploy(self, directory: Path) -> None:
         structured.cut(self._student)

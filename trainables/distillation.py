@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from trainables.base import StrategyTrainable, TrialError
 from trainables.parts import encoder
 from trainables.parts.student import student_of
-from trainables.parts.teaching import distillation_loss, last_projections, relation_heads, relation_loss
+from trainables.parts.teaching import last_projections, relation_heads, relation_loss
 
 
 class DistillationTrainable(StrategyTrainable):
@@ -53,13 +53,7 @@ class DistillationTrainable(StrategyTrainable):
         return logits
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
-        loss = distillation_loss(
-            logits,
-            self.teacher_logits_of(index),
-            super().loss(logits, labels, index),
-            self.hyperparameters["alpha"],
-            self.hyperparameters["temperature"],
-        )
+        loss = self.distilled(logits, super().loss(logits, labels, index), index)
         if self._live_teacher is not None:
             loss = loss + self.hyperparameters["matching_weight"] * self._relation_loss
         return loss

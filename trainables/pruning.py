@@ -15,7 +15,6 @@ from trainables.parts import encoder, structured
 from trainables.parts.deployed import deploy_torch
 from trainables.parts.encoder import Layer
 from trainables.parts.structured import mask_of, raw_weight
-from trainables.parts.teaching import distillation_loss
 
 
 def prunable(model: PreTrainedModel) -> list[nn.Linear]:
@@ -68,10 +67,7 @@ class PruningTrainable(StrategyTrainable):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
         hard_loss = super().loss(logits, labels, index)
-        if self.hyperparameters["recovery"] == "labels":
-            return hard_loss
-        alpha, temperature = self.hyperparameters["alpha"], self.hyperparameters["temperature"]
-        return distillation_loss(logits, self.teacher_logits_of(index), hard_loss, alpha, temperature)
+        return hard_loss if self.hyperparameters["recovery"] == "labels" else self.distilled(logits, hard_loss, index)
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""

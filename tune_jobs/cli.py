@@ -8,6 +8,7 @@ from rich.console import Console
 
 from clinical_notes.errors import InputError
 from tune_jobs.options import parser
+from tune_jobs.signals import sigterm_as_interrupt
 
 _MODULES = {
     "launch": "search",
@@ -28,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     options = parser().parse_args(arguments)
     try:
-        module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")
-        code: int = getattr(module, options.command)(options, console)
+        with sigterm_as_interrupt():
+            module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")
+            code: int = getattr(module, options.command)(options, console)
     except InputError as error:
         for line in str(error).splitlines():
             print(f"symptune: error: {line}", file=sys.stderr)

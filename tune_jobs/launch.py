@@ -1,12 +1,10 @@
 """Run or resume the search of a run's folder on a Ray cluster."""
 
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
@@ -23,6 +21,7 @@ from tune_jobs.ray_search import LedgerCallback, RaySearcher
 from tune_jobs.scheduler import StrategyASHA
 from tune_jobs.search import Search
 from tune_jobs.settings import RunSettings
+from tune_jobs.signals import sigterm_as_interrupt
 from tune_jobs.studies import StrategyStudy, journal
 from tune_jobs.trial import RunTrainable
 
@@ -70,7 +69,7 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
         if state.done:
             return ledger
         # In this order: Ray sets a handler of its own, which would end the process on the spot.
-        with connected(execution.address, execution.verbose), _sigterm_as_interrupt():
+        with connected(execution.address, execution.verbose), sigterm_as_interrupt():
             slots = concurrent_trials(execution.resources, execution.max_concurrent)
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with Progress(
@@ -137,17 +136,3 @@ def _journal_path(folder: Folder) -> Iterator[Path]:
             yield path
         finally:
             folder.write(JOURNAL, path.read_bytes())
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """A scheduler's SIGTERM stops the search as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +295,18 @@ def test_the_command_line_reads_lines_and_writes_csv(exported: dict[str, Path], 
     assert found["row"].tolist() == [0, 1, 2]
     assert found["symptom"].notna().tolist() == [True, False, True]
     assert "2 texts labelled, 1 empty" in done.stderr
+
+
+def test_a_terminated_prediction_leaves_no_file(exported: dict[str, Path], tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "tune_jobs", "predict", str(exported["baseline"]), "-", "--out", "out.csv"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    waiting = subprocess.Popen(line, stdin=subprocess.PIPE, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+    waiting.terminate()
+    _, said = waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
+    assert b"Traceback" not in said
+    assert not list(tmp_path.iterdir())

@@ -97,5 +97,22 @@ def test_cells_that_a_spreadsheet_would_run_are_defused(run: Run) -> None:
     assert "\n'=edema," in text
 
 
+def test_costs_stand_beside_quality_on_each_device_that_was_there(run: Run) -> None:
+    cpu = {"latency_median": 0.02, "latency_p95": 0.03, "throughput": 90.0, "peak_memory_bytes": 1e6}
+    gpu = {"latency_median": 0.004, "latency_p95": 0.005, "throughput": 800.0}
+    costs = {"models": {}, "machine": "CPU", "threads": 1, "cpu": {"baseline-0001": cpu}, "gpu_machine": "GPU"}
+    costs["gpu"] = {"baseline-0001": gpu, "pruning-0000": {**gpu, "latency_median": 0.001}}
+    run.folder.write("results/costs.json", json.dumps(costs).encode())
+    board = build_leaderboard(run, top=1)
+    rows = board.best.set_index("trial")
+    assert rows.loc["baseline-0001", "speed_up"] == 1.0
+    assert rows.loc["pruning-0000", "speed_up"] is None  # no ONNX graph: it is one for GPUs
+    assert rows.loc["pruning-0000", "gpu_speed_up"] == pytest.approx(4.0)
+    assert rows.loc["pruning-0000", "gpu_throughput"] == 800.0
+    console = Console(file=io.StringIO(), width=160)
+    print_leaderboard(board, console)
+    assert "4.00 ×" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_figures_of_another_model_are_none(run: Run) -> None:
     assert figures_of(run, "pruning-0099") is None
