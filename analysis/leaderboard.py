@@ -13,7 +13,17 @@ from rich.table import Table
 from analysis.controls import CONTROLS
 from analysis.cost import COST_FIGURES, read_costs
 from analysis.evaluate import TEST, test_figures
-from analysis.run import DEPLOYED, RESULTS, TRIALS, Objective, Run, TrialRecord, pareto_front, read_events
+from analysis.run import (
+    DEPLOYED,
+    RESULTS,
+    TRIALS,
+    Objective,
+    Run,
+    TrialRecord,
+    pareto_front,
+    read_events,
+    skipped_strategies,
+)
 from analysis.tables import cell_text, csv_text, markdown
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
@@ -139,9 +149,9 @@ def _table1_row(strategy: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why_none(run: Run, strategy: str) -> str:
-    skipped = {e["strategy"]: e["reason"] for e in read_events(run.folder) if e["event"] == "skipped"}
+    skipped = skipped_strategies(read_events(run.folder))
     if strategy in skipped:
-        return str(skipped[strategy])
+        return skipped[strategy]
     trials = [trial for trial in run.trials.values() if trial.strategy == strategy]
     failures = [trial for trial in trials if trial.state == "failed"]
     if trials and len(failures) == len(trials):

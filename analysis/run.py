@@ -14,6 +14,9 @@ from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
 
+FORMAT = 1
+"""Of the run's folder; a newer program may raise it."""
+
 RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
 DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
@@ -35,6 +38,9 @@ class TrialRecord:
         epochs: one result per finished epoch, in order.
         final: the figures of the deployed model (``validation``, ``parameters``, ``bytes``, …), once finished.
         reason: why it failed.
+        retry_of: the failed trial whose configuration and seed it runs again.
+        continues: the finished trial whose last epoch it goes on from.
+        until: epochs that it trains, where that is not the run's setting.
     """
 
     name: str
@@ -48,6 +54,9 @@ class TrialRecord:
     epochs: tuple[Mapping[str, Any], ...] = ()
     final: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    retry_of: str | None = None
+    continues: str | None = None
+    until: int | None = None
 
     @property
     def score(self) -> float:
@@ -96,7 +105,10 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
     kind = event["event"]
     if kind == "suggested":
         names = ("strategy", "number", "seed", "hyperparameters", "distributions", "teacher")
-        trials[event["trial"]] = TrialRecord(name=event["trial"], **{name: event[name] for name in names})
+        fields = {name: event[name] for name in names}
+        fields |= {name: event[name] for name in ("retry_of", "continues", "until") if name in event}
+        inherited = trials[fields["continues"]].epochs if fields.get("continues") else ()
+        trials[event["trial"]] = TrialRecord(name=event["trial"], epochs=inherited, **fields)
     elif kind == "epoch":
         trial = trials[event["trial"]]
         trials[trial.name] = replace(trial, epochs=(*trial.epochs, event["result"]))
@@ -167,9 +179,37 @@ class Run:
         return best_trials(mine, top, self.objectives(strategy))
 
 
+def skipped_strategies(events: Iterable[Event]) -> dict[str, str]:
+    """Strategies that cannot run, with the reason."""
+    skipped: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "skipped":
+            skipped[event["strategy"]] = event["reason"]
+        elif event["event"] == "unskipped":
+            skipped.pop(event["strategy"], None)
+    return skipped
+
+
 def open_run(folder: Folder) -> Run:
-    """Raises: InputError: the folder holds no run."""
+    """A run with its settings as last extended.
+
+    Raises:
+        InputError: the folder holds no run, a damaged one, or one of a newer version.
+    """
     if not folder.exists(RUN_FILE):
         raise InputError(f"{folder}: not a run (it has no {RUN_FILE}); give a run's name or its folder")
-    manifest = json.loads(folder.read(RUN_FILE))
-    return Run(folder, manifest["settings"], manifest, trials_of(read_events(folder)))
+    try:
+        manifest = json.loads(folder.read(RUN_FILE))
+        written, settings = manifest.get("format", FORMAT), dict(manifest["settings"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{folder}: {RUN_FILE} is damaged; restore it from a copy of the run") from None
+    if written != FORMAT:
+        raise InputError(
+            f"{folder}: a run of another version (format {written}, this one reads {FORMAT}); "
+            "use the version that wrote it"
+        )
+    events = read_events(folder)
+    for event in events:
+        if event["event"] == "extended":
+            settings["trials"] = event["trials"]
+    return Run(folder, settings, manifest, trials_of(events))

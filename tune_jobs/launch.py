@@ -35,6 +35,8 @@ class Execution:
 
     Attributes:
         time_budget: seconds after which no result is waited for; None for no limit.
+        retry_failed: run failed trials again.
+        further: train each strategy's best trial on, to so many epochs.
     """
 
     resources: TrialResources = field(default_factory=TrialResources)
@@ -43,6 +45,8 @@ class Execution:
     address: str | None = None
     keep: int = 3
     verbose: bool = False
+    retry_failed: bool = False
+    further: int | None = None
 
 
 def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:
@@ -65,7 +69,17 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
             if progress is not None:
                 progress.changed(record, ledger.trials, ledger.skipped)
 
-        state = Search(folder, ledger, studies, settings.trials, settings.seed, keep=execution.keep, on_change=changed)
+        state = Search(
+            folder,
+            ledger,
+            studies,
+            settings.trials,
+            settings.seed,
+            keep=execution.keep,
+            retry_failed=execution.retry_failed,
+            epochs=execution.further,
+            on_change=changed,
+        )
         if state.done:
             return ledger
         # In this order: Ray sets a handler of its own, which would end the process on the spot.

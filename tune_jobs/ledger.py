@@ -40,8 +40,19 @@ class Ledger:
             self.teacher = event["trial"]
         elif event["event"] == "skipped":
             self.skipped[event["strategy"]] = event["reason"]
+        elif event["event"] == "unskipped":
+            self.skipped.pop(event["strategy"], None)
         else:
             apply_event(self.trials, event)
+
+    def asked(self, strategy: str) -> list[TrialRecord]:
+        """The strategy's trials that count as asked for: without retries, and those that continue another."""
+        return [trial for trial in self.of(strategy) if trial.retry_of is None and trial.continues is None]
+
+    def to_retry(self) -> list[TrialRecord]:
+        """Failed trials that no other has run again."""
+        again = {trial.retry_of for trial in self.trials.values()}
+        return [trial for trial in self.trials.values() if trial.state == "failed" and trial.name not in again]
 
     def of(self, strategy: str) -> list[TrialRecord]:
         return [trial for trial in self.trials.values() if trial.strategy == strategy]

@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
 
     resume = commands.add_parser("resume", help="continue an interrupted search")
     resume.add_argument("run", metavar="RUN", help="the run's name or folder")
+    _add_resume_options(resume)
     _add_execution_options(resume)
 
     for name, text in (
@@ -133,6 +134,19 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", metavar="N", type=int, help="of sample, split, suggestions and training (default 0)")
     group.add_argument("--name", metavar="NAME", help="of the run (default: made of its settings)")
+
+
+def _add_resume_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to add")
+    group.add_argument("--trials", metavar="N", type=int, help="extend the search to so many per strategy")
+    group.add_argument(
+        "--epochs", metavar="N", type=int, help="train each strategy's best trial on, to so many, as a new trial"
+    )
+    group.add_argument("--retry-failed", action="store_true", help="run failed trials again, as new trials")
+    group.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    group.add_argument(
+        "--force", action="store_true", help="go on although the data, model or versions are not the run's any more"
+    )
 
 
 def _add_execution_options(parser: argparse.ArgumentParser) -> None:

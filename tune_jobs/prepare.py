@@ -1,5 +1,6 @@
 """From settings to a run's folder: examples, encoder and ``run.json``, written once."""
 
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -16,7 +17,7 @@ import pyarrow as pa
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from analysis.run import DATA, LEXICON_FILE, MODEL, RUN_FILE, open_run
+from analysis.run import DATA, FORMAT, LEXICON_FILE, MODEL, RUN_FILE, Run, open_run
 from clinical_notes.annotate import annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
@@ -31,9 +32,6 @@ from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
 from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of
-
-FORMAT = 1
-"""Of the run's folder; a newer program may raise it."""
 
 _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together."""
@@ -172,6 +170,7 @@ def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
         "sources": source_hashes(settings),
         "versions": versions(),
     }
+    manifest["files"] = content_hashes(folder)
     folder.write(LEXICON_FILE, json.dumps(_lexicon(settings).record()).encode())
     folder.write(RUN_FILE, json.dumps(manifest, indent=2, allow_nan=False).encode())
     return load_prepared(folder)
@@ -182,6 +181,30 @@ def source_hashes(settings: RunSettings) -> dict[str, str | None]:
     notes = None if settings.notes == SYNTHETIC else Path(settings.notes)
     lexicon = Path(settings.lexicon) if settings.lexicon else None
     return {name: sha256(file) if file else None for name, file in (("notes", notes), ("lexicon", lexicon))}
+
+
+def content_hashes(folder: Folder) -> dict[str, str]:
+    """SHA-256 of what a run's trials are made of: its examples and its encoder."""
+    names = [f"{part}/{name}" for part in (DATA, MODEL) for name in folder.names(part)]
+    return {name: hashlib.sha256(folder.read(name)).hexdigest() for name in names}
+
+
+def changes_since(run: Run) -> list[str]:
+    """What is not as it was when the run was made, so that its trials could not be compared any more."""
+    recorded, now = dict(run.manifest.get("versions", {})), versions()
+    changes = [
+        f"{name} {recorded[name]} → {now[name]}" for name in now if _release(name, recorded) != _release(name, now)
+    ]
+    files, found = dict(run.manifest.get("files", {})), content_hashes(run.folder)
+    changes += [
+        f"{name} {'is another' if name in found else 'is missing'}" for name in files if found.get(name) != files[name]
+    ]
+    return changes
+
+
+def _release(name: str, of: dict[str, str]) -> str | None:
+    version = of.get(name)
+    return ".".join(version.split(".")[:2]) if name == "python" and version else version
 
 
 def versions() -> dict[str, str]:

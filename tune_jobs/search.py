@@ -1,10 +1,10 @@
 """The search of a whole run, without Ray: which trial comes next, and what its results mean."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run import EPOCH_PREFIX, TRIALS, TrialRecord, best_trials
+from analysis.run import EPOCH_PREFIX, TRIALS, Objective, TrialRecord, best_trials
 from clinical_notes.storage import Folder
 from search_spaces import objectives_of
 from trainables import trainable_class
@@ -13,6 +13,8 @@ from tune_jobs.ledger import Ledger
 from tune_jobs.studies import StrategyStudy, seed_of
 
 TEACHER_STRATEGY = "baseline"
+
+BY_F1: tuple[Objective, ...] = (("f1", "maximize"),)
 
 RESULT_KEYS = ("epoch", "f1", "accuracy", "precision", "recall", "auroc", "train_loss", "selectable", "seconds")
 """What the ledger keeps of an epoch's result."""
@@ -33,6 +35,8 @@ class Suggestion:
             "seed": self.record.seed,
             "teacher": self.record.teacher,
             "known_epochs": len(self.record.epochs),
+            "continues": self.record.continues,
+            "until": self.record.until,
         }
 
 
@@ -41,6 +45,8 @@ class Search:
 
     Args:
         trials: budget of trials, per strategy.
+        retry_failed: run failed trials again, each as a new trial of the same configuration and seed.
+        epochs: train the best finished trial of each strategy on, to so many epochs, as a trial of its own.
         keep: finished trials per strategy whose models stay on the storage, best first.
         on_change: called after every event, with the trial it is about.
     """
@@ -53,6 +59,8 @@ class Search:
         trials: int,
         seed: int,
         keep: int = 3,
+        retry_failed: bool = False,
+        epochs: int | None = None,
         on_change: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
         self._folder, self.ledger, self._studies = folder, ledger, studies
@@ -61,34 +69,50 @@ class Search:
             for record in ledger.of(strategy):
                 study.restore(record)
         self._unfinished = [record for record in ledger.trials.values() if record.state == "running"]
+        self._again = ledger.to_retry() if retry_failed else []
+        self._further = to_continue(ledger, studies, epochs) if epochs else []
+        self._epochs = epochs
         self._active: set[str] = set()
         self._logits_seen = False
         if TEACHER_STRATEGY in studies:
+            if not self._baselines_ended():
+                for strategy in list(ledger.skipped):
+                    ledger.append("unskipped", strategy=strategy)
             self._choose_teacher()
 
     @property
     def done(self) -> bool:
         """Whether no trial is running and none is left to suggest."""
-        return not self._active and not self._unfinished and not self._open_strategies()
+        waiting = [*self._unfinished, *self._again, *self._further]
+        return not self._active and not waiting and not self._open_strategies()
 
     def suggest(self) -> Suggestion | None:
         """The next trial, or None while there is nothing to start."""
-        if self._unfinished:
-            record = self._unfinished.pop(0)
-        else:
-            ready = [strategy for strategy in self._open_strategies() if self._ready(strategy)]
-            if not ready:
-                return None
-            record = self._new_trial(min(ready, key=lambda strategy: len(self.ledger.of(strategy))))
+        record = self._next_record()
+        if record is None:
+            return None
         self._active.add(record.name)
         self._on_change(record)
         return Suggestion(record)
+
+    def _next_record(self) -> TrialRecord | None:
+        if self._unfinished:
+            return self._unfinished.pop(0)
+        for record in self._again:
+            if self._ready(record.strategy):
+                self._again.remove(record)
+                return self._variant_of(record, retry_of=record.name)
+        if self._further:
+            record = self._further.pop(0)
+            return self._variant_of(record, continues=record.name, until=self._epochs)
+        ready = [strategy for strategy in self._open_strategies() if self._ready(strategy)]
+        return self._new_trial(min(ready, key=lambda strategy: len(self.ledger.asked(strategy)))) if ready else None
 
     def _open_strategies(self) -> Sequence[str]:
         return [
             strategy
             for strategy in self._studies
-            if strategy not in self.ledger.skipped and len(self.ledger.of(strategy)) < self._budget
+            if strategy not in self.ledger.skipped and len(self.ledger.asked(strategy)) < self._budget
         ]
 
     def _ready(self, strategy: str) -> bool:
@@ -109,17 +133,27 @@ class Search:
 
     def _new_trial(self, strategy: str) -> TrialRecord:
         number, hyperparameters, distributions = self._studies[strategy].ask()
-        name = f"{strategy}-{number:04d}"
-        self.ledger.append(
-            "suggested",
-            trial=name,
-            strategy=strategy,
-            number=number,
+        return self._suggested(
+            strategy,
+            number,
             seed=seed_of(self._seed, strategy, number, "training"),
             hyperparameters=hyperparameters,
             distributions=distributions,
             teacher=f"{TRIALS}/{self.ledger.teacher}" if trainable_class(strategy).needs_teacher else None,
         )
+
+    def _variant_of(self, record: TrialRecord, **more: Any) -> TrialRecord:
+        """A new trial of a known configuration and seed."""
+        study = self._studies[record.strategy]
+        known = {name: getattr(record, name) for name in ("seed", "hyperparameters", "distributions", "teacher")}
+        known["hyperparameters"], known["distributions"] = dict(record.hyperparameters), dict(record.distributions)
+        variant = self._suggested(record.strategy, study.next_number, **known, **more)
+        study.restore(variant)
+        return variant
+
+    def _suggested(self, strategy: str, number: int, **fields: Any) -> TrialRecord:
+        name = f"{strategy}-{number:04d}"
+        self.ledger.append("suggested", trial=name, strategy=strategy, number=number, **fields)
         return self.ledger.trials[name]
 
     def report(self, name: str, result: Mapping[str, Any]) -> None:
@@ -127,6 +161,8 @@ class Search:
         record = self.ledger.trials[name]
         if record.state != "running":
             return
+        if result.get("warning"):
+            self.ledger.append("warning", trial=name, message=result["warning"])
         if result.get("failed"):
             self._fail(record, str(result["failed"]))
         elif "final" in result:
@@ -170,11 +206,9 @@ class Search:
 
     def _choose_teacher(self) -> None:
         """Once all baselines have ended, the best is the teacher; without one, who needs it is skipped."""
-        baselines = self.ledger.of(TEACHER_STRATEGY)
-        ended = len(baselines) >= self._budget and all(trial.state != "running" for trial in baselines)
-        if self.ledger.teacher is not None or not ended:
+        if self.ledger.teacher is not None or not self._baselines_ended():
             return
-        finished = [trial for trial in baselines if trial.state == "finished"]
+        finished = [trial for trial in self.ledger.of(TEACHER_STRATEGY) if trial.state == "finished"]
         if finished:
             best = max(finished, key=lambda trial: (trial.score, -trial.number))
             self.ledger.append("teacher", trial=best.name)
@@ -183,17 +217,36 @@ class Search:
             if trainable_class(strategy).needs_teacher and strategy not in self.ledger.skipped:
                 self.ledger.append("skipped", strategy=strategy, reason="no teacher: every baseline trial failed")
 
+    def _baselines_ended(self) -> bool:
+        baselines = self.ledger.of(TEACHER_STRATEGY)
+        waiting = any(record.strategy == TEACHER_STRATEGY for record in self._again)
+        asked = len(self.ledger.asked(TEACHER_STRATEGY)) >= self._budget
+        return asked and not waiting and all(trial.state != "running" for trial in baselines)
+
     def _discard_files(self, name: str) -> None:
         """Drop what will not be used again: trials that ended early, checkpoints, and models that others surpass."""
         record = self.ledger.trials[name]
         if record.state != "finished":
             self._folder.delete_folder(f"{TRIALS}/{name}")
             return
-        for file in self._folder.names(f"{TRIALS}/{name}"):
-            if file.startswith(EPOCH_PREFIX):
-                self._folder.delete_folder(f"{TRIALS}/{name}/{file}")
         finished = [trial for trial in self.ledger.of(record.strategy) if trial.state == "finished"]
         kept = {trial.name for trial in best_trials(finished, self._keep, objectives_of(record.strategy))}
+        (best,) = best_trials(finished, 1, BY_F1)
         for trial in finished:
             if trial.name not in kept and trial.name != self.ledger.teacher:
                 self._folder.delete_folder(f"{TRIALS}/{trial.name}")
+            else:
+                self._discard_checkpoints(trial.name, keep_last=trial is best)
+
+    def _discard_checkpoints(self, name: str, *, keep_last: bool) -> None:
+        """The last one of a strategy's best trial stays, so that it can be trained for longer."""
+        checkpoints = [file for file in self._folder.names(f"{TRIALS}/{name}") if file.startswith(EPOCH_PREFIX)]
+        for file in checkpoints[: -1 if keep_last else None]:
+            self._folder.delete_folder(f"{TRIALS}/{name}/{file}")
+
+
+def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[TrialRecord]:
+    """The best finished trial of each strategy, where it was trained, and for fewer epochs than asked."""
+    continued = {trial.continues for trial in ledger.trials.values() if trial.until == epochs}
+    best = [best_trials(ledger.of(strategy), 1, BY_F1) for strategy in strategies]
+    return [t for trials in best for t in trials if 0 < len(t.epochs) < epochs and t.name not in continued]

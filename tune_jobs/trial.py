@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ class RunTrainable(tune.Trainable):
     ) -> None:
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
         self._inner: StrategyTrainable | None = None
+        self._warning: str | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._inner = None
+        self._inner = self._warning = None
         gc.collect()
         return True
 
@@ -51,7 +53,9 @@ class RunTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The next result of the trial; what goes wrong is its recorded reason, not a traceback."""
         try:
-            return self._next_result()
+            result = self._next_result()
+            warning, self._warning = self._warning, None
+            return {**result, "warning": warning} if warning else result
         except (MemoryError, torch.OutOfMemoryError):
             reason = "out of memory"
         except RuntimeError as error:  # how PyTorch says that a CPU allocation failed
@@ -89,8 +93,10 @@ class RunTrainable(tune.Trainable):
         config = dict(self.config)
         if config["teacher"] is not None:
             config["teacher"] = self._folder.child(config["teacher"]).uri
-        inner.setup(config, self._data, self._encoder, self._settings)
-        latest = self._latest_checkpoint()
+        settings = replace(self._settings, epochs=config["until"] or self._settings.epochs)
+        inner.setup(config, self._data, self._encoder, settings)
+        homes = [self._home, *([f"{TRIALS}/{config['continues']}"] if config["continues"] else [])]
+        latest = next(filter(None, map(self._latest_checkpoint, homes)), None)
         if latest is not None:
             inner.load_checkpoint(str(latest))
         return inner
@@ -104,18 +110,19 @@ class RunTrainable(tune.Trainable):
         hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / MANIFEST).write_text(json.dumps(hashes))
         self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(epoch)}")
-        for name in self._checkpoints()[:-2]:
+        for name in self._checkpoints(self._home)[:-2]:
             self._folder.delete_folder(f"{self._home}/{name}")
 
-    def _checkpoints(self) -> list[str]:
-        return [name for name in self._folder.names(self._home) if name.startswith(EPOCH_PREFIX)]
+    def _checkpoints(self, home: str) -> list[str]:
+        return [name for name in self._folder.names(home) if name.startswith(EPOCH_PREFIX)]
 
-    def _latest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole."""
-        for name in reversed(self._checkpoints()):
-            local = self._folder.local_copy(f"{self._home}/{name}")
+    def _latest_checkpoint(self, home: str) -> Path | None:
+        """The newest checkpoint that is whole; of a damaged one the next result tells."""
+        for name in reversed(self._checkpoints(home)):
+            local = self._folder.local_copy(f"{home}/{name}")
             if _is_whole(local):
                 return local
+            self._warning = f"checkpoint {home}/{name} is damaged; the one before it is used"
         return None
 
 

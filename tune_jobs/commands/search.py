@@ -17,8 +17,10 @@ from tune_jobs.cluster import TrialResources, cluster_problems, int8_overflows, 
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume_line
 from tune_jobs.launch import Execution, search
+from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
-from tune_jobs.prepare import Prepared, create_run, load_prepared, problems_before, source_hashes
+from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared, problems_before, source_hashes
+from tune_jobs.search import to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 
 DEMO_LAYERS = 2
@@ -55,6 +57,8 @@ def _execution(options: argparse.Namespace) -> Execution:
         address=options.address,
         keep=max(options.keep, options.top),
         verbose=options.verbose,
+        retry_failed=getattr(options, "retry_failed", False),
+        further=options.epochs if options.command == "resume" else None,
     )
 
 
@@ -100,6 +104,8 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     if problems:
         raise InputError("\n".join(problems))
     if exists:
+        run = open_run(folder)
+        settings = replace(settings, trials=run.settings["trials"])  # it may have been extended
         prepared = load_prepared(folder)
     else:
         source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
@@ -110,14 +116,14 @@ def launch(options: argparse.Namespace, console: Console) -> int:
 
 def _differences(run: Run, settings: RunSettings, how_to_resume: str) -> list[str]:
     """Why this launch is not the one that made the run, if so."""
-    recorded, asked = RunSettings.from_record(dict(run.settings)).record(), settings.record()
+    recorded, asked = RunSettings.from_record(dict(run.manifest["settings"])).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
     if not changed:
         moved = [name for name, digest in source_hashes(settings).items() if digest != run.manifest["sources"][name]]
         return [
             f"--{name}: the file is not the one that run {run.folder.name} was made of; choose another --name"
             for name in moved
-        ]
+        ] or _changes(run, f"restore that, or go on with `{how_to_resume} --force`")
     differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
     return [
         f"--name: run {run.folder.name} exists with other settings ({differences}); "
@@ -128,23 +134,46 @@ def _differences(run: Run, settings: RunSettings, how_to_resume: str) -> list[st
 def resume(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
-    if problems:
-        raise InputError("\n".join(problems))
     run = opened(options)
     settings = RunSettings.from_record(dict(run.settings))
+    if options.trials is not None and options.trials < settings.trials:
+        problems.append(f"--trials: the run has {settings.trials} per strategy and can only be extended")
+    if options.epochs is not None and options.epochs <= settings.epochs:
+        problems.append(f"--epochs: the run's trials have {settings.epochs}; give more to train the best ones on")
+    if not options.force:
+        problems += _changes(run, "restore that, or go on with --force")
+    if problems:
+        raise InputError("\n".join(problems))
+    settings = replace(settings, trials=options.trials or settings.trials)
+    if options.dry_run:
+        introduce(run, console)
+        _say_what_is_kept(run, settings, execution, console)
+        return 0
     return _search_and_evaluate(run.folder, settings, load_prepared(run.folder), execution, options, console)
 
 
-def _say_what_is_kept(run: Run, settings: RunSettings, console: Console) -> None:
-    running = [trial for trial in run.trials.values() if trial.state == "running"]
-    new = settings.trials * len(settings.strategies) - len(run.trials)
-    epochs = ", ".join(f"{trial.name} after epoch {len(trial.epochs)}" for trial in running)
-    console.print(
-        f"  so far: {len(run.trials) - len(running)} trials ended and are kept, "
-        f"{len(running)} continue{f' ({epochs})' if epochs else ''}, {new} are new",
-        highlight=False,
-        soft_wrap=True,
+def _changes(run: Run, mend: str) -> list[str]:
+    changes = changes_since(run)
+    return [f"RUN: {run.folder.name} was made of other things than these ({', '.join(changes)}); {mend}"] * bool(
+        changes
     )
+
+
+def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, console: Console) -> None:
+    """One line: what a resume keeps, continues, runs again and adds."""
+    ledger = Ledger(run.folder)
+    running = [trial for trial in ledger.trials.values() if trial.state == "running"]
+    parts = [f"{len(ledger.trials) - len(running)} trials ended and are kept"]
+    if running:
+        parts.append("continued: " + ", ".join(f"{trial.name} after epoch {len(trial.epochs)}" for trial in running))
+    if execution.retry_failed:
+        parts.append("run again: " + (", ".join(trial.name for trial in ledger.to_retry()) or "none"))
+    if execution.further:
+        further = to_continue(ledger, settings.strategies, execution.further)
+        parts.append(f"trained on to {execution.further} epochs: " + (", ".join(t.name for t in further) or "none"))
+    new = sum(max(settings.trials - len(ledger.asked(strategy)), 0) for strategy in settings.strategies)
+    parts.append(f"new: {new}")
+    console.print(f"  {'; '.join(parts)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _search_and_evaluate(
@@ -158,9 +187,11 @@ def _search_and_evaluate(
     run = open_run(folder)
     introduce(run, console)
     if run.trials:
-        _say_what_is_kept(run, settings, console)
+        _say_what_is_kept(run, settings, execution, console)
     again = resume_line(folder, options.storage)
     with only_process(folder):
+        if settings.trials != run.settings["trials"]:
+            Ledger(folder).append("extended", trials=settings.trials)
         try:
             ledger = search(folder, settings, prepared, execution, console)
         except KeyboardInterrupt:

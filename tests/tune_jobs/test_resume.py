@@ -1,0 +1,121 @@
+"""What a resume adds: more trials, failed ones again, the best for longer; and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.run import Run, TrialRecord, open_run
+from clinical_notes.storage import Folder
+from search_spaces import STRATEGIES
+from tests.tiny_runs import FinishedRun
+from tune_jobs.cli import main
+from tune_jobs.ledger import Ledger
+
+
+@pytest.fixture
+def copied(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The finished run, moved to another place."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished.run.folder.uri, tmp_path / "runs" / "moved")
+    return open_run(Folder("runs/moved"))
+
+
+def without_time(trial: TrialRecord) -> list[dict[str, Any]]:
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in trial.epochs]
+
+
+def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger(copied.folder)
+    number = len(ledger.of("baseline"))
+    healthy = copied.best("baseline", 1)[0]
+    broken = {name: getattr(healthy, name) for name in ("strategy", "seed", "teacher")}
+    broken |= {"hyperparameters": dict(healthy.hyperparameters), "distributions": dict(healthy.distributions)}
+    ledger.append("extended", trials=number + 1)  # the sixth trial of all strategies is missing, but a broken baseline
+    ledger.append("suggested", trial=f"baseline-{number:04d}", number=number, **broken)
+    ledger.append("failed", trial=f"baseline-{number:04d}", reason="the worker process died")
+
+    arguments = ["resume", "moved", "--retry-failed", "--epochs", "4"]
+    before = copied.folder.names("ledger")
+    assert main([*arguments, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert copied.folder.names("ledger") == before
+    assert f"run again: baseline-{number:04d}" in said
+    assert "trained on to 4 epochs: baseline-" in said
+    assert f"new: {len(STRATEGIES) - 1}" in said
+
+    assert main(arguments) == 0
+    run = open_run(copied.folder)
+    kept = {name: run.trials[name] for name in copied.trials}
+    assert kept == copied.trials
+    assert all(len(Ledger(run.folder).asked(strategy)) == number + 1 for strategy in STRATEGIES)
+
+    (again,) = (trial for trial in run.trials.values() if trial.retry_of == f"baseline-{number:04d}")
+    assert again.state == "finished"
+    assert without_time(again) == without_time(healthy)  # same configuration, same seed
+    assert again.final["validation"] == healthy.final["validation"]
+
+    further = [trial for trial in run.trials.values() if trial.continues]
+    assert {trial.strategy for trial in further} >= set(STRATEGIES) - {"quantization"}
+    assert all(trial.state == "finished" and [e["epoch"] for e in trial.epochs] == [1, 2, 3, 4] for trial in further)
+    assert all(trial.epochs[:3] == run.trials[trial.continues or ""].epochs for trial in further)
+
+    assert main(["resume", "moved", "--epochs", "4"]) == 0  # nothing is left to add
+    assert len(open_run(copied.folder).trials) == len(run.trials)
+
+
+def test_trials_continue_from_the_checkpoint_that_was_kept(copied: Run) -> None:
+    """Only the best trial of each strategy has one."""
+    holders = {path.parent.name for path in Path("runs/moved/trials").glob("*/epoch-*")}
+    trained = [copied.best(strategy, 9)[0] for strategy in STRATEGIES]
+    assert holders == {trial.name for trial in trained if trial.epochs}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--trials", "2"], "--trials: the run has 5 per strategy"),
+        (["--epochs", "3"], "--epochs: the run's trials have 3"),
+    ],
+)
+def test_what_cannot_be_added_is_refused(
+    copied: Run, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert main(["resume", "moved", *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_changed_data_models_and_versions_are_refused_by_name_unless_forced(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads(copied.folder.read("run.json"))
+    manifest["versions"]["torch"] = "1.0"
+    copied.folder.write("run.json", json.dumps(manifest).encode())
+    copied.folder.write("data/train.parquet", copied.folder.read("data/validation.parquet"))
+    Path("runs/moved/model/config.json").unlink()
+    assert main(["resume", "moved"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for words in ("torch 1.0 → ", "data/train.parquet is another", "model/config.json is missing", "--force"):
+        assert words in line
+    manifest["versions"] = {**manifest["versions"], "torch": copied.manifest["versions"]["torch"], "ray": "0"}
+    manifest["files"] = {}
+    copied.folder.write("run.json", json.dumps(manifest).encode())
+    assert main(["resume", "moved", "--dry-run"]) == 2
+    assert main(["resume", "moved", "--dry-run", "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [('{"format": 99, "settings": {}}', "another version (format 99"), ("{", "run.json is damaged")],
+)
+@pytest.mark.parametrize("command", ["resume", "status", "leaderboard"])
+def test_a_run_of_another_version_or_a_damaged_one_is_refused(
+    copied: Run, capsys: pytest.CaptureFixture[str], command: str, content: str, words: str
+) -> None:
+    copied.folder.write("run.json", content.encode())
+    assert main([command, "moved"]) == 2
+    assert words in capsys.readouterr().err
