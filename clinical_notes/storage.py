@@ -1,10 +1,15 @@
 """A run's folder, on a local disk or behind a URI: files appear whole or not at all."""
 
+import errno
+import functools
 import os
 import shutil
 import tempfile
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pyarrow.fs as pafs
 
@@ -21,6 +26,40 @@ def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
             f"storage {uri!r} cannot be opened ({error}): give a folder or a URI such as s3://…"
         ) from error
     return filesystem, path
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_LASTING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_PAUSES = (0.2, 1.0, 4.0)
+"""Seconds between attempts on a storage that answers errors."""
+
+
+def storage_reason(error: OSError) -> str:
+    """One line for a storage that failed, with the file where it is known."""
+    reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return f"the storage failed ({reason}{f': {error.filename}' if error.filename else ''})"
+
+
+def _retried(operation: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Try again a few times where the storage answers an error that may pass."""
+
+    @functools.wraps(operation)
+    def attempt(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for pause in _PAUSES:
+            try:
+                return operation(*args, **kwargs)
+            except _LASTING:
+                raise
+            except OSError as error:
+                if error.errno in _LASTING_NUMBERS:
+                    raise
+                time.sleep(pause)
+        return operation(*args, **kwargs)
+
+    return attempt
 
 
 class Folder:
@@ -57,19 +96,23 @@ class Folder:
     def _at(self, relative: str) -> str:
         return f"{self._root}/{relative}" if relative else self._root
 
+    @_retried
     def exists(self, relative: str = "") -> bool:
         return bool(self._fs.get_file_info(self._at(relative)).type != pafs.FileType.NotFound)
 
+    @_retried
     def names(self, relative: str = "") -> list[str]:
         """Sorted names of the files and folders directly in ``relative`` (none where it does not exist)."""
         selector = pafs.FileSelector(self._at(relative), allow_not_found=True)
         return sorted(info.base_name for info in self._fs.get_file_info(selector))
 
+    @_retried
     def read(self, relative: str) -> bytes:
         """Raises: FileNotFoundError."""
         with self._fs.open_input_stream(self._at(relative)) as stream:
             return bytes(stream.read())
 
+    @_retried
     def write(self, relative: str, data: bytes) -> None:
         """Write a file whole: to a temporary name, flushed to the disk, then renamed."""
         target = self._at(relative)
@@ -89,6 +132,7 @@ class Folder:
         finally:
             temporary.unlink(missing_ok=True)
 
+    @_retried
     def put_folder(self, local: Path, relative: str) -> None:
         """Move a finished local folder in, replacing what was there."""
         target = self._at(relative)
@@ -114,6 +158,7 @@ class Folder:
         parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=parent))
 
+    @_retried
     def local_copy(self, relative: str) -> Path:
         """A local path with the content of folder ``relative``: itself, or a copy in the temporary directory.
 
@@ -130,6 +175,7 @@ class Folder:
         )
         return local
 
+    @_retried
     def delete_folder(self, relative: str) -> None:
         if self.exists(relative):
             self._fs.delete_dir(self._at(relative))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from clinical_notes.errors import InputError
 from tune_jobs.options import parser
-from tune_jobs.signals import sigterm_as_interrupt
+from tune_jobs.signals import INTERRUPTED, interruptible
 
 _MODULES = {
     "launch": "search",
@@ -21,15 +21,13 @@ _MODULES = {
 }
 """Command to the module of ``tune_jobs.commands`` that has a function of its name."""
 
-_INTERRUPTED = 130
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 1 without a result, 2 for bad input, 130 when interrupted."""
     console = Console(width=None if sys.stdout.isatty() else 110)
     options = parser().parse_args(arguments)
     try:
-        with sigterm_as_interrupt():
+        with interruptible():
             module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")
             code: int = getattr(module, options.command)(options, console)
     except InputError as error:
@@ -38,5 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("symptune: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     return code

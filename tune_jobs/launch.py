@@ -17,16 +17,20 @@ from tune_jobs.cluster import TrialResources, concurrent_trials, connected
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared
 from tune_jobs.progress import Progress
-from tune_jobs.ray_search import LedgerCallback, RaySearcher
+from tune_jobs.ray_search import HaltStopper, LedgerCallback, RaySearcher
 from tune_jobs.scheduler import StrategyASHA
 from tune_jobs.search import Search
 from tune_jobs.settings import RunSettings
-from tune_jobs.signals import sigterm_as_interrupt
+from tune_jobs.signals import interruptible, was_interrupted
 from tune_jobs.studies import StrategyStudy, journal
 from tune_jobs.trial import RunTrainable
 
 JOURNAL = "studies.journal"
 _WORKER_RETRIES = 2
+
+
+class SearchHaltedError(Exception):
+    """The search stopped since its storage can't be written; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
 
     Raises:
         KeyboardInterrupt: stopped by the user; everything reported so far is in the ledger.
+        SearchHaltedError: the storage can't be written, so that nothing more would be kept.
         InputError: the cluster cannot be reached, or cannot hold a trial.
     """
     ledger = Ledger(folder)
@@ -83,13 +88,17 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
         if state.done:
             return ledger
         # In this order: Ray sets a handler of its own, which would end the process on the spot.
-        with connected(execution.address, execution.verbose), sigterm_as_interrupt():
+        with connected(execution.address, execution.verbose), interruptible():
             slots = concurrent_trials(execution.resources, execution.max_concurrent)
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with Progress(
                 console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
             ) as progress:
                 _tuner(folder, settings, prepared, execution, state, slots).fit()
+        if was_interrupted():
+            raise KeyboardInterrupt
+        if state.halted is not None:
+            raise SearchHaltedError(state.halted)
     return ledger
 
 
@@ -127,6 +136,7 @@ def _tuner(
             name="ray",
             storage_path=folder.uri,
             callbacks=[LedgerCallback(state)],
+            stop=HaltStopper(state),
             failure_config=FailureConfig(max_failures=_WORKER_RETRIES),
             checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=1 if execution.verbose else 0,

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from ray.tune import Callback
+from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from tune_jobs.search import Search
+from tune_jobs.signals import was_interrupted
 
 
 class RaySearcher(Searcher):
@@ -25,7 +26,10 @@ class RaySearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        suggestion = self._search.suggest()
+        with self._search.halting_on_storage_errors():
+            suggestion = self._search.suggest()
+        if self._search.halted:
+            return Searcher.FINISHED
         if suggestion is None:
             return Searcher.FINISHED if self._search.done else None
         self._names[trial_id] = suggestion.record.name
@@ -34,7 +38,8 @@ class RaySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Reached after the trial's last result; whatever is still open was stopped by the scheduler."""
         if not error:
-            self._search.stop(self._names[trial_id])
+            with self._search.halting_on_storage_errors():
+                self._search.stop(self._names[trial_id])
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its tuner; the ledger is our state, and nothing reads the pickle back
@@ -58,7 +63,25 @@ class LedgerCallback(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        self._search.report(trial.config["trial"], result)
+        with self._search.halting_on_storage_errors():
+            self._search.report(trial.config["trial"], result)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._search.fail(trial.config["trial"], "the worker process died")
+        with self._search.halting_on_storage_errors():
+            self._search.fail(trial.config["trial"], "the worker process died")
+
+
+class HaltStopper(Stopper):
+    """Ends the experiment once ``Search`` is halted or the user stops it; the ledger keeps trials running."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as in RaySearcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._search.halted is not None or was_interrupted()

@@ -1,11 +1,12 @@
 """The search of a whole run, without Ray: which trial comes next, and what its results mean."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.run import EPOCH_PREFIX, TRIALS, Objective, TrialRecord, best_trials
-from clinical_notes.storage import Folder
+from clinical_notes.storage import Folder, storage_reason
 from search_spaces import objectives_of
 from trainables import trainable_class
 from trainables.parts.teaching import LOGITS_FILE
@@ -43,6 +44,9 @@ class Suggestion:
 class Search:
     """Deals the next trial to the strategy furthest behind its budget, and keeps ledger and studies in step.
 
+    Attributes:
+        halted: why the storage takes nothing more, once it doesn't; no event is recorded from then on.
+
     Args:
         trials: budget of trials, per strategy.
         retry_failed: run failed trials again, each as a new trial of the same configuration and seed.
@@ -73,6 +77,7 @@ class Search:
         self._further = to_continue(ledger, studies, epochs) if epochs else []
         self._epochs = epochs
         self._active: set[str] = set()
+        self.halted: str | None = None
         self._logits_seen = False
         if TEACHER_STRATEGY in studies:
             if not self._baselines_ended():
@@ -156,10 +161,23 @@ class Search:
         self.ledger.append("suggested", trial=name, strategy=strategy, number=number, **fields)
         return self.ledger.trials[name]
 
+    @contextmanager
+    def halting_on_storage_errors(self) -> Iterator[None]:
+        """What the storage refuses halts the search; the ledger stays as it is, and can be resumed."""
+        if self.halted is not None:
+            yield
+            return
+        try:
+            yield
+        except OSError as error:
+            self.halted = storage_reason(error)
+
     def report(self, name: str, result: Mapping[str, Any]) -> None:
         """Record a result: a finished epoch, a deployed model, or a failure."""
         record = self.ledger.trials[name]
-        if record.state != "running":
+        if result.get("halted"):
+            self.halted = self.halted or str(result["halted"])
+        if record.state != "running" or self.halted is not None:
             return
         if result.get("warning"):
             self.ledger.append("warning", trial=name, message=result["warning"])
@@ -178,7 +196,7 @@ class Search:
     def stop(self, name: str) -> None:
         """Record that the scheduler stopped a trial."""
         record = self.ledger.trials[name]
-        if record.state != "running":
+        if record.state != "running" or self.halted is not None:
             return
         self.ledger.append("stopped", trial=name)
         self._studies[record.strategy].stopped(record.number)
@@ -188,7 +206,7 @@ class Search:
     def fail(self, name: str, reason: str) -> None:
         """Record that a trial broke."""
         record = self.ledger.trials[name]
-        if record.state == "running":
+        if record.state == "running" and self.halted is None:
             self._fail(record, reason)
             self._on_change(self.ledger.trials[name])
 

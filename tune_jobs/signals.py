@@ -1,20 +1,36 @@
-"""A scheduler's SIGTERM ends a command as Ctrl-C does: nothing half-written, and exit code 130."""
+"""Ctrl-C and a scheduler's SIGTERM: the first ends a command cleanly, the second at once."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""Exit code of a command that was stopped."""
+
+_received = 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _received
+    _received += 1
+    if _received > 1:
+        os._exit(INTERRUPTED)  # what was being written stays a temporary file; resume needs no more than the ledger
+    raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Whether a signal has come; the KeyboardInterrupt itself is lost where it falls into a destructor."""
+    return _received > 0
+
 
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt at SIGTERM while the block runs."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM while the block runs; exit at the second, wherever."""
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,8 +1,10 @@
 """The run's one Ray Tune trainable: it becomes the strategy that its configuration names."""
 
 import contextlib
+import errno
 import gc
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ from ray import tune
 
 from analysis.run import DEPLOYED, EPOCH_PREFIX, TRIALS
 from clinical_notes.batches import TrialData
-from clinical_notes.storage import Folder
+from clinical_notes.storage import Folder, storage_reason
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.parts.deployed import sha256
@@ -56,12 +58,16 @@ class RunTrainable(tune.Trainable):
             result = self._next_result()
             warning, self._warning = self._warning, None
             return {**result, "warning": warning} if warning else result
+        except OSError as error:
+            return _halted(storage_reason(error))
         except (MemoryError, torch.OutOfMemoryError):
             reason = "out of memory"
         except RuntimeError as error:  # how PyTorch says that a CPU allocation failed
             reason = "out of memory" if "can't allocate memory" in str(error) else _reason(error)
         except Exception as error:
             reason = _reason(error)
+        if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
+            return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
         return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}
 
     def _next_result(self) -> dict[str, Any]:
@@ -124,6 +130,11 @@ class RunTrainable(tune.Trainable):
                 return local
             self._warning = f"checkpoint {home}/{name} is damaged; the one before it is used"
         return None
+
+
+def _halted(reason: str) -> dict[str, Any]:
+    """The result of a trial that the storage failed; it is not to blame, and goes on when the search is resumed."""
+    return {"halted": reason, "f1": float("nan"), "epoch": -1}
 
 
 def _reason(error: Exception) -> str:

@@ -16,18 +16,19 @@ from clinical_notes.synthetic import DEFAULT_PATIENTS
 from tune_jobs.cluster import TrialResources, cluster_problems, int8_overflows, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume_line
-from tune_jobs.launch import Execution, search
+from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
 from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared, problems_before, source_hashes
 from tune_jobs.search import to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
+from tune_jobs.signals import INTERRUPTED
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
 
-INTERRUPTED = 130
-"""Exit code of a search that was stopped."""
+HALTED = 1
+"""Exit code of a search whose storage could not be written."""
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:
@@ -197,6 +198,9 @@ def _search_and_evaluate(
         except KeyboardInterrupt:
             console.print(f"Stopped. Continue with: {again}", markup=False, soft_wrap=True)
             return INTERRUPTED
+        except SearchHaltedError as halt:
+            console.print(f"Stopped: {halt}. Mend that, then: {again}", markup=False, soft_wrap=True)
+            return HALTED
         show_status(ledger, settings, console, folder.name)
         if any(trial.state == "running" for trial in ledger.trials.values()):
             console.print(f"Time is up. Continue with: {again}", markup=False, soft_wrap=True)
