@@ -43,6 +43,8 @@ class TrainSettings:
         device: where PyTorch trains, "cpu" or "cuda".
         reduce_range: quantize weights to 7 bits, for CPUs whose INT8 kernels would overflow (no VNNI).
         max_grad_norm: gradients are clipped to this norm.
+        parts: a batch is computed in so many parts whose gradients add up to its own (with class weights nearly, as
+            each part is weighed by its size), to take less memory.
     """
 
     epochs: int
@@ -50,6 +52,7 @@ class TrainSettings:
     device: str = "cpu"
     reduce_range: bool = False
     max_grad_norm: float = 1.0
+    parts: int = 1
 
 
 class StrategyTrainable(tune.Trainable):
@@ -218,17 +221,13 @@ class StrategyTrainable(tune.Trainable):
         total = torch.zeros((), device=self.settings.device)
         for number, index in enumerate(batches):
             self.before_step(((epoch - 1) * self.steps_per_epoch + number + 1) / self.total_steps)
-            batch = collate(self.data.train, index, self.data.pad_token_id)
-            labels = batch.pop("labels").to(self.settings.device)
-            logits = self.forward({name: t.to(self.settings.device) for name, t in batch.items()})
-            loss = self.loss(logits, labels, index)
-            loss.backward()
+            for part in np.array_split(index, min(self.settings.parts, len(index))):
+                total += self._backward(part, len(part) / len(index)) * len(index)
             self.after_backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
             self.optimizer.step()
             self.schedule.step()
             self.optimizer.zero_grad()
-            total += loss.detach() * len(index)
         train_loss = float(total) / len(self.data.train)
         if not math.isfinite(train_loss):
             raise TrialError(f"non-finite loss in epoch {epoch}")
@@ -237,6 +236,15 @@ class StrategyTrainable(tune.Trainable):
         if self.selectable and (self._best is None or metrics["f1"] > self._best[0]):
             self._best = (metrics["f1"], {name: t.clone() for name, t in self._trained_state().items()})
         return {"epoch": epoch, **overall, "train_loss": train_loss, "selectable": self.selectable}
+
+    def _backward(self, index: NDArray[np.int64], share: float) -> torch.Tensor:
+        """Add the gradients of a part of a batch; returns its share of the batch's loss."""
+        batch = collate(self.data.train, index, self.data.pad_token_id)
+        labels = batch.pop("labels").to(self.settings.device)
+        logits = self.forward({name: t.to(self.settings.device) for name, t in batch.items()})
+        loss = self.loss(logits, labels, index) * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _validate(self) -> Metrics:
         """Validation figures of the model in training."""

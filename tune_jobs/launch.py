@@ -39,6 +39,7 @@ class Execution:
 
     Attributes:
         time_budget: seconds after which no result is waited for; None for no limit.
+        epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
         retry_failed: run failed trials again.
         further: train each strategy's best trial on, to so many epochs.
     """
@@ -49,6 +50,7 @@ class Execution:
     address: str | None = None
     keep: int = 3
     verbose: bool = False
+    epoch_limit: float | None = None
     retry_failed: bool = False
     further: int | None = None
 
@@ -113,7 +115,12 @@ def _tuner(
         reduce_range=settings.reduce_range,
     )
     trainable = tune.with_parameters(
-        RunTrainable, data=prepared.data, encoder=prepared.encoder, settings=train, folder=folder
+        RunTrainable,
+        data=prepared.data,
+        encoder=prepared.encoder,
+        settings=train,
+        folder=folder,
+        epoch_limit=execution.epoch_limit,
     )
     scheduler = StrategyASHA(
         settings.strategies, settings.epochs, settings.reduction_factor, known=state.ledger.trials.values()

@@ -162,6 +162,9 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
     group.add_argument(
+        "--epoch-limit", type=float, metavar="SECONDS", help="give a trial up whose epoch takes longer (default: none)"
+    )
+    group.add_argument(
         "--address",
         metavar="ADDRESS",
         help="HOST:PORT of an existing Ray cluster, or auto (default: RAY_ADDRESS, else start one here)",

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 
 MANIFEST = "manifest.json"
+HUNG = "hung"
+"""File in a trial's folder that says after how many seconds its process was ended."""
 _EPOCH = EPOCH_PREFIX + "{:04d}"
 
 
@@ -33,14 +36,23 @@ class RunTrainable(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], data: TrialData, encoder: EncoderWeights, settings: TrainSettings, folder: Folder
+        self,
+        config: dict[str, Any],
+        data: TrialData,
+        encoder: EncoderWeights,
+        settings: TrainSettings,
+        folder: Folder,
+        epoch_limit: float | None = None,
     ) -> None:
+        """``epoch_limit``: seconds that a step may take; a trial that takes longer ends as failed."""
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
+        self._epoch_limit = epoch_limit
         self._inner: StrategyTrainable | None = None
         self._warning: str | None = None
+        self._parts = 1
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._inner = self._warning = None
+        self._inner, self._warning, self._parts = None, None, 1
         gc.collect()
         return True
 
@@ -55,20 +67,50 @@ class RunTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The next result of the trial; what goes wrong is its recorded reason, not a traceback."""
         try:
-            result = self._next_result()
+            if self._folder.exists(f"{self._home}/{HUNG}"):
+                return _failed(f"an epoch took longer than {self._folder.read(f'{self._home}/{HUNG}').decode()} s")
+            with self._watched():
+                result = self._result_in_the_memory_there_is()
             warning, self._warning = self._warning, None
             return {**result, "warning": warning} if warning else result
         except OSError as error:
             return _halted(storage_reason(error))
-        except (MemoryError, torch.OutOfMemoryError):
-            reason = "out of memory"
-        except RuntimeError as error:  # how PyTorch says that a CPU allocation failed
-            reason = "out of memory" if "can't allocate memory" in str(error) else _reason(error)
         except Exception as error:
-            reason = _reason(error)
+            reason = "out of memory, with half batches too" if _is_out_of_memory(error) else _reason(error)
         if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
             return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
-        return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}
+        return _failed(reason)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process if the block takes too long: nothing else gets a hanging kernel out of the way."""
+
+        def give_up() -> None:
+            self._folder.write(f"{self._home}/{HUNG}", f"{self._epoch_limit:g}".encode())
+            os._exit(1)  # Ray starts the trial in another process, which finds the note
+
+        timer = threading.Timer(self._epoch_limit or 0, give_up)
+        timer.daemon = True
+        if self._epoch_limit:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _result_in_the_memory_there_is(self) -> dict[str, Any]:
+        """The next result; where memory runs out, once more from the last checkpoint, in half batches."""
+        try:
+            return self._next_result()
+        except Exception as error:
+            if self._parts > 1 or not _is_out_of_memory(error):
+                raise
+        self._inner, self._parts = None, 2
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._warning = "out of memory; goes on in half batches, whose gradients are added up"
+        return self._next_result()
 
     def _next_result(self) -> dict[str, Any]:
         if self._inner is None:
@@ -99,7 +141,7 @@ class RunTrainable(tune.Trainable):
         config = dict(self.config)
         if config["teacher"] is not None:
             config["teacher"] = self._folder.child(config["teacher"]).uri
-        settings = replace(self._settings, epochs=config["until"] or self._settings.epochs)
+        settings = replace(self._settings, epochs=config["until"] or self._settings.epochs, parts=self._parts)
         inner.setup(config, self._data, self._encoder, settings)
         homes = [self._home, *([f"{TRIALS}/{config['continues']}"] if config["continues"] else [])]
         latest = next(filter(None, map(self._latest_checkpoint, homes)), None)
@@ -130,6 +172,15 @@ class RunTrainable(tune.Trainable):
                 return local
             self._warning = f"checkpoint {home}/{name} is damaged; the one before it is used"
         return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On a CPU PyTorch says so by a RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}
 
 
 def _halted(reason: str) -> dict[str, Any]:

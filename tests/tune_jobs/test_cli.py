@@ -227,6 +227,13 @@ def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, 
         assert "are kept" in output
         assert stop.name not in output
 
+    at_once = subprocess.Popen(command("resume", "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_events(Path("runs/cut"), 13)
+    for _ in range(2):
+        at_once.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert at_once.wait(timeout=5) == 130
+
     run_to_end(line)  # the same launch line again
     straight, cut = (open_run(Folder(f"runs/{name}")) for name in ("straight", "cut"))
     assert figures(cut) == figures(straight)

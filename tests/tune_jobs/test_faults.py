@@ -1,6 +1,7 @@
 """What happens when the storage fails: a clean stop, and a resume that loses nothing."""
 
 import errno
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from optuna.storages import InMemoryStorage
 
 from analysis.run import open_run
 from clinical_notes.storage import Folder
 from tests.tiny_runs import quiet, settings_for
+from trainables.base import StrategyTrainable, TrainSettings
 from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
-from tune_jobs.prepare import create_run
+from tune_jobs.prepare import Prepared, create_run
+from tune_jobs.search import Search, Suggestion
+from tune_jobs.studies import StrategyStudy
+from tune_jobs.trial import RunTrainable
 
 STRATEGIES = ("baseline", "low_rank")
 
@@ -110,3 +117,85 @@ def test_an_error_that_passes_is_tried_again_and_one_that_lasts_is_not(
     assert folder.read("a") == b"1"
     assert len(pauses) == 2
     assert folder.names() == ["a"]
+
+
+def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(tmp_path: Path, model_folder: Path) -> None:
+    settings = settings_for(model_folder, trials=1, epochs=2, strategies=("baseline",))
+    folder = Folder(tmp_path / "run")
+    prepared = create_run(folder, settings, workers=1)
+    ledger = search(folder, settings, prepared, Execution(epoch_limit=0.01), quiet())
+    (trial,) = ledger.trials.values()
+    assert (trial.state, trial.reason) == ("failed", "an epoch took longer than 0.01 s")
+    again = search(folder, settings, prepared, Execution(epoch_limit=600, retry_failed=True), quiet())
+    assert [trial.state for trial in again.trials.values()] == ["failed", "finished"]
+
+
+class Trial:
+    """One trial of a run, driven as Ray drives it."""
+
+    def __init__(self, folder: Folder, prepared: Prepared, suggestion: Suggestion) -> None:
+        self._inner = RunTrainable.__new__(RunTrainable)
+        self._inner.config = suggestion.config() | {"known_epochs": 0}
+        self._inner.setup(self._inner.config, prepared.data, prepared.encoder, TrainSettings(epochs=3), folder)
+
+    def step(self) -> dict[str, Any]:
+        return {name: value for name, value in self._inner.step().items() if name != "seconds"}
+
+
+@pytest.fixture
+def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Suggestion]:
+    settings = settings_for(model_folder, trials=1, epochs=3, strategies=("baseline",))
+    folder = Folder(tmp_path / "run")
+    prepared = create_run(folder, settings, workers=1)
+    study = StrategyStudy("baseline", InMemoryStorage(), 0, settings.space["baseline"])
+    suggestion = Search(folder, Ledger(folder), {"baseline": study}, 1, 0).suggest()
+    assert suggestion is not None
+    return folder, prepared, suggestion
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    suggested: tuple[Folder, Prepared, Suggestion], damage: str
+) -> None:
+    folder = suggested[0]
+    trial = Trial(*suggested)
+    results = [trial.step() for _ in range(3)]
+    weights = Path(folder.uri) / "trials/baseline-0000/epoch-0003/model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    if damage != "gone":
+        weights.write_bytes(whole[:-1] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = Trial(*suggested)
+    found = [again.step() for _ in range(3)]
+    assert "epoch-0003 is damaged" in found[0].pop("warning")
+    assert found == results
+
+
+def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_same(
+    suggested: tuple[Folder, Prepared, Suggestion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suggested[2].record.hyperparameters["dropout"] = 0.0  # type: ignore[index]
+    plain = Trial(*suggested).step()
+    shutil.rmtree(Path(suggested[0].uri) / "trials")
+    sizes: list[int] = []
+    backward = StrategyTrainable._backward
+
+    def short_of_memory(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+        sizes.append(len(index))
+        if len(index) > 16:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        return backward(self, index, share)
+
+    monkeypatch.setattr(StrategyTrainable, "_backward", short_of_memory)
+    halved = Trial(*suggested).step()
+    assert "half batches" in halved.pop("warning")
+    assert sizes[0] > 16
+    assert max(sizes[1:]) <= 16
+    assert halved["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
+    assert halved["f1"] == pytest.approx(plain["f1"])
+
+    shutil.rmtree(Path(suggested[0].uri) / "trials")
+    monkeypatch.setattr(StrategyTrainable, "_backward", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    assert Trial(*suggested).step()["failed"] == "out of memory, with half batches too"

@@ -55,6 +55,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         resources=TrialResources(options.cpus_per_trial, options.gpus_per_trial),
         max_concurrent=options.max_concurrent,
         time_budget=options.time_budget,
+        epoch_limit=options.epoch_limit,
         address=options.address,
         keep=max(options.keep, options.top),
         verbose=options.verbose,
@@ -68,7 +69,7 @@ def _execution_problems(options: argparse.Namespace, execution: Execution) -> li
     problems = resources.problems() if execution.address else local_problems(resources)
     if execution.address and not problems:
         problems = cluster_problems(execution.address, resources, execution.verbose)
-    for name in ("max_concurrent", "time_budget", "keep", "top"):
+    for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             problems.append(f"--{name.replace('_', '-')}: must be more than 0, got {value:g}")
