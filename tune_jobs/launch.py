@@ -26,7 +26,6 @@ from tune_jobs.studies import StrategyStudy, journal
 from tune_jobs.trial import RunTrainable
 
 JOURNAL = "studies.journal"
-_WORKER_RETRIES = 2
 
 
 class SearchHaltedError(Exception):
@@ -144,7 +143,7 @@ def _tuner(
             storage_path=folder.uri,
             callbacks=[LedgerCallback(state)],
             stop=HaltStopper(state),
-            failure_config=FailureConfig(max_failures=_WORKER_RETRIES),
+            failure_config=FailureConfig(max_failures=0),  # a lost trial is dealt again by ``Search``
             checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=1 if execution.verbose else 0,
         ),

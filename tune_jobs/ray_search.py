@@ -52,7 +52,7 @@ class RaySearcher(Searcher):
 
 
 class LedgerCallback(Callback):
-    """Tells ``Search`` of every result, and of trials that Ray gave up."""
+    """Tells ``Search`` of every result, and of trials whose process Ray lost."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
@@ -68,7 +68,7 @@ class LedgerCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         with self._search.halting_on_storage_errors():
-            self._search.fail(trial.config["trial"], "the worker process died")
+            self._search.lost(trial.config["trial"])
 
 
 class HaltStopper(Stopper):

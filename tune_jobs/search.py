@@ -1,5 +1,6 @@
 """The search of a whole run, without Ray: which trial comes next, and what its results mean."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from tune_jobs.studies import StrategyStudy, seed_of
 TEACHER_STRATEGY = "baseline"
 
 BY_F1: tuple[Objective, ...] = (("f1", "maximize"),)
+
+MOST_LOSSES = 3
+"""Times that a trial's process may die between two results, in one search."""
 
 RESULT_KEYS = ("epoch", "f1", "accuracy", "precision", "recall", "auroc", "train_loss", "selectable", "seconds")
 """What the ledger keeps of an epoch's result."""
@@ -78,6 +82,7 @@ class Search:
         self._epochs = epochs
         self._active: set[str] = set()
         self.halted: str | None = None
+        self._losses: Counter[tuple[str, int]] = Counter()
         self._logits_seen = False
         if TEACHER_STRATEGY in studies:
             if not self._baselines_ended():
@@ -203,11 +208,20 @@ class Search:
         self._ended(name)
         self._on_change(self.ledger.trials[name])
 
-    def fail(self, name: str, reason: str) -> None:
-        """Record that a trial broke."""
+    def lost(self, name: str) -> None:
+        """Record that a trial lost its process: it is dealt again, and fails only where that does not help."""
         record = self.ledger.trials[name]
-        if record.state == "running" and self.halted is None:
-            self._fail(record, reason)
+        if record.state != "running" or self.halted is not None:
+            return
+        self._losses[name, len(record.epochs)] += 1
+        if self._losses[name, len(record.epochs)] < MOST_LOSSES:
+            self._active.discard(name)
+            self._unfinished.append(record)
+        else:
+            self._fail(
+                record,
+                f"its process died {MOST_LOSSES} times before it got to a result (a crash, or the memory ran out)",
+            )
             self._on_change(self.ledger.trials[name])
 
     def _fail(self, record: TrialRecord, reason: str) -> None:

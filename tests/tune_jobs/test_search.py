@@ -113,11 +113,32 @@ def test_without_any_baseline_its_students_are_skipped_and_the_rest_goes_on(tmp_
     search = make(tmp_path, trials=1)
     for _ in range(2):
         search.suggest()
-    search.fail("baseline-0000", "out of memory")
+    search.report("baseline-0000", {"failed": "out of memory", "f1": float("nan"), "epoch": -1})
     assert "every baseline trial failed" in search.ledger.skipped["distillation"]
     assert search.suggest() is None
     assert not search.done
     search.report("low_rank-0000", finish(0.5))
+    assert search.done
+
+
+def test_a_trial_whose_process_dies_is_dealt_again_and_fails_only_where_it_gets_nowhere(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",), trials=1)
+    name = "baseline-0000"
+    for _ in range(2):
+        suggestion = search.suggest()
+        assert suggestion is not None
+        assert suggestion.record.name == name
+        search.lost(name)
+    search.suggest()
+    search.report(name, epoch(1, 0.3))  # it got somewhere
+    for _ in range(3):
+        assert search.ledger.trials[name].state == "running"
+        search.lost(name)
+        search.suggest()
+    assert (
+        search.ledger.trials[name].reason
+        == "its process died 3 times before it got to a result (a crash, or the memory ran out)"
+    )
     assert search.done
 
 

@@ -1,0 +1,151 @@
+"""A run that is killed at random instants, and resumed until it ends, is the run that nothing disturbed.
+
+Driver, worker and node are killed in turn. ``pytest tests/chaos --kills 100`` takes the long way.
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from analysis.run import Run, open_run, read_events
+from clinical_notes.storage import Folder
+
+VICTIMS = ("driver", "worker", "node")
+_SECONDS_TO_GET_SOMEWHERE = 120
+
+
+@dataclass
+class TwoNodes:
+    """A Ray cluster of a head without CPUs and nodes that hold the trials."""
+
+    cpus: int
+    cluster: Cluster = field(init=False)
+    node: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.node = self.cluster.add_node(num_cpus=self.cpus)
+
+    def replace_node(self) -> None:
+        self.cluster.remove_node(self.node, allow_graceful=False)
+        self.node = self.cluster.add_node(num_cpus=self.cpus)
+
+
+@pytest.fixture
+def nodes(request: pytest.FixtureRequest) -> Iterator[TwoNodes]:
+    nodes = TwoNodes(request.param)
+    yield nodes
+    nodes.cluster.shutdown()
+
+
+def launch_line(name: str, notes: Path, model_folder: Path, address: str) -> list[str]:
+    return [
+        sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(notes), "--model",
+        str(model_folder), "--max-length", "40", "--trials", "3", "--epochs", "3", "--strategies",
+        "baseline,low_rank,quantization", "--address", address, "--max-concurrent", "1",
+    ]  # fmt: skip
+
+
+def start(line: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def events(name: str) -> int:
+    return len(list(Path(f"runs/{name}/ledger").glob("[!.]*.json")))
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that run trials."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or [""]
+        if line[0].startswith("ray::RunTrainable"):
+            found.append(process)
+    return found
+
+
+def until_killed_or_done(name: str, line: list[str], nodes: TwoNodes, victims: list[str], chance: random.Random) -> int:
+    """Kill one after the other, wherever the run is; then let it end. Returns the kills that were tried."""
+    kills = 0
+    driver = start(line)
+    while victims and driver.poll() is None:
+        wanted = events(name) + chance.randrange(3)
+        deadline = time.monotonic() + _SECONDS_TO_GET_SOMEWHERE
+        while events(name) < wanted and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(chance.random() * 0.5)
+        if driver.poll() is not None:
+            break
+        victim = victims.pop()
+        kills += 1
+        if victim == "driver":
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+            driver = start(line)
+        elif victim == "worker":
+            for process in workers()[:1]:
+                process.kill()
+        else:
+            nodes.replace_node()
+    assert driver.wait(timeout=300) == 0
+    return kills
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """All that a run found, but for the times."""
+    return {
+        trial.name: (
+            trial.state,
+            dict(trial.hyperparameters),
+            trial.seed,
+            [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in trial.epochs],
+            trial.final.get("validation"),
+        )
+        for trial in run.trials.values()
+    }
+
+
+def assert_nothing_happened_twice(run: Run) -> None:
+    seen = Counter(
+        (event["event"], event.get("trial"), event.get("result", {}).get("epoch")) for event in read_events(run.folder)
+    )
+    assert max(seen.values()) == 1, seen.most_common(3)
+
+
+@pytest.mark.parametrize("nodes", [1], indirect=True)
+def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(
+    nodes: TwoNodes,
+    notes: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chance = random.Random(pytestconfig.getoption("chaos_seed"))
+    assert start(launch_line("straight", notes, model_folder, nodes.cluster.address)).wait(timeout=300) == 0
+    expected = figures(open_run(Folder("runs/straight")))
+    assert {state for state, *_ in expected.values()} <= {"finished", "stopped"}
+
+    left, number = pytestconfig.getoption("kills"), 0
+    while left > 0:
+        number += 1
+        victims = [VICTIMS[(left + i) % len(VICTIMS)] for i in range(left)]
+        line = launch_line(f"cut{number}", notes, model_folder, nodes.cluster.address)
+        tried = until_killed_or_done(f"cut{number}", line, nodes, victims, chance)
+        run = open_run(Folder(f"runs/cut{number}"))
+        assert figures(run) == expected
+        assert_nothing_happened_twice(run)
+        print(f"run {number}: {tried} kills survived")
+        left -= max(tried, 1)
