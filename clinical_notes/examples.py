@@ -153,7 +153,10 @@ def _split_patients(table: pd.DataFrame, mentions: pd.DataFrame, settings: Label
     folds, parts = split_folds(settings.split)
     found = len(set(patients))
     if found < folds:
-        raise InputError(f"only {found} patients mention a symptom; splitting {settings.split} needs at least {folds}")
+        raise InputError(
+            f"--notes: patients that mention a symptom: {found}; splitting {settings.split} needs at least {folds}; "
+            "use more notes or patients, or a coarser --split"
+        )
     names, sizes = np.unique(strata, return_counts=True)
     rare = set(names[sizes < folds])
     strata = np.array(["(rare)" if concept in rare else concept for concept in strata])

@@ -43,6 +43,7 @@ _PSEUDO = _any(
     r"without (?:relief|improvement|change|resolution|difficulty)",
     r"no (?:longer )?(?:relieved|better)",
     r"no (?:doubt|question)",
+    r"not without",
     r"cannot (?:tolerate|bear|sleep|walk)",
     r"gram[- ]negative",
     rf"{_RELATIVE}(?: \w+)? (?:states?|stated|says|said|reports?|reported|notes?|noted|thinks)(?: that)? (?:he|she|they|pt|patient)",
@@ -51,6 +52,9 @@ _BEFORE = _any(
     r"no longer (?:has|have|having|had|with|complain\w*(?: of)?|experienc\w+|report\w*|any)",
     r"(?:no|zero) (?:further |other |new |more |acute |obvious |current |recent |associated |significant |active )*"
     r"(?:evidence|sign|signs|symptoms?|complaints?|history|episodes?|findings?|indication|suggestion|reports?) (?:of|or|for)",
+    r"no (?:reported|known|noted|observed|documented)",
+    r"doubt(?:ful)?",
+    r"unlikely(?: to be)?",
     r"(?:no|not|without)(?: any)? (?:c/o|complain\w*(?: of)?|reports? of)",
     r"no",
     r"not (?:have|having|had|experienc\w+|complain\w*(?: of)?|report\w*|show\w*|demonstrate\w*|reveal\w*|appreciated?"
@@ -83,8 +87,9 @@ _AFTER = _any(
     r"|disappeared|abated)",
     r"(?:is|are|was|were) (?:not|never) (?:present|seen|noted|appreciated|reported|observed|elicited|identified|found|a)",
     r"(?:is|are|was|were)n't (?:present|seen|noted|reported)",
-    r"(?:is|are|was|were) unlikely",
-    r"not (?:present|noted|appreciated|seen|reported|observed)",
+    r"(?:(?:is|are|was|were|seems?|appears?) )?unlikely",
+    r"-ve",
+    r"not (?:present|noted|appreciated|seen|reported|observed)(?=\s*(?:[.,;:)]|$|(?:and|or|on|in|at|by|but|today|now)\b))",
     r": ?(?:no|none|negative|denies|denied|absent)\b",
     r"- ?(?:none|negative|denies|absent)\b",
 )
@@ -102,7 +107,7 @@ _HYPOTHETICAL = _any(
     r"risks?(?: \w+){0,3}? (?:of|for|including|include|include:)",
     r"risks?,? (?:benefits|including)",
     r"rule[- ]out|r/o|to rule out",
-    r"(?:signs|symptoms)(?: or \w+| and \w+)? (?:such as|like|of infection)",
+    r"(?:signs|symptoms)(?: or \w+| and \w+)? of infection",
     r"(?:prn|as needed|p\.r\.n\.)(?: for)?",
     r"(?:prevent|avoid|prevention of|prophylaxis (?:for|against))",
     r"should (?:he|she|they|you|the patient|any|there|there be|symptoms)",
@@ -118,8 +123,8 @@ _FAMILY = _any(
     r"family (?:history|hx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
     rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?(?: \w+){{0,2}}? "
     r"(?:had|has|have|having|with|died|suffer\w*|was|is|reports?|complain\w*|develop\w*)",
-    rf"in (?:his|her|the) {_RELATIVE}",
 )
+_IN_RELATIVE = rf"in (?:(?:his|her|the|a|their|the patient's) )?(?:maternal |paternal )?{_RELATIVE}"
 _END = _any(
     r"but",
     r"however",
@@ -143,7 +148,7 @@ _END = _any(
     r"presents?(?:ed|ing)?(?: with| for)?",
     r"(?:now |only |also )?(?:reports?|reported|reporting|complains?(?: of)?|complained(?: of)?|complaining(?: of)?|c/o)",
     r"(?:he|she|pt|patient|they|there)(?: now| also| still| then)? (?:has|have|had|is|are|was|were|does|did|developed|reports?"
-    r"|complain\w*|note[sd]?|admit\w*|endors\w+|continue[sd]?|present\w*|experienc\w+)",
+    r"|complain\w*|note[sd]?|admit\w*|endors\w+|continue[sd]?|present\w*|experienc\w+|came|comes|arrived?s?)",
     r"has(?: had| been| new| some| a)?",
     r"(?:admits?|endorses?|endorsed|admitted)(?: to)?",
     r"positive for",
@@ -163,7 +168,7 @@ _VERBS = (
 )
 
 _CUES = re.compile(
-    rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<hypothetical>{_HYPOTHETICAL})"
+    rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<in_relative>{_IN_RELATIVE})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
     r"|(?P<minus>\(-\))|(?P<end_sign>\(\+\))"
     rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)(?:: ?| )0 ?/ ?10\b|(?<=\w): ?(?:no|none|negative|denies|denied|absent|0 ?/ ?10)\b)"
@@ -300,7 +305,7 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
             break
         if cue.kind in ("before", "contracted"):
             verdict = verdict or NEGATED
-        elif cue.kind in ("family", "hypothetical"):
+        elif cue.kind in ("family", "in_relative", "hypothetical"):
             return OTHER
     if verdict == NEGATED:
         return NEGATED
@@ -311,7 +316,7 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
             break
         if cue.kind in ("after", "after_sign"):
             return NEGATED
-        if cue.kind == "hypothetical_after":
+        if cue.kind in ("hypothetical_after", "in_relative"):
             return OTHER
     if verdict is None and negating_header and not bounded:
         return NEGATED

@@ -31,6 +31,7 @@ class NoteColumns:
 
 
 _DEFAULT = NoteColumns()
+_LONGEST_CATEGORY = 60
 _COLUMN_NAME = re.compile(r"[A-Za-z_]\w{0,30}")
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _LONGEST_FIELD = 2**31 - 1
@@ -123,13 +124,19 @@ def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
 
 
 def _listed(names: set[str]) -> str:
+    """Types of notes, unless they may be texts."""
     ordered = sorted(name for name in names if name)
+    if any(len(name) > _LONGEST_CATEGORY for name in ordered):
+        return f"{len(ordered)} others, too long to be types"
     return ", ".join(ordered[:12]) + (", …" if len(ordered) > 12 else "") if ordered else "no categories"
 
 
 def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str, str]:
     """Role to the file's own name of the column: exact, else without case."""
     loose = {name.strip().lower(): name for name in header}
+    repeated = [name for name in vars(columns).values() if header.count(name) > 1]
+    if repeated:
+        raise _TableError(f" has the column {repeated[0]} twice; rename one")
     found = {}
     for role in ("text", "patient", "category", "error"):
         asked = getattr(columns, role)
@@ -137,7 +144,9 @@ def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str,
         if name is not None:
             found[role] = name
         elif role == "text" or asked != getattr(_DEFAULT, role):
-            names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]  # else it may be a note
+            names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]
+            if not loose.keys() & {name.lower() for name in vars(_DEFAULT).values()} and len(names) < len(header):
+                names = []  # it may be a note
             shown = f"it has {', '.join(names)}" if names else "its first row is no header"
             raise _TableError(f" has no column {asked} ({shown}); name it with {_OPTIONS[role]}")
     return found

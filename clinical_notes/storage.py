@@ -62,6 +62,11 @@ def _retried(operation: Callable[_P, _T]) -> Callable[_P, _T]:
     return attempt
 
 
+@functools.cache
+def _copies() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="symptune-")
+
+
 class Folder:
     """A folder whose files are addressed by relative POSIX paths.
 
@@ -160,7 +165,7 @@ class Folder:
 
     @_retried
     def local_copy(self, relative: str) -> Path:
-        """A local path with the content of folder ``relative``: itself, or a copy in the temporary directory.
+        """A local path with the content of folder ``relative``: itself, or a copy that is gone when the process ends.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -169,7 +174,7 @@ class Folder:
             raise FileNotFoundError(self._at(relative))
         if self.is_local:
             return Path(self._at(relative))
-        local = Path(tempfile.mkdtemp(prefix="symptune-"))
+        local = Path(tempfile.mkdtemp(dir=_copies().name))
         pafs.copy_files(
             self._at(relative), str(local), source_filesystem=self._fs, destination_filesystem=pafs.LocalFileSystem()
         )

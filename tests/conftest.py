@@ -28,6 +28,11 @@ SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="kills that each chaos test tries (default 3)")
+    parser.addoption("--chaos-seed", type=int, default=0, help="of the instants and the victims")
+
+
 def tiny_model(architecture: str) -> PreTrainedModel:
     """Random weights, hidden size 32, 4 heads of 8, 2 layers of 48 neurons, 3 classes."""
     torch.manual_seed(7)

@@ -57,7 +57,7 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     if not verbose:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     # Without an address Ray would join whatever cluster was last started on this machine, dead or alive.
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or "local"
     if address != "local":
         _check_answers(address)
     try:

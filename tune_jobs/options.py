@@ -1,6 +1,7 @@
 """What the command line takes."""
 
 import argparse
+import math
 import os
 from importlib.metadata import version
 
@@ -56,10 +57,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _number(text: str) -> float:
+    """A finite number; every comparison with NaN is false, so that no later check would see it."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"give a number, not {text!r}")
+    return number
+
+
 def _fractions(text: str) -> tuple[float, ...]:
     try:
-        train, validation, test = (float(part) for part in text.split(","))
-    except ValueError:
+        train, validation, test = (_number(part) for part in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError(f"give three fractions, train,validation,test, not {text!r}") from None
     return train, validation, test
 
@@ -83,7 +95,7 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
         "--patient-column", metavar="NAME", help="default SUBJECT_ID; without it every note is a patient of its own"
     )
     group.add_argument("--category-column", metavar="NAME", help="default CATEGORY")
-    group.add_argument("--sample", type=float, metavar="FRACTION", help="draw this fraction of the notes by the seed")
+    group.add_argument("--sample", type=_number, metavar="FRACTION", help="draw this fraction of the notes by the seed")
     group.add_argument("--category", metavar="TYPE", action="append", help="only notes of this type; repeatable")
     group = parser.add_argument_group("examples")
     group.add_argument("--protocol", choices=["paper"], help="the author's run; single options still override it")
@@ -152,17 +164,20 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
 def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("execution")
     group.add_argument(
-        "--cpus-per-trial", metavar="N", type=float, default=1.0, help="fractions share a core (default 1)"
+        "--cpus-per-trial", metavar="N", type=_number, default=1.0, help="fractions share a core (default 1)"
     )
     group.add_argument(
-        "--gpus-per-trial", metavar="N", type=float, default=0.0, help="fractions share a GPU (default 0)"
+        "--gpus-per-trial", metavar="N", type=_number, default=0.0, help="fractions share a GPU (default 0)"
     )
     group.add_argument(
         "--max-concurrent", metavar="N", type=int, help="trials at once (default: as many as the cluster holds)"
     )
-    group.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop searching then, and evaluate")
+    group.add_argument("--time-budget", type=_number, metavar="SECONDS", help="stop searching then, and evaluate")
     group.add_argument(
-        "--epoch-limit", type=float, metavar="SECONDS", help="give a trial up whose epoch takes longer (default: none)"
+        "--epoch-limit",
+        type=_number,
+        metavar="SECONDS",
+        help="give a trial up whose epoch takes longer (default: none)",
     )
     group.add_argument(
         "--address",

@@ -43,8 +43,10 @@ class Progress:
         self._console, self._run, self._strategies = console, run, strategies
         self._budget, self._epochs, self._ended_before = budget, epochs, ended_before
         self._start = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._trials: Mapping[str, TrialRecord] = {}
+        self._skipped: Mapping[str, str] = {}
+        live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
+        self._live = live if console.is_terminal else None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -59,12 +61,13 @@ class Progress:
 
     def changed(self, record: TrialRecord, trials: Mapping[str, TrialRecord], skipped: Mapping[str, str]) -> None:
         """Called after every event of the search."""
-        self._trials = trials
-        if self._live:
-            title = f"{self._run}: {self.time_left()}"
-            self._live.update(status_table(trials, self._strategies, self._budget, skipped, title))
-        else:
+        self._trials, self._skipped = trials, skipped
+        if not self._live:
             self._console.print(self._line(record), markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        title = f"{self._run}: {self.time_left()}"
+        return status_table(self._trials, self._strategies, self._budget, self._skipped, title)
 
     def _line(self, record: TrialRecord) -> str:
         elapsed = time.monotonic() - self._start
@@ -81,7 +84,7 @@ class Progress:
     def time_left(self) -> str:
         """Estimate from the time that ended trials took, stopped ones included."""
         ended = sum(trial.state != "running" for trial in self._trials.values())
-        total = self._budget * len(self._strategies)
+        total = self._budget * len([name for name in self._strategies if name not in self._skipped])
         ended_here = ended - self._ended_before
         if ended_here <= 0:
             return f"{ended} of {total} trials, time left not known yet"

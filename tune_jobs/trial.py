@@ -150,7 +150,7 @@ class RunTrainable(tune.Trainable):
         return inner
 
     def _save(self, scratch: Path, epoch: int) -> None:
-        """Publish a checkpoint, then drop all but it and the one before."""
+        """Publish a checkpoint (the best weights so far are in it), then drop all but it and the one before."""
         assert self._inner is not None
         staged = scratch / "checkpoint"
         staged.mkdir()

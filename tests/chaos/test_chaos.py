@@ -37,9 +37,21 @@ class TwoNodes:
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.node = self.cluster.add_node(num_cpus=self.cpus)
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes that run trials on the node."""
+        raylet = psutil.Process(self.node.all_processes["raylet"][0].process.pid)
+        return [process for process in raylet.children(recursive=True) if _runs_a_trial(process)]
+
     def replace_node(self) -> None:
         self.cluster.remove_node(self.node, allow_graceful=False)
         self.node = self.cluster.add_node(num_cpus=self.cpus)
+
+
+def _runs_a_trial(process: psutil.Process) -> bool:
+    try:
+        return "".join(process.cmdline()).startswith("ray::RunTrainable")
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
@@ -49,10 +61,10 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[TwoNodes]:
     nodes.cluster.shutdown()
 
 
-def launch_line(name: str, notes: Path, model_folder: Path, address: str) -> list[str]:
+def launch_line(name: str, notes: Path, model_folder: Path, address: str, trials: int) -> list[str]:
     return [
         sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(notes), "--model",
-        str(model_folder), "--max-length", "40", "--trials", "3", "--epochs", "3", "--strategies",
+        str(model_folder), "--max-length", "40", "--trials", str(trials), "--epochs", "3", "--strategies",
         "baseline,low_rank,quantization", "--address", address, "--max-concurrent", "1",
     ]  # fmt: skip
 
@@ -63,16 +75,6 @@ def start(line: list[str]) -> subprocess.Popen[bytes]:
 
 def events(name: str) -> int:
     return len(list(Path(f"runs/{name}/ledger").glob("[!.]*.json")))
-
-
-def workers() -> list[psutil.Process]:
-    """The processes that run trials."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or [""]
-        if line[0].startswith("ray::RunTrainable"):
-            found.append(process)
-    return found
 
 
 def until_killed_or_done(name: str, line: list[str], nodes: TwoNodes, victims: list[str], chance: random.Random) -> int:
@@ -94,7 +96,7 @@ def until_killed_or_done(name: str, line: list[str], nodes: TwoNodes, victims: l
             driver.wait()
             driver = start(line)
         elif victim == "worker":
-            for process in workers()[:1]:
+            for process in nodes.workers()[:1]:
                 process.kill()
         else:
             nodes.replace_node()
@@ -123,6 +125,7 @@ def assert_nothing_happened_twice(run: Run) -> None:
     assert max(seen.values()) == 1, seen.most_common(3)
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("nodes", [1], indirect=True)
 def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(
     nodes: TwoNodes,
@@ -134,16 +137,20 @@ def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chance = random.Random(pytestconfig.getoption("chaos_seed"))
-    assert start(launch_line("straight", notes, model_folder, nodes.cluster.address)).wait(timeout=300) == 0
+    left, number = pytestconfig.getoption("kills"), 0
+    trials = 1 if left < 10 else 3
+
+    def line(name: str) -> list[str]:
+        return launch_line(name, notes, model_folder, nodes.cluster.address, trials)
+
+    assert start(line("straight")).wait(timeout=300) == 0
     expected = figures(open_run(Folder("runs/straight")))
     assert {state for state, *_ in expected.values()} <= {"finished", "stopped"}
 
-    left, number = pytestconfig.getoption("kills"), 0
     while left > 0:
         number += 1
         victims = [VICTIMS[(left + i) % len(VICTIMS)] for i in range(left)]
-        line = launch_line(f"cut{number}", notes, model_folder, nodes.cluster.address)
-        tried = until_killed_or_done(f"cut{number}", line, nodes, victims, chance)
+        tried = until_killed_or_done(f"cut{number}", line(f"cut{number}"), nodes, victims, chance)
         run = open_run(Folder(f"runs/cut{number}"))
         assert figures(run) == expected
         assert_nothing_happened_twice(run)

@@ -161,7 +161,7 @@ def test_the_seed_decides_the_split(notes: pd.DataFrame) -> None:
     [
         (["Nothing here."] * 30, LabelSettings(), ["no symptom"]),
         (["Fever. Cough."] * 30, LabelSettings(), ["--symptoms 5", "only 2", "fever", "cough"]),
-        (["Fever. Cough."] * 3, LabelSettings(symptoms=2), ["only 3 patients"]),
+        (["Fever. Cough."] * 3, LabelSettings(symptoms=2), ["patients that mention a symptom: 3", "at least 10"]),
         (
             ["Fever. Cough."] * 30 + ["Edema."],
             LabelSettings(symptoms=("fever", "cough", "edema")),

@@ -112,6 +112,7 @@ def _write(content: bytes, suffix: str = ".csv"):  # type: ignore[no-untyped-def
         (lambda path: path, ["is not a file"]),
         (_write(b""), ["is empty"]),
         (_write(b"ROW_ID,SUBJECT_ID,TEXT\n"), ["a header and no rows"]),
+        (_write(b"ROW_ID,TEXT,TEXT\n1,x,y\n"), ["the column TEXT twice"]),
         (_write(b"ROW_ID,NOTE\n1,x\n"), ["no column TEXT", "ROW_ID, NOTE", "--text-column"]),
         (_broken_quotes, ["quote", "never closed"]),
         (_latin1, ["0xe8", "UTF-8", "iconv"]),
@@ -163,7 +164,17 @@ def test_an_undecodable_byte_is_told_with_its_row(tmp_path: Path) -> None:
 
 def test_a_table_without_a_header_does_not_show_its_notes(tmp_path: Path) -> None:
     path = tmp_path / "notes.csv"
-    path.write_text("1,10001,Patient John Smith denies fever\n")
-    with pytest.raises(InputError, match="no column TEXT") as raised:
-        list(read_notes(path))
+    for row in ("1,10001,Patient John Smith denies fever", "1,Smith,fever"):
+        path.write_text(f"{row}\n")
+        with pytest.raises(InputError, match="no column TEXT") as raised:
+            list(read_notes(path))
+        assert "Smith" not in str(raised.value)
+
+
+def test_texts_taken_for_types_of_notes_are_not_shown(tmp_path: Path) -> None:
+    path = write_mimic(
+        tmp_path / "n.csv", ("Patient John Smith denies fever and chills, and has had a cough since May.",)
+    )
+    with pytest.raises(InputError, match="--category") as raised:
+        read_all(path, columns=NoteColumns(category="TEXT"), categories=("Nursing",))
     assert "Smith" not in str(raised.value)

@@ -128,6 +128,24 @@ def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) 
     assert [line.split(": ")[2] for line in lines] == list(named)
 
 
+@pytest.mark.parametrize("option", ["--gpus-per-trial", "--cpus-per-trial", "--time-budget", "--sample", "--split"])
+def test_what_is_no_number_is_refused(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """A NaN would pass every comparison, and no trial could ever start."""
+    for value in ("nan", "inf", "x"):
+        with pytest.raises(SystemExit) as exit_:
+            main(["launch", option, f"{value},0.1,0.2" if option == "--split" else value])
+        assert exit_.value.code == 2
+        assert f"argument {option}: give" in capsys.readouterr().err
+
+
+def test_an_address_of_the_environment_is_looked_at_first_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    lines = refused(capsys, "launch", "--gpus-per-trial", "99", "--epochs", "0")
+    assert [line.split(": ")[2] for line in lines] == ["--epochs", "--address"]  # the GPUs are that cluster's matter
+
+
 def test_what_only_reading_the_notes_shows_is_reported_with_the_rest(
     capsys: pytest.CaptureFixture[str], notes: Path
 ) -> None:
@@ -200,39 +218,32 @@ def _second_process(folder: Folder) -> None:
         pass
 
 
-def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, model_folder: Path) -> None:
+def test_an_interrupted_run_ends_as_an_undisturbed_one(
+    notes: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     undisturbed = run_to_end(launch_line(notes, model_folder, "--name", "straight"))
     assert "Best configurations" in undisturbed
     assert "(raylet" not in undisturbed
 
     line = launch_line(notes, model_folder, "--name", "cut")
-    killed = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    interrupted = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     wait_for_events(Path("runs/cut"), 4)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    interrupted.send_signal(signal.SIGINT)
+    output, _ = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    assert "Continue with: symptune resume cut\n" in output
+    assert "SIGINT" not in output
 
-    for stop, events in ((signal.SIGINT, 7), (signal.SIGTERM, 10)):
-        interrupted = subprocess.Popen(
-            command("resume", "cut"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        wait_for_events(Path("runs/cut"), events)
-        interrupted.send_signal(stop)
-        output, _ = interrupted.communicate(timeout=60)
-        assert interrupted.returncode == 130
-        assert "Continue with: symptune resume cut\n" in output
-        assert "are kept" in output
-        assert stop.name not in output
-
-    at_once = subprocess.Popen(command("resume", "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_events(Path("runs/cut"), 13)
-    for _ in range(2):
-        at_once.send_signal(signal.SIGINT)
+    at_once = subprocess.Popen(command("resume", "cut"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    wait_for_events(Path("runs/cut"), 8)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        at_once.send_signal(stop)
         time.sleep(0.2)
     assert at_once.wait(timeout=5) == 130
+    assert at_once.stdout is not None
+    assert "are kept; continued: " in at_once.stdout.read()
 
     run_to_end(line)  # the same launch line again
     straight, cut = (open_run(Folder(f"runs/{name}")) for name in ("straight", "cut"))
@@ -252,8 +263,9 @@ def test_a_killed_and_an_interrupted_run_end_as_an_undisturbed_one(notes: Path, 
         rows
     )
     assert Path("runs/cut", rows["checkpoint"][0], "deployed.json").exists()
-    assert run_to_end(command("leaderboard", "cut")).count("baseline") >= 2
-    assert "finished" in run_to_end(command("status", "cut"))
+    for name, word in (("leaderboard", "Best configurations"), ("status", "finished")):
+        assert main([name, "cut"]) == 0
+        assert word in capsys.readouterr().out
 
 
 def test_the_same_line_with_other_notes_in_the_file_is_refused(

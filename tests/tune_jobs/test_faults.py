@@ -12,7 +12,7 @@ import pytest
 import torch
 from optuna.storages import InMemoryStorage
 
-from analysis.run import open_run
+from analysis.run import open_run, read_events
 from clinical_notes.storage import Folder
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import StrategyTrainable, TrainSettings
@@ -40,28 +40,26 @@ class FailingFolder(Folder):
         super().write(relative, data)
 
 
-def figures(ledger: Ledger) -> dict[str, tuple[str, list[dict[str, Any]]]]:
-    return {
-        name: (trial.state, [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in trial.epochs])
-        for name, trial in ledger.trials.items()
-    }
-
-
-def test_a_ledger_that_cannot_be_written_halts_the_search_and_it_resumes_as_if_undisturbed(
+def test_a_search_cut_by_time_and_by_a_ledger_that_cannot_be_written_loses_nothing(
     tmp_path: Path, model_folder: Path
 ) -> None:
     settings = settings_for(model_folder, trials=2, epochs=2, strategies=STRATEGIES, reduction_factor=0)
-    straight, cut = Folder(tmp_path / "straight"), Folder(tmp_path / "cut")
-    prepared = create_run(straight, settings, workers=1)
-    create_run(cut, settings, workers=1)
-    one_at_a_time = Execution(max_concurrent=1)
-    expected = search(straight, settings, prepared, one_at_a_time, quiet())
+    folder = Folder(tmp_path / "run")
+    prepared = create_run(folder, settings, workers=1)
+    cut = search(folder, settings, prepared, Execution(max_concurrent=1, time_budget=0.01), quiet())
+    assert {trial.state for trial in cut.trials.values()} == {"running"}
+    first = read_events(folder)
 
-    full = FailingFolder(cut.uri, 6, OSError(errno.ENOSPC, "No space left on device", "x.json"))
+    full = FailingFolder(folder.uri, 6, OSError(errno.ENOSPC, "No space left on device", "x.json"))
     with pytest.raises(SearchHaltedError, match=r"No space left on device: x\.json"):
-        search(full, settings, prepared, one_at_a_time, quiet())
-    assert len(cut.names("ledger")) == 6
-    assert figures(search(cut, settings, prepared, one_at_a_time, quiet())) == figures(expected)
+        search(full, settings, prepared, Execution(max_concurrent=1), quiet())
+    left = read_events(folder)
+    assert len(left) == len(first) + 6
+
+    ended = search(folder, settings, prepared, Execution(max_concurrent=1), quiet())
+    assert read_events(folder)[: len(left)] == left
+    assert [len(trial.epochs) for trial in ended.trials.values()] == [2] * 4
+    assert [trial.state for trial in ended.trials.values()] == ["finished"] * 4
 
 
 @pytest.fixture

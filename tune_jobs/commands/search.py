@@ -56,7 +56,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         max_concurrent=options.max_concurrent,
         time_budget=options.time_budget,
         epoch_limit=options.epoch_limit,
-        address=options.address,
+        address=options.address or os.environ.get("RAY_ADDRESS") or None,
         keep=max(options.keep, options.top),
         verbose=options.verbose,
         retry_failed=getattr(options, "retry_failed", False),
@@ -67,8 +67,6 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[str]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
-    if execution.address and not problems:
-        problems = cluster_problems(execution.address, resources, execution.verbose)
     for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top"):
         value = getattr(options, name)
         if value is not None and value <= 0:
@@ -76,8 +74,17 @@ def _execution_problems(options: argparse.Namespace, execution: Execution) -> li
     return problems
 
 
+def _cluster_problems(execution: Execution) -> list[str]:
+    """What an existing cluster lacks; it has to be joined for that, so this is the last thing to look at."""
+    if execution.address is None or execution.resources.problems():
+        return []
+    return cluster_problems(execution.address, execution.resources, execution.verbose)
+
+
 def _default_name(settings: RunSettings) -> str:
-    digest = hashlib.sha256(json.dumps(settings.record(), sort_keys=True).encode()).hexdigest()
+    """Made of what was asked for: the same line has the same name on any machine."""
+    record = {name: value for name, value in settings.record().items() if name != "reduce_range"}
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     return f"{settings.unit}-{digest[:8]}"
 
 
@@ -99,10 +106,12 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         check_storage(options.storage)
         folder = Folder(options.storage).child(options.name or _default_name(settings))
         exists = folder.exists(RUN_FILE)
-        if exists and not problems:
-            problems += _differences(open_run(folder), settings, resume_line(folder, options.storage))
+        if exists:
+            how = resume_line(folder, options.storage)
+            problems += _differences(open_run(folder), settings, how, with_files=not problems)
     except InputError as error:
         problems.append(str(error))
+    problems += _cluster_problems(execution)
     if problems:
         raise InputError("\n".join(problems))
     if exists:
@@ -116,10 +125,12 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
-def _differences(run: Run, settings: RunSettings, how_to_resume: str) -> list[str]:
+def _differences(run: Run, settings: RunSettings, how_to_resume: str, *, with_files: bool) -> list[str]:
     """Why this launch is not the one that made the run, if so."""
     recorded, asked = RunSettings.from_record(dict(run.manifest["settings"])).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
+    if not changed and not with_files:
+        return []
     if not changed:
         moved = [name for name, digest in source_hashes(settings).items() if digest != run.manifest["sources"][name]]
         return [
@@ -144,6 +155,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
         problems.append(f"--epochs: the run's trials have {settings.epochs}; give more to train the best ones on")
     if not options.force:
         problems += _changes(run, "restore that, or go on with --force")
+    problems += _cluster_problems(execution)
     if problems:
         raise InputError("\n".join(problems))
     settings = replace(settings, trials=options.trials or settings.trials)
