@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -179,6 +180,16 @@ class Folder:
             self._at(relative), str(local), source_filesystem=self._fs, destination_filesystem=pafs.LocalFileSystem()
         )
         return local
+
+    @contextmanager
+    def local(self, relative: str) -> Iterator[Path]:
+        """As ``local_copy``, but a copy is gone when the block ends. Raises: FileNotFoundError."""
+        path = self.local_copy(relative)
+        try:
+            yield path
+        finally:
+            if not self.is_local:
+                shutil.rmtree(path, ignore_errors=True)
 
     @_retried
     def delete_folder(self, relative: str) -> None:

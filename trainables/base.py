@@ -162,7 +162,8 @@ class StrategyTrainable(tune.Trainable):
     def load_teacher(self) -> PreTrainedModel:
         """The deployed model of the run's best baseline."""
         assert self.teacher_folder is not None, "this strategy needs a teacher"
-        teacher = load_model(self.teacher_folder.local_copy("deployed"))
+        with self.teacher_folder.local("deployed") as directory:
+            teacher = load_model(directory)
         if self.reads_teacher_logits:
             teacher = teacher.to(self.settings.device)  # type: ignore[arg-type]
             self._teacher_logits = teacher_logits(self.teacher_folder, teacher, self.data).to(self.settings.device)

@@ -144,9 +144,12 @@ class RunTrainable(tune.Trainable):
         settings = replace(self._settings, epochs=config["until"] or self._settings.epochs, parts=self._parts)
         inner.setup(config, self._data, self._encoder, settings)
         homes = [self._home, *([f"{TRIALS}/{config['continues']}"] if config["continues"] else [])]
-        latest = next(filter(None, map(self._latest_checkpoint, homes)), None)
-        if latest is not None:
-            inner.load_checkpoint(str(latest))
+        for checkpoint in (f"{home}/{name}" for home in homes for name in reversed(self._checkpoints(home))):
+            with self._folder.local(checkpoint) as local:
+                if _is_whole(local):
+                    inner.load_checkpoint(str(local))
+                    break
+            self._warning = f"checkpoint {checkpoint} is damaged; the one before it is used"
         return inner
 
     def _save(self, scratch: Path, epoch: int) -> None:
@@ -163,15 +166,6 @@ class RunTrainable(tune.Trainable):
 
     def _checkpoints(self, home: str) -> list[str]:
         return [name for name in self._folder.names(home) if name.startswith(EPOCH_PREFIX)]
-
-    def _latest_checkpoint(self, home: str) -> Path | None:
-        """The newest checkpoint that is whole; of a damaged one the next result tells."""
-        for name in reversed(self._checkpoints(home)):
-            local = self._folder.local_copy(f"{home}/{name}")
-            if _is_whole(local):
-                return local
-            self._warning = f"checkpoint {home}/{name} is damaged; the one before it is used"
-        return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
