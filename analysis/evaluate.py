@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.artifact import agreement, check_kept, runnable, tokenised
 from analysis.controls import CONTROLS, control_probabilities
-from analysis.cost import measure_costs
+from analysis.cost import measure_costs, read_costs
 from analysis.run import RESULTS, Run
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
@@ -36,6 +36,16 @@ def evaluate(run: Run, top: int) -> None:
         if not _is_done(run, name):
             _evaluate_control(run, name)
     measure_costs(run, names, {name: _identity(run, name) for name in names})
+
+
+def measure_missing_costs(run: Run, name: str) -> None:
+    """Measure a trial beside those that were measured, and the best baseline, where it has no costs yet."""
+    known = read_costs(run)["models"]
+    if known.get(name) != _identity(run, name):
+        baselines = [trial.name for trial in run.best("baseline", 1)] if "baseline" in run.strategies else []
+        kept = [other for other in known if other in run.trials and known[other] == _identity(run, other)]
+        names = list(dict.fromkeys([*kept, *baselines, name]))
+        measure_costs(run, names, {other: _identity(run, other) for other in names})
 
 
 def evaluate_trials(run: Run, names: Sequence[str]) -> None:

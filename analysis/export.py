@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from analysis.artifact import agreement, check_kept, deployed_folder, has_graph, onnx_file
 from analysis.cost import read_costs
-from analysis.evaluate import evaluate_trials, test_figures
+from analysis.evaluate import evaluate_trials, measure_missing_costs, test_figures
 from analysis.model_card import PyTorchForm, model_card
 from analysis.run import LEXICON_FILE, MODEL, Run
 from clinical_notes.errors import InputError
@@ -21,6 +21,23 @@ from trainables.parts.deployed import ONNX_FILE, check_files, read_card, sha256
 
 FORMAT = 1
 """Of an exported folder."""
+LOADED_FILES = (
+    ONNX_FILE,
+    stored.CONFIG_FILE,
+    stored.WEIGHTS_FILE,
+    stored.OWN_WEIGHTS_FILE,
+    "pytorch_model.bin",
+    "input.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""What a loader may read of a folder; any other file that was put there does no harm."""
 METRICS_FILE, INPUT_FILE, CARD = "metrics.json", "input.json", "README.md"
 
 
@@ -38,6 +55,7 @@ def export(run: Run, name: str, to: Path) -> None:
     deployed = deployed_folder(run, name)
     card = read_card(deployed)
     evaluate_trials(run, [name])
+    measure_missing_costs(run, name)
     staged = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         staged.mkdir(parents=True)
@@ -49,7 +67,9 @@ def export(run: Run, name: str, to: Path) -> None:
         for file in card["sha256"]:
             if file != ONNX_FILE:
                 shutil.copyfile(deployed / file, staged / file)
-        AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)).save_pretrained(staged)
+        tokenizer = AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL))
+        tokenizer.model_max_length = run.settings["max_length"]  # what a stock pipeline cuts texts to
+        tokenizer.save_pretrained(staged)
         (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
         record = _metrics(run, name)
         structure = json.loads((staged / stored.CONFIG_FILE).read_text()).get(stored.STRUCTURE_KEY, {})
@@ -66,9 +86,8 @@ def export(run: Run, name: str, to: Path) -> None:
 
 def pytorch_form(directory: Path) -> PyTorchForm:
     """How a folder's model is loaded by PyTorch: as any Hugging Face model, by ``load_pytorch``, or not at all."""
-    if not (directory / stored.WEIGHTS_FILE).exists():
-        return "none"
-    return "stock" if stored.is_stock(directory) else "own"
+    forms: dict[str | None, PyTorchForm] = {None: "none", stored.WEIGHTS_FILE: "stock", stored.OWN_WEIGHTS_FILE: "own"}
+    return forms[stored.weights_file(directory)]
 
 
 def check_export(directory: Path) -> dict[str, Any]:
@@ -86,7 +105,7 @@ def check_export(directory: Path) -> dict[str, Any]:
         ) from None
     if written != FORMAT:
         raise InputError(f"{directory}: exported by another version (format {written}); use it, or export again")
-    unlisted = {path.name for path in directory.iterdir()} - {METRICS_FILE, *hashes}
+    unlisted = {name for name in LOADED_FILES if (directory / name).exists()} - {METRICS_FILE, *hashes}
     if unlisted or not hashes:
         raise InputError(f"{directory}: {METRICS_FILE} does not list {min(unlisted, default='any file')}; export again")
     check_files(directory, hashes)

@@ -162,12 +162,14 @@ def _why_none(run: Run, strategy: str) -> str:
 
 def write_leaderboard(run: Run, leaderboard: Leaderboard) -> None:
     """Write each table as CSV, JSON and Markdown under the run's ``results/``."""
+    schemes = set(leaderboard.best.get("scheme", pd.Series(dtype=object)).dropna())
+    notes = "".join(f"\n{scheme}: {note}\n" for scheme, note in SCHEME_NOTES.items() if scheme in schemes)
     for name, table in leaderboard.tables().items():
         shown = table.astype(object).where(table.notna(), None)
         files = {
             "csv": csv_text(shown),
             "json": json.dumps(shown.to_dict("records"), indent=2, allow_nan=False),
-            "md": markdown(shown),
+            "md": markdown(shown) + (notes if name == "leaderboard" else ""),
         }
         for ending, content in files.items():
             run.folder.write(f"{RESULTS}/{name}.{ending}", content.encode())

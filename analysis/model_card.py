@@ -19,7 +19,7 @@ predict` does that by itself):
 
 ```python
 from transformers import pipeline
-classify = pipeline("text-classification", model="DIR", top_k=None)
+classify = pipeline("text-classification", model="DIR", top_k=None, truncation=True)
 ```
 """,
     "own": """In PyTorch, by symptune's loader, since no stock configuration describes this model's layers or storage:
@@ -81,7 +81,8 @@ symptune predict DIR NOTES.csv --out LABELS.csv
 ```
 
 or `model.onnx` with ONNX Runtime alone: inputs `input_ids` and `attention_mask` (batch, length) from the tokenizer in
-this folder, output `logits` (batch, symptoms) in the order of `config.json`'s labels.
+this folder, output `logits` (batch, symptoms) in the order of `config.json`'s labels. Latencies below are those of
+`InferenceSession(..., disabled_optimizers=["SkipLayerNormFusion"])`, which is faster.
 
 {_PYTORCH[form]}"""
 
@@ -138,9 +139,27 @@ def _size(record: Mapping[str, Any]) -> str:
             f"- against {before} the largest difference of a logit is {near['max_logit_difference']:.2g}, "
             f"and {near['same_predictions']:.2%} of the validation predictions are the same"
         )
+    if model["runtime"] != "torch":
+        lines.append("- " + _int8(record))
     if model.get("scheme") in SCHEME_NOTES:
         lines.append(f"- {model['scheme']}: {SCHEME_NOTES[model['scheme']]}")
     return "## Size and cost\n\n" + "\n".join(lines) + "\n"
+
+
+def _int8(record: Mapping[str, Any]) -> str:
+    chosen, bits = record["hyperparameters"], 7 if record["settings"]["reduce_range"] else 8
+    fine = "one scale per output channel" if chosen["per_channel"] else "one scale per tensor"
+    embeddings = "INT8" if chosen["quantize_embeddings"] else "FP32"
+    needs = (
+        "" if bits == 7 else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
+    )
+    together = (
+        "; the figures of a text move a little with those in its batch" if chosen["scheme"] != "ptq_static" else ""
+    )
+    return (
+        f"INT8 by `{chosen['scheme']}`, {fine}, weights of {bits} bits, embeddings {embeddings}, "
+        f"{len(record['model'].get('fp32_layers', []))} Linear layers left FP32{needs}{together}"
+    )
 
 
 def _limits(record: Mapping[str, Any]) -> str:

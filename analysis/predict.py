@@ -23,7 +23,7 @@ from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.errors import InputError
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.notes import NoteColumns, read_rows
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, predict
+from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, int8_overflows, predict
 from trainables.parts.metrics import softmax
 
 CHUNK = 4_096
@@ -37,7 +37,7 @@ class Summary:
     Attributes:
         texts: rows written.
         empty: texts with nothing to read, written without a label.
-        cut: texts longer than the model reads.
+        cut: texts that fill all that the model reads, or are longer.
     """
 
     texts: int = 0
@@ -57,7 +57,7 @@ class ExportedModel:
 
     def __init__(self, directory: str | Path, threads: int = 1) -> None:
         path = Path(directory)
-        check_export(path)
+        self._record = check_export(path)
         if not (path / ONNX_FILE).exists():
             raise InputError(f"{path}: has no {ONNX_FILE}; the model was made for GPUs, export it from a run on a CPU")
         settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text()))
@@ -65,6 +65,11 @@ class ExportedModel:
         self.inputs = InputMaker(settings)
         self._model = OnnxDeployed(path / ONNX_FILE, {}, threads)
         self._tokenizer = AutoTokenizer.from_pretrained(path)
+
+    def overflows_here(self) -> bool:
+        """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
+        is_int8 = self._record["model"]["runtime"] == "onnxruntime"
+        return is_int8 and not self._record["settings"]["reduce_range"] and int8_overflows()
 
     def probabilities(self, inputs: list[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(n, symptoms) probabilities of texts that ``inputs`` has made, and whether each was cut.
@@ -103,7 +108,7 @@ def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", 
     summary = Summary()
     units = _units(model, rows, by_sentence)
     while chunk := list(islice(units, CHUNK)):
-        found = [number for number, (_, _, text) in enumerate(chunk) if text]
+        found = [number for number, (_, _, text) in enumerate(chunk) if text.strip()]
         probabilities = np.full((len(chunk), len(model.symptoms)), np.nan)
         if found:
             probabilities[found], cut = model.probabilities([chunk[number][2] for number in found])

@@ -22,11 +22,10 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 from analysis.cost import machine, time_models
 from clinical_notes.batches import TokenisedExamples, TrialData
 from trainables.parts import encoder, structured
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed
+from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, int8_overflows
 from trainables.parts.int8 import Int8Options, validation_logits, write_int8
 from trainables.parts.onnx_export import export_onnx
 from trainables.parts.student import student_of
-from tune_jobs.cluster import int8_overflows
 
 VOCABULARY = 28_996
 """Of Bio_ClinicalBERT."""

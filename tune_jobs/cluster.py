@@ -137,14 +137,6 @@ def local_problems(ask: TrialResources) -> list[str]:
     return problems
 
 
-def int8_overflows() -> bool:
-    """Whether this CPU's INT8 kernels saturate on 8-bit weights (x86 without VNNI or AMX), so that 7 bits are right."""
-    able = torch.cpu.get_capabilities()
-    return able["architecture"] == "x86_64" and not any(
-        able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")
-    )
-
-
 def _slots(node: dict[str, float], ask: TrialResources) -> int:
     slots = node.get("CPU", 0.0) // ask.cpus
     if ask.gpus:

@@ -130,6 +130,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--layers", metavar="N", type=int, help="cut the encoder to its first layers")
     group.add_argument("--max-length", metavar="N", type=int, help="word pieces of a text that are read (default 128)")
+    group.add_argument(
+        "--reduce-range",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="7-bit INT8 weights, for models that will run on CPUs without VNNI or AMX (default: as this CPU needs)",
+    )
     group.add_argument("--class-weights", choices=["none", "balanced"], help="of the cross-entropy (default none)")
 
 

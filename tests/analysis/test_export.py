@@ -1,5 +1,6 @@
 """Exported folders: what is in them, that they stand alone, that they say what was reported, that changes are seen."""
 
+import dataclasses
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from analysis.export import check_export, export, load_pytorch
 from analysis.predict import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from analysis.run import Run
 from clinical_notes.errors import InputError
+from clinical_notes.inputs import InputMaker
 from clinical_notes.notes import NoteColumns
 from clinical_notes.storage import Folder
 from search_spaces import STRATEGIES
@@ -102,6 +105,56 @@ def test_stock_models_load_as_any_hugging_face_model_with_symptoms_as_labels(
         (rows,) = pipeline("text-classification", model=str(folder), top_k=None)([text])
         scores = {row["label"]: row["score"] for row in rows}
         np.testing.assert_allclose([scores[name] for name in finished.run.symptoms], probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["baseline", "distillation", "low_rank"])
+def test_a_stock_pipeline_cuts_long_texts_where_the_model_was_trained_to(
+    strategy: str, exported: dict[str, Path]
+) -> None:
+    if not (exported[strategy] / "model.safetensors").exists():
+        pytest.skip("the best trial is not a stock model")
+    text = " ".join(["pain fever patient"] * 60)
+    classify = pipeline("text-classification", model=str(exported[strategy]), top_k=None, truncation=True)
+    scores = {found["label"]: found["score"] for found in classify(text)[0]}
+    row = labelled(ExportedModel(exported[strategy]), [(0, text)]).iloc[0]
+    assert scores == pytest.approx({name: row[f"probability_{name}"] for name in scores}, abs=1e-4)
+
+
+def test_a_model_that_is_not_stock_is_refused_by_the_stock_loader(exported: dict[str, Path]) -> None:
+    """It would fill the layers whose weights it does not find at random."""
+    assert (exported["pruning"] / "symptune.safetensors").exists()
+    with pytest.raises(OSError, match="no file named"):
+        AutoModelForSequenceClassification.from_pretrained(exported["pruning"])
+    assert load_pytorch(exported["pruning"])
+
+
+def test_files_that_nothing_loads_may_be_added(baseline: Path) -> None:
+    (baseline / ".gitattributes").touch()
+    (baseline / "labels.csv").touch()
+    ExportedModel(baseline)
+    (baseline / "added_tokens.json").touch()
+    with pytest.raises(InputError, match=r"does not list added_tokens\.json"):
+        ExportedModel(baseline)
+
+
+def test_a_trial_that_was_not_evaluated_is_measured_when_it_is_exported(finished: FinishedRun, tmp_path: Path) -> None:
+    run = Run(Folder(shutil.copytree(finished.run.folder.uri, tmp_path / "run")), *_parts(finished.run))
+    second = run.best("baseline", 2)[1].name
+    assert second not in read_costs(run)["cpu"]
+    before = set(read_costs(run)["cpu"])
+    export(run, second, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["cost"]["latency_median"] > 0
+    assert set(read_costs(run)["cpu"]) == {*before, second}
+
+
+def test_a_model_for_cpus_with_vnni_says_so_on_others(
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.predict.int8_overflows", lambda: True)
+    reduced = json.loads((exported["quantization"] / "metrics.json").read_text())["settings"]["reduce_range"]
+    assert ExportedModel(exported["quantization"]).overflows_here() is not reduced
+    assert not ExportedModel(exported["baseline"]).overflows_here()
+    assert "INT8 by `" in (exported["quantization"] / "README.md").read_text()
 
 
 def test_the_graph_runs_where_nothing_but_onnx_runtime_is_imported(exported: dict[str, Path]) -> None:
@@ -245,6 +298,36 @@ def test_empty_and_very_long_texts_and_many_rows(exported: dict[str, Path], monk
     assert found["row"].tolist() == list(range(43))
     assert found["symptom"].isna().tolist() == [True, True, *[False] * 41]
     assert found.iloc[2:, 2:].sum(axis=1).to_numpy() == pytest.approx(1.0)
+
+
+def test_blank_texts_of_the_papers_protocol_are_empty_too(exported: dict[str, Path]) -> None:
+    model = ExportedModel(exported["baseline"])
+    model.inputs = InputMaker(dataclasses.replace(model.inputs._settings, raw_window=True))
+    found = labelled(model, [(0, "\n"), (1, "  \t"), (2, "Pt has pain")])
+    assert found["symptom"].isna().tolist() == [True, True, False]
+
+
+def test_no_more_rows_are_pulled_than_one_chunk_ahead_of_what_is_written(
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a file of any length takes the memory of one chunk."""
+    monkeypatch.setattr("analysis.predict.CHUNK", 8)
+    pulled, written = 0, 0
+
+    def rows() -> Iterator[tuple[int, str]]:
+        nonlocal pulled
+        for number in range(100):
+            pulled += 1
+            assert pulled <= written + 8
+            yield number, "pt has pain"
+
+    class Out:
+        def write(self, frame: pd.DataFrame) -> None:
+            nonlocal written
+            written += len(frame)
+
+    label(ExportedModel(exported["baseline"]), rows(), Out(), by_sentence=False)
+    assert written == 100
 
 
 def test_sentences_are_labelled_one_by_one(exported: dict[str, Path]) -> None:

@@ -22,7 +22,7 @@ def drop_weights(model: PreTrainedModel, ratio: float) -> int:
 def test_a_packed_model_reloads_to_the_same_weights(model: PreTrainedModel, tmp_path: Path) -> None:
     drop_weights(model, 0.7)
     stored.save_model(model, tmp_path, packed=True)
-    written, reloaded = load_file(tmp_path / stored.WEIGHTS_FILE), stored.load_model(tmp_path).state_dict()
+    written, reloaded = load_file(tmp_path / stored.OWN_WEIGHTS_FILE), stored.load_model(tmp_path).state_dict()
     assert reloaded.keys() == model.state_dict().keys()
     assert not written.keys() & {name for name, t in model.state_dict().items() if (t == 0).float().mean() > 0.5}
     for name, tensor in model.state_dict().items():
@@ -33,7 +33,7 @@ def test_a_packed_model_reloads_to_the_same_weights(model: PreTrainedModel, tmp_
 def test_a_tensor_with_few_zeros_is_written_as_it_is(model: PreTrainedModel, tmp_path: Path) -> None:
     drop_weights(model, 0.03)  # fewer than a bit per weight costs
     stored.save_model(model, tmp_path, packed=True)
-    written = load_file(tmp_path / stored.WEIGHTS_FILE)
+    written = load_file(tmp_path / stored.OWN_WEIGHTS_FILE)
     weights = [name for name, tensor in model.state_dict().items() if tensor.ndim == 2]
     assert all(torch.equal(written[name], model.state_dict()[name]) for name in weights)
 
@@ -51,6 +51,7 @@ def test_zeros_cost_a_bit(ratio: float, tmp_path: Path) -> None:
     bytes_of = {}
     for packed in (False, True):
         stored.save_model(model, tmp_path / str(packed), packed=packed)
-        bytes_of[packed] = (tmp_path / str(packed) / stored.WEIGHTS_FILE).stat().st_size
+        folder = tmp_path / str(packed)
+        bytes_of[packed] = (folder / (stored.weights_file(folder) or "")).stat().st_size
     saved = bytes_of[False] - bytes_of[True]
     assert dense - saved == pytest.approx(((1 - ratio) + 1 / 32) * dense, rel=0.02)

@@ -21,9 +21,9 @@ from clinical_notes.errors import InputError
 from clinical_notes.notes import read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
+from trainables.parts.deployed import int8_overflows
 from tune_jobs import pretrained
 from tune_jobs.cli import main
-from tune_jobs.cluster import int8_overflows
 from tune_jobs.lock import only_process
 from tune_jobs.prepare import create_run
 from tune_jobs.settings import RunSettings

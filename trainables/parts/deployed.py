@@ -99,7 +99,9 @@ def deploy_torch(
     """
     stored.save_model(model, directory, packed=packed)
     card = {"runtime": "torch", **size_of(model, data), "packed": packed, **more}
-    _write_card(directory, card, data, [stored.WEIGHTS_FILE, stored.CONFIG_FILE])
+    weights = stored.weights_file(directory)
+    assert weights is not None
+    _write_card(directory, card, data, [weights, stored.CONFIG_FILE])
 
 
 def deploy_onnx(directory: Path, model: PreTrainedModel, size: Mapping[str, int], data: TrialData, **more: Any) -> None:
@@ -119,7 +121,7 @@ def deploy_torchao(
 ) -> None:
     """As ``deploy_onnx``, for the weights of a model of torchao's."""
     stored.save_config(model, directory)
-    _write_card(directory, {"runtime": "torchao", **size, **more}, data, [stored.WEIGHTS_FILE, stored.CONFIG_FILE])
+    _write_card(directory, {"runtime": "torchao", **size, **more}, data, [stored.OWN_WEIGHTS_FILE, stored.CONFIG_FILE])
 
 
 def size_of(model: PreTrainedModel, data: TrialData) -> dict[str, int]:
@@ -176,6 +178,14 @@ def check_files(directory: Path, hashes: Mapping[str, str]) -> None:
             raise InputError(f"{directory}: {name} is missing; restore it or make the folder again")
         if sha256(directory / name) != digest:
             raise InputError(f"{directory}: {name} is damaged or was changed; restore it or make the folder again")
+
+
+def int8_overflows() -> bool:
+    """Whether this CPU's INT8 kernels saturate on 8-bit weights (x86 without VNNI or AMX), so that 7 bits are right."""
+    able = torch.cpu.get_capabilities()
+    return able["architecture"] == "x86_64" and not any(
+        able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")
+    )
 
 
 def sha256(path: Path) -> str:

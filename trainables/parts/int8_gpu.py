@@ -109,7 +109,9 @@ def write_int8_gpu(
     tensors, notes = flatten_tensor_state_dict(int8)
     tensors |= {name: tensor for name, tensor in state.items() if name not in int8}
     save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, directory / stored.WEIGHTS_FILE, notes
+        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+        directory / stored.OWN_WEIGHTS_FILE,
+        notes,
     )
     zeros = sum(int((tensor.qdata == tensor.zero_point).sum()) for tensor in int8.values())
     zeros += sum(int((tensor == 0).sum()) for name, tensor in model.named_parameters() if name not in int8)
@@ -126,7 +128,7 @@ def write_int8_gpu(
 
 def load_int8(directory: Path, card: dict[str, Any], device: torch.device) -> TorchaoDeployed:
     """Read what ``write_int8_gpu`` wrote; on a GPU it is compiled at its first run."""
-    with safe_open(directory / stored.WEIGHTS_FILE, framework="pt", device=str(device)) as file:
+    with safe_open(directory / stored.OWN_WEIGHTS_FILE, framework="pt", device=str(device)) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         int8, rest = unflatten_tensor_state_dict(tensors, file.metadata())
     model = stored.empty_model(directory).requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A model on disk: ``config.json`` and ``model.safetensors``, whatever its shape."""
+"""A model on disk, whatever its shape: ``config.json``, and ``model.safetensors`` or, if not stock, our own file."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from trainables.parts.encoder import build_model, classifier_class, config_from
 from trainables.parts.surgery import restructure, structure_of
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+OWN_WEIGHTS_FILE = "symptune.safetensors"
+"""Of a model that is not stock: under the usual name ``from_pretrained`` would fill what it misses at random."""
 STRUCTURE_KEY = "symptune_structure"
 """Key in ``config.json`` of a model whose shape no stock configuration describes."""
 
@@ -37,7 +39,13 @@ def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False)
     if packed:
         state, shapes = _pack(state)
         metadata[_PACKED] = json.dumps(shapes)
-    save_file(state, directory / WEIGHTS_FILE, metadata=metadata)
+    stock = not packed and not structure_of(model)
+    save_file(state, directory / (WEIGHTS_FILE if stock else OWN_WEIGHTS_FILE), metadata=metadata)
+
+
+def weights_file(directory: Path) -> str | None:
+    """Name of the file with a stored model's weights; None where there is none."""
+    return next((name for name in (WEIGHTS_FILE, OWN_WEIGHTS_FILE) if (directory / name).exists()), None)
 
 
 def save_config(model: PreTrainedModel, directory: Path) -> None:
@@ -50,17 +58,10 @@ def save_config(model: PreTrainedModel, directory: Path) -> None:
     (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
 
 
-def is_stock(directory: Path) -> bool:
-    """Whether a stored model reloads by ``from_pretrained``."""
-    with safe_open(directory / WEIGHTS_FILE, framework="pt") as file:
-        packed = _PACKED in (file.metadata() or {})
-    return not packed and STRUCTURE_KEY not in json.loads((directory / CONFIG_FILE).read_text())
-
-
 def load_model(directory: Path) -> PreTrainedModel:
     """Read what ``save_model`` wrote: stock, pruned, factorised, trimmed or packed."""
     config, structure = _read_config(directory)
-    state = _read_state(directory / WEIGHTS_FILE)
+    state = _read_state(directory / (weights_file(directory) or WEIGHTS_FILE))
     if not structure:
         return build_model(config, state)
     model = empty_model(directory)

@@ -1,6 +1,7 @@
 """Commands about models: export and predict."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -48,17 +49,27 @@ def predict(options: argparse.Namespace, console: Console) -> int:
     if options.out and Path(options.out).resolve() == Path(options.file).resolve():
         raise InputError(f"--out: {options.out} is the file to be read; name another")
     model = ExportedModel(options.model, options.threads)
+    if model.overflows_here():
+        print(
+            "symptune: warning: this CPU has no VNNI, and the model's INT8 weights were made for one that has: "
+            "its sums may overflow; export one that was searched with --reduce-range",
+            file=sys.stderr,
+        )
     rows = (
         rows_of_lines(sys.stdin.buffer)
         if options.file == "-"
         else rows_of_file(options.file, NoteColumns(text=options.text_column))
     )
-    with writer_to(options.out) as writer:
-        summary = label(model, rows, writer, by_sentence=options.sentences)
+    try:
+        with writer_to(options.out) as writer:
+            summary = label(model, rows, writer, by_sentence=options.sentences)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     what = "sentences" if options.sentences else "texts"
     print(
         f"symptune: {summary.texts - summary.empty:,} {what} labelled, {summary.empty:,} empty, "
-        f"{summary.cut:,} longer than the {model.max_length} word pieces that the model reads",
+        f"{summary.cut:,} as long as the {model.max_length} word pieces that the model reads, or longer",
         file=sys.stderr,
     )
     return 0

@@ -13,7 +13,8 @@ from analysis.run import RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import DEFAULT_PATIENTS
-from tune_jobs.cluster import TrialResources, cluster_problems, int8_overflows, local_problems
+from trainables.parts.deployed import int8_overflows
+from tune_jobs.cluster import TrialResources, cluster_problems, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume_line
 from tune_jobs.launch import Execution, SearchHaltedError, search
@@ -41,7 +42,8 @@ def _settings(options: argparse.Namespace) -> RunSettings:
         values.setdefault("patients", DEFAULT_PATIENTS)
         if "model" not in values:
             values.setdefault("layers", DEMO_LAYERS)
-    return RunSettings(**values, reduce_range=int8_overflows())
+    values.setdefault("reduce_range", int8_overflows())
+    return RunSettings(**values)
 
 
 def _with_space(settings: RunSettings, options: argparse.Namespace) -> RunSettings:
