@@ -290,6 +290,9 @@ def test_the_same_line_with_other_notes_in_the_file_is_refused(
         reduce_range=int8_overflows(),
     )
     create_run(Folder("runs/r"), settings, workers=1)
+    other = "--no-reduce-range" if int8_overflows() else "--reduce-range"
+    (line,) = refused(capsys, "launch", "--name", "r", *options, other)
+    assert "reduce_range" in line
     write_synthetic_notes(Path("notes.csv.gz"), patients=50, seed=2)
     (line,) = refused(capsys, "launch", "--name", "r", *options)
     assert "--notes: the file is not the one" in line

@@ -83,9 +83,9 @@ def _cluster_problems(execution: Execution) -> list[str]:
     return cluster_problems(execution.address, execution.resources, execution.verbose)
 
 
-def _default_name(settings: RunSettings) -> str:
+def _default_name(settings: RunSettings, options: argparse.Namespace) -> str:
     """Made of what was asked for: the same line has the same name on any machine."""
-    record = {name: value for name, value in settings.record().items() if name != "reduce_range"}
+    record = settings.record() | {"reduce_range": options.reduce_range}
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     return f"{settings.unit}-{digest[:8]}"
 
@@ -106,18 +106,20 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     exists = False
     try:
         check_storage(options.storage)
-        folder = Folder(options.storage).child(options.name or _default_name(settings))
+        folder = Folder(options.storage).child(options.name or _default_name(settings, options))
         exists = folder.exists(RUN_FILE)
         if exists:
+            run = open_run(folder)
+            if options.reduce_range is None:  # what the CPU that began the run needed
+                settings = replace(settings, reduce_range=run.settings.get("reduce_range", False))
             how = resume_line(folder, options.storage)
-            problems += _differences(open_run(folder), settings, how, with_files=not problems)
+            problems += _differences(run, settings, how, with_files=not problems)
     except InputError as error:
         problems.append(str(error))
     problems += _cluster_problems(execution)
     if problems:
         raise InputError("\n".join(problems))
     if exists:
-        run = open_run(folder)
         settings = replace(settings, trials=run.settings["trials"])  # it may have been extended
         prepared = load_prepared(folder)
     else:
@@ -130,7 +132,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
 def _differences(run: Run, settings: RunSettings, how_to_resume: str, *, with_files: bool) -> list[str]:
     """Why this launch is not the one that made the run, if so."""
     recorded, asked = RunSettings.from_record(dict(run.manifest["settings"])).record(), settings.record()
-    changed = [name for name in asked if asked[name] != recorded[name] and name != "reduce_range"]
+    changed = [name for name in asked if asked[name] != recorded[name]]
     if not changed and not with_files:
         return []
     if not changed:
