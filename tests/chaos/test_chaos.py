@@ -18,8 +18,11 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from analysis.run import Run, open_run, read_events
+from analysis.run import Run, TrialRecord, open_run, read_events
 from clinical_notes.storage import Folder
+from trainables import trainable_class
+from trainables.base import TrainSettings
+from tune_jobs.prepare import load_prepared
 
 VICTIMS = ("driver", "worker", "node")
 _SECONDS_TO_GET_SOMEWHERE = 120
@@ -61,11 +64,13 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[TwoNodes]:
     nodes.cluster.shutdown()
 
 
-def launch_line(name: str, notes: Path, model_folder: Path, address: str, trials: int) -> list[str]:
+def launch_line(
+    name: str, notes: Path, model_folder: Path, address: str, trials: int, *, at_once: int = 1
+) -> list[str]:
     return [
         sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(notes), "--model",
         str(model_folder), "--max-length", "40", "--trials", str(trials), "--epochs", "3", "--strategies",
-        "baseline,low_rank,quantization", "--address", address, "--max-concurrent", "1",
+        "baseline,low_rank,quantization", "--address", address, "--max-concurrent", str(at_once),
     ]  # fmt: skip
 
 
@@ -156,3 +161,42 @@ def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(
         assert_nothing_happened_twice(run)
         print(f"run {number}: {tried} kills survived")
         left -= max(tried, 1)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("nodes", [2], indirect=True)
+def test_several_trials_at_a_time_are_each_what_they_are_alone(
+    nodes: TwoNodes,
+    notes: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
+) -> None:
+    kills = pytestconfig.getoption("kills")
+    if kills < 10:
+        pytest.skip("takes long: give --kills 10 or more")
+    monkeypatch.chdir(tmp_path)
+    chance = random.Random(pytestconfig.getoption("chaos_seed"))
+    line = launch_line("cut", notes, model_folder, nodes.cluster.address, 4, at_once=2)
+    victims = [VICTIMS[i % len(VICTIMS)] for i in range(kills)]
+    tried = until_killed_or_done("cut", line, nodes, victims, chance)
+    run = open_run(Folder("runs/cut"))
+    assert_nothing_happened_twice(run)
+    assert Counter(trial.strategy for trial in run.trials.values()) == dict.fromkeys(run.strategies, 4)
+    assert {trial.state for trial in run.trials.values()} <= {"finished", "stopped"}
+    for trial in run.trials.values():
+        alone = results_alone(run, trial, tmp_path / trial.name)
+        assert [epoch["f1"] for epoch in trial.epochs] == alone[: len(trial.epochs)], trial.name
+    print(f"{tried} kills survived")
+
+
+def results_alone(run: Run, trial: TrialRecord, workdir: Path) -> list[float]:
+    """Validation macro F1 of each epoch of a trial that is trained here, by itself."""
+    prepared = load_prepared(run.folder)
+    cls = trainable_class(trial.strategy)
+    inner = cls.__new__(cls)
+    teacher = None if trial.teacher is None else run.folder.child(trial.teacher).uri
+    config = {"hyperparameters": dict(trial.hyperparameters), "seed": trial.seed, "teacher": teacher}
+    inner.setup(config, prepared.data, prepared.encoder, TrainSettings(epochs=run.settings["epochs"]), workdir)
+    return [inner.step()["f1"] for _ in range(inner.epochs)]

@@ -136,13 +136,15 @@ from tune_jobs.prepare import make_run_examples
 from tune_jobs.settings import RunSettings
 print(make_run_examples(RunSettings(patients=40, seed=3), workers=1).fingerprint())
 """
-    prints = {
-        subprocess.run(
-            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, check=True
-        ).stdout
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed, "PATH": ""}, stdout=subprocess.PIPE
+        )
         for seed in ("1", "2")
-    }
+    ]
+    prints = {process.communicate()[0] for process in processes}
     assert len(prints) == 1
+    assert prints != {b""}
 
 
 def test_the_number_of_workers_changes_nothing(notes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,8 +124,6 @@ def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(tmp_path: Path, m
     ledger = search(folder, settings, prepared, Execution(epoch_limit=0.01), quiet())
     (trial,) = ledger.trials.values()
     assert (trial.state, trial.reason) == ("failed", "an epoch took longer than 0.01 s")
-    again = search(folder, settings, prepared, Execution(epoch_limit=600, retry_failed=True), quiet())
-    assert [trial.state for trial in again.trials.values()] == ["failed", "finished"]
 
 
 class Trial:

@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from analysis.run import Run, TrialRecord, open_run
 from clinical_notes.storage import Folder
@@ -48,8 +51,14 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
     assert "trained on to 4 epochs: baseline-" in said
     assert f"new: {len(STRATEGIES) - 1}" in said
 
+    Path("runs/moved/studies.journal").write_bytes(b"\x00 not a journal")  # rebuilt from the ledger
+    Path("runs/moved/studies.journal.lock").touch()  # of a process that is no more
     assert main(arguments) == 0
     run = open_run(copied.folder)
+    study = optuna.load_study(
+        study_name="baseline", storage=JournalStorage(JournalFileBackend("runs/moved/studies.journal"))
+    )
+    assert len(study.trials) == len(Ledger(run.folder).of("baseline"))
     kept = {name: run.trials[name] for name in copied.trials}
     assert kept == copied.trials
     assert all(len(Ledger(run.folder).asked(strategy)) == number + 1 for strategy in STRATEGIES)

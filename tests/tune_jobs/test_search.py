@@ -220,17 +220,17 @@ run_all(search)
 print(json.dumps([[t.name, dict(t.hyperparameters), t.seed] for t in search.ledger.trials.values()]))
 """
     root = Path(__file__).parents[2]
-    outputs = [
-        subprocess.run(
+    processes = [
+        subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path / hash_seed)],
             env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
             cwd=root,
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
-        ).stdout
+        )
         for hash_seed in ("1", "2")
     ]
+    outputs = [process.communicate()[0] for process in processes]
     assert outputs[0] == outputs[1]
     assert len(json.loads(outputs[0])) == 6
 
