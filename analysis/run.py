@@ -179,15 +179,26 @@ class Run:
         return best_trials(mine, top, self.objectives(strategy))
 
 
+def apply_skip(skipped: dict[str, str], event: Event) -> None:
+    """Fold one ledger event into the strategies that cannot run, with the reason; events of other kinds pass."""
+    if event["event"] == "skipped":
+        skipped[event["strategy"]] = event["reason"]
+    elif event["event"] == "unskipped":
+        skipped.pop(event["strategy"], None)
+
+
 def skipped_strategies(events: Iterable[Event]) -> dict[str, str]:
     """Strategies that cannot run, with the reason."""
     skipped: dict[str, str] = {}
     for event in events:
-        if event["event"] == "skipped":
-            skipped[event["strategy"]] = event["reason"]
-        elif event["event"] == "unskipped":
-            skipped.pop(event["strategy"], None)
+        apply_skip(skipped, event)
     return skipped
+
+
+def checkpoints_of(folder: Folder, trial: str) -> list[str]:
+    """Paths of a trial's checkpoints in the run's folder, oldest first."""
+    home = f"{TRIALS}/{trial}"
+    return [f"{home}/{name}" for name in folder.names(home) if name.startswith(EPOCH_PREFIX)]
 
 
 def open_run(folder: Folder) -> Run:

@@ -164,6 +164,10 @@ def _completed(frame: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
+def _chunk_of(rows: list[list[str]], roles: list[str]) -> pd.DataFrame:
+    return _completed(pd.DataFrame(rows, columns=roles), {role: role for role in roles})
+
+
 def _csv(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataFrame]:
     """Strict: a row with more or fewer fields than the header, or a stray quote, is an error and never other data."""
     csv.field_size_limit(_LONGEST_FIELD)
@@ -198,10 +202,10 @@ def _csv(path: Path, columns: NoteColumns, chunk_rows: int) -> Iterator[pd.DataF
                         "re-encode the file, such as with: iconv -f latin1 -t utf-8"
                     )
                 if len(chunk) == chunk_rows:
-                    yield _completed(pd.DataFrame(chunk, columns=list(places)), {role: role for role in places})
+                    yield _chunk_of(chunk, list(places))
                     chunk = []
             if chunk:
-                yield _completed(pd.DataFrame(chunk, columns=list(places)), {role: role for role in places})
+                yield _chunk_of(chunk, list(places))
     except csv.Error as error:
         reason = "a quote that opens there is never closed" if "unexpected end" in str(error) else "broken quoting"
         raise _TableError(f": data row {row + 1}: {reason}; quote texts and double the quotes inside") from None

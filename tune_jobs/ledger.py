@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from analysis.run import LEDGER, Event, TrialRecord, apply_event, read_events
+from analysis.run import LEDGER, Event, TrialRecord, apply_event, apply_skip, read_events
 from clinical_notes.storage import Folder
 
 
@@ -38,11 +38,8 @@ class Ledger:
     def _apply(self, event: Event) -> None:
         if event["event"] == "teacher":
             self.teacher = event["trial"]
-        elif event["event"] == "skipped":
-            self.skipped[event["strategy"]] = event["reason"]
-        elif event["event"] == "unskipped":
-            self.skipped.pop(event["strategy"], None)
         else:
+            apply_skip(self.skipped, event)
             apply_event(self.trials, event)
 
     def asked(self, strategy: str) -> list[TrialRecord]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run import EPOCH_PREFIX, TRIALS, Objective, TrialRecord, best_trials
+from analysis.run import TRIALS, Objective, TrialRecord, best_trials, checkpoints_of
 from clinical_notes.storage import Folder, storage_reason
 from search_spaces import objectives_of
 from trainables import trainable_class
@@ -272,9 +272,8 @@ class Search:
 
     def _discard_checkpoints(self, name: str, *, keep_last: bool) -> None:
         """The last one of a strategy's best trial stays, so that it can be trained for longer."""
-        checkpoints = [file for file in self._folder.names(f"{TRIALS}/{name}") if file.startswith(EPOCH_PREFIX)]
-        for file in checkpoints[: -1 if keep_last else None]:
-            self._folder.delete_folder(f"{TRIALS}/{name}/{file}")
+        for path in checkpoints_of(self._folder, name)[: -1 if keep_last else None]:
+            self._folder.delete_folder(path)
 
 
 def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[TrialRecord]:

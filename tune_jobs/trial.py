@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from analysis.run import DEPLOYED, EPOCH_PREFIX, TRIALS
+from analysis.run import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
 from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder, storage_reason
 from trainables import trainable_class
@@ -87,7 +87,7 @@ class RunTrainable(tune.Trainable):
 
         def give_up() -> None:
             self._folder.write(f"{self._home}/{HUNG}", f"{self._epoch_limit:g}".encode())
-            os._exit(1)  # Ray starts the trial in another process, which finds the note
+            os._exit(1)  # the search deals the trial again, and its next process finds the note
 
         timer = threading.Timer(self._epoch_limit or 0, give_up)
         timer.daemon = True
@@ -143,8 +143,8 @@ class RunTrainable(tune.Trainable):
             config["teacher"] = self._folder.child(config["teacher"]).uri
         settings = replace(self._settings, epochs=config["until"] or self._settings.epochs, parts=self._parts)
         inner.setup(config, self._data, self._encoder, settings)
-        homes = [self._home, *([f"{TRIALS}/{config['continues']}"] if config["continues"] else [])]
-        for checkpoint in (f"{home}/{name}" for home in homes for name in reversed(self._checkpoints(home))):
+        of = filter(None, (config["trial"], config["continues"]))
+        for checkpoint in (path for trial in of for path in reversed(checkpoints_of(self._folder, trial))):
             with self._folder.local(checkpoint) as local:
                 if _is_whole(local):
                     inner.load_checkpoint(str(local))
@@ -161,11 +161,8 @@ class RunTrainable(tune.Trainable):
         hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / MANIFEST).write_text(json.dumps(hashes))
         self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(epoch)}")
-        for name in self._checkpoints(self._home)[:-2]:
-            self._folder.delete_folder(f"{self._home}/{name}")
-
-    def _checkpoints(self, home: str) -> list[str]:
-        return [name for name in self._folder.names(home) if name.startswith(EPOCH_PREFIX)]
+        for path in checkpoints_of(self._folder, self.config["trial"])[:-2]:
+            self._folder.delete_folder(path)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

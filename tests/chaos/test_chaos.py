@@ -20,8 +20,7 @@ from ray.cluster_utils import Cluster
 
 from analysis.run import Run, TrialRecord, open_run, read_events
 from clinical_notes.storage import Folder
-from trainables import trainable_class
-from trainables.base import TrainSettings
+from tests.trainables.conftest import start as start_trainable
 from tune_jobs.prepare import load_prepared
 
 VICTIMS = ("driver", "worker", "node")
@@ -57,21 +56,40 @@ def _runs_a_trial(process: psutil.Process) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Arena:
+    """Where runs are launched and killed: a cluster, and what the command line asks for."""
+
+    nodes: TwoNodes
+    notes: Path
+    model_folder: Path
+    kills: int
+    chance: random.Random
+
+    def line(self, name: str, trials: int, *, at_once: int = 1) -> list[str]:
+        return [
+            sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(self.notes), "--model",
+            str(self.model_folder), "--max-length", "40", "--trials", str(trials), "--epochs", "3", "--strategies",
+            "baseline,low_rank,quantization", "--address", self.nodes.cluster.address,
+            "--max-concurrent", str(at_once),
+        ]  # fmt: skip
+
+
 @pytest.fixture
-def nodes(request: pytest.FixtureRequest) -> Iterator[TwoNodes]:
+def arena(
+    request: pytest.FixtureRequest,
+    notes: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
+) -> Iterator[Arena]:
+    """The parameter is the node's number of CPUs, so of trials at a time."""
+    monkeypatch.chdir(tmp_path)
     nodes = TwoNodes(request.param)
-    yield nodes
+    chance = random.Random(pytestconfig.getoption("chaos_seed"))
+    yield Arena(nodes, notes, model_folder, pytestconfig.getoption("kills"), chance)
     nodes.cluster.shutdown()
-
-
-def launch_line(
-    name: str, notes: Path, model_folder: Path, address: str, trials: int, *, at_once: int = 1
-) -> list[str]:
-    return [
-        sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(notes), "--model",
-        str(model_folder), "--max-length", "40", "--trials", str(trials), "--epochs", "3", "--strategies",
-        "baseline,low_rank,quantization", "--address", address, "--max-concurrent", str(at_once),
-    ]  # fmt: skip
 
 
 def start(line: list[str]) -> subprocess.Popen[bytes]:
@@ -82,16 +100,16 @@ def events(name: str) -> int:
     return len(list(Path(f"runs/{name}/ledger").glob("[!.]*.json")))
 
 
-def until_killed_or_done(name: str, line: list[str], nodes: TwoNodes, victims: list[str], chance: random.Random) -> int:
+def until_killed_or_done(arena: Arena, name: str, line: list[str], victims: list[str]) -> int:
     """Kill one after the other, wherever the run is; then let it end. Returns the kills that were tried."""
     kills = 0
     driver = start(line)
     while victims and driver.poll() is None:
-        wanted = events(name) + chance.randrange(3)
+        wanted = events(name) + arena.chance.randrange(3)
         deadline = time.monotonic() + _SECONDS_TO_GET_SOMEWHERE
         while events(name) < wanted and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(chance.random() * 0.5)
+        time.sleep(arena.chance.random() * 0.5)
         if driver.poll() is not None:
             break
         victim = victims.pop()
@@ -101,10 +119,10 @@ def until_killed_or_done(name: str, line: list[str], nodes: TwoNodes, victims: l
             driver.wait()
             driver = start(line)
         elif victim == "worker":
-            for process in nodes.workers()[:1]:
+            for process in arena.nodes.workers()[:1]:
                 process.kill()
         else:
-            nodes.replace_node()
+            arena.nodes.replace_node()
     assert driver.wait(timeout=300) == 0
     return kills
 
@@ -131,32 +149,20 @@ def assert_nothing_happened_twice(run: Run) -> None:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("nodes", [1], indirect=True)
-def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(
-    nodes: TwoNodes,
-    notes: Path,
-    model_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    pytestconfig: pytest.Config,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    chance = random.Random(pytestconfig.getoption("chaos_seed"))
-    left, number = pytestconfig.getoption("kills"), 0
+@pytest.mark.parametrize("arena", [1], indirect=True)
+def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(arena: Arena) -> None:
+    left, number = arena.kills, 0
     trials = 1 if left < 10 else 3
-
-    def line(name: str) -> list[str]:
-        return launch_line(name, notes, model_folder, nodes.cluster.address, trials)
-
-    assert start(line("straight")).wait(timeout=300) == 0
+    assert start(arena.line("straight", trials)).wait(timeout=300) == 0
     expected = figures(open_run(Folder("runs/straight")))
     assert {state for state, *_ in expected.values()} <= {"finished", "stopped"}
 
     while left > 0:
         number += 1
+        name = f"cut{number}"
         victims = [VICTIMS[(left + i) % len(VICTIMS)] for i in range(left)]
-        tried = until_killed_or_done(f"cut{number}", line(f"cut{number}"), nodes, victims, chance)
-        run = open_run(Folder(f"runs/cut{number}"))
+        tried = until_killed_or_done(arena, name, arena.line(name, trials), victims)
+        run = open_run(Folder(f"runs/{name}"))
         assert figures(run) == expected
         assert_nothing_happened_twice(run)
         print(f"run {number}: {tried} kills survived")
@@ -164,23 +170,12 @@ def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("nodes", [2], indirect=True)
-def test_several_trials_at_a_time_are_each_what_they_are_alone(
-    nodes: TwoNodes,
-    notes: Path,
-    model_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    pytestconfig: pytest.Config,
-) -> None:
-    kills = pytestconfig.getoption("kills")
-    if kills < 10:
+@pytest.mark.parametrize("arena", [2], indirect=True)
+def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena, tmp_path: Path) -> None:
+    if arena.kills < 10:
         pytest.skip("takes long: give --kills 10 or more")
-    monkeypatch.chdir(tmp_path)
-    chance = random.Random(pytestconfig.getoption("chaos_seed"))
-    line = launch_line("cut", notes, model_folder, nodes.cluster.address, 4, at_once=2)
-    victims = [VICTIMS[i % len(VICTIMS)] for i in range(kills)]
-    tried = until_killed_or_done("cut", line, nodes, victims, chance)
+    victims = [VICTIMS[i % len(VICTIMS)] for i in range(arena.kills)]
+    tried = until_killed_or_done(arena, "cut", arena.line("cut", 4, at_once=2), victims)
     run = open_run(Folder("runs/cut"))
     assert_nothing_happened_twice(run)
     assert Counter(trial.strategy for trial in run.trials.values()) == dict.fromkeys(run.strategies, 4)
@@ -194,9 +189,8 @@ def test_several_trials_at_a_time_are_each_what_they_are_alone(
 def results_alone(run: Run, trial: TrialRecord, workdir: Path) -> list[float]:
     """Validation macro F1 of each epoch of a trial that is trained here, by itself."""
     prepared = load_prepared(run.folder)
-    cls = trainable_class(trial.strategy)
-    inner = cls.__new__(cls)
     teacher = None if trial.teacher is None else run.folder.child(trial.teacher).uri
     config = {"hyperparameters": dict(trial.hyperparameters), "seed": trial.seed, "teacher": teacher}
-    inner.setup(config, prepared.data, prepared.encoder, TrainSettings(epochs=run.settings["epochs"]), workdir)
+    epochs = run.settings["epochs"]
+    inner = start_trainable(trial.strategy, config, prepared.data, prepared.encoder, workdir, epochs=epochs)
     return [inner.step()["f1"] for _ in range(inner.epochs)]
