@@ -121,9 +121,23 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
 
 
 def read_events(folder: Folder) -> list[Event]:
-    """The ledger's events in order; files still being written are passed over."""
+    """The ledger's events in order; files still being written are passed over.
+
+    Raises:
+        InputError: an event is damaged or missing.
+    """
     names = [name for name in folder.names(LEDGER) if name.endswith(".json") and not name.startswith(".")]
-    return [json.loads(folder.read(f"{LEDGER}/{name}")) for name in names]
+    events = []
+    for number, name in enumerate(names):
+        if not name.startswith(f"{number:08d}-"):
+            raise InputError(f"{folder}: event {number} of its {LEDGER}/ is missing; restore it from a copy of the run")
+        try:
+            event = json.loads(folder.read(f"{LEDGER}/{name}"))
+            assert event["event"] == name[9 : -len(".json")]
+        except (ValueError, KeyError, TypeError, AssertionError):
+            raise InputError(f"{folder}: {LEDGER}/{name} is damaged; restore it from a copy of the run") from None
+        events.append(event)
+    return events
 
 
 def trials_of(events: Iterable[Event]) -> dict[str, TrialRecord]:

@@ -1,6 +1,7 @@
 """Narrow or fix any parameter of a search space from a YAML file, without touching code."""
 
 import difflib
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ class _Explorer:
         return low
 
 
-def distributions_of(strategy: str) -> dict[str, BaseDistribution]:
+@functools.cache
+def distributions_of(strategy: str) -> Mapping[str, BaseDistribution]:
     """Every parameter that the strategy's space can ask for, in any branch of its conditions."""
     found: dict[str, BaseDistribution] = {}
     script: list[int] | None = []

@@ -30,6 +30,8 @@ VOCABULARY = 60
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="kills that each chaos test tries (default 3)")
+    parser.addoption("--searches", type=int, default=50, help="searches in virtual time that are cut (default 50)")
+    parser.addoption("--plain-ray", action="store_true", help="also show what plain Ray Tune does in each trap")
     parser.addoption("--chaos-seed", type=int, default=0, help="of the instants and the victims")
 
 

@@ -1,10 +1,6 @@
 """Run or resume the search of a run's folder on a Ray cluster."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
@@ -22,10 +18,9 @@ from tune_jobs.scheduler import StrategyASHA
 from tune_jobs.search import Search
 from tune_jobs.settings import RunSettings
 from tune_jobs.signals import interruptible, was_interrupted
-from tune_jobs.studies import StrategyStudy, journal
+from tune_jobs.studies import StrategyStudy
+from tune_jobs.study_storage import DATABASE_ERRORS, database_reason, study_storage
 from tune_jobs.trial import RunTrainable
-
-JOURNAL = "studies.journal"
 
 
 class SearchHaltedError(Exception):
@@ -41,6 +36,7 @@ class Execution:
         epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
         retry_failed: run failed trials again.
         further: train each strategy's best trial on, to so many epochs.
+        optuna_storage: URL of the database that holds the studies; None for a journal file in the run's folder.
     """
 
     resources: TrialResources = field(default_factory=TrialResources)
@@ -52,6 +48,7 @@ class Execution:
     epoch_limit: float | None = None
     retry_failed: bool = False
     further: int | None = None
+    optuna_storage: str | None = None
 
 
 def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:
@@ -59,12 +56,20 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
 
     Raises:
         KeyboardInterrupt: stopped by the user; everything reported so far is in the ledger.
-        SearchHaltedError: the storage can't be written, so that nothing more would be kept.
+        SearchHaltedError: the storage or the studies' database can't be written, so that nothing more would be kept.
         InputError: the cluster cannot be reached, or cannot hold a trial.
     """
+    try:
+        return _search(folder, settings, prepared, execution, console)
+    except DATABASE_ERRORS as error:
+        raise SearchHaltedError(database_reason(error)) from error
+
+
+def _search(
+    folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console
+) -> Ledger:
     ledger = Ledger(folder)
-    with _journal_path(folder) as path:
-        storage = journal(path)
+    with study_storage(folder, execution.optuna_storage) as storage:
         studies = {
             strategy: StrategyStudy(strategy, storage, settings.seed, settings.space.get(strategy, {}))
             for strategy in settings.strategies
@@ -75,6 +80,7 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
             if progress is not None:
                 progress.changed(record, ledger.trials, ledger.skipped)
 
+        scheduler = StrategyASHA(settings.strategies, settings.epochs, settings.reduction_factor, known=ledger.events)
         state = Search(
             folder,
             ledger,
@@ -84,6 +90,7 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
             keep=execution.keep,
             retry_failed=execution.retry_failed,
             epochs=execution.further,
+            stopped=scheduler.stopped,
             on_change=changed,
         )
         if state.done:
@@ -95,7 +102,7 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
             with Progress(
                 console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
             ) as progress:
-                _tuner(folder, settings, prepared, execution, state, slots).fit()
+                _tuner(folder, settings, prepared, execution, state, scheduler, slots).fit()
         if was_interrupted():
             raise KeyboardInterrupt
         if state.halted is not None:
@@ -104,7 +111,13 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
 
 
 def _tuner(
-    folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, state: Search, slots: int
+    folder: Folder,
+    settings: RunSettings,
+    prepared: Prepared,
+    execution: Execution,
+    state: Search,
+    scheduler: StrategyASHA,
+    slots: int,
 ) -> tune.Tuner:
     resources = execution.resources
     train = TrainSettings(
@@ -120,9 +133,6 @@ def _tuner(
         settings=train,
         folder=folder,
         epoch_limit=execution.epoch_limit,
-    )
-    scheduler = StrategyASHA(
-        settings.strategies, settings.epochs, settings.reduction_factor, known=state.ledger.trials.values()
     )
     return tune.Tuner(
         trainable,
@@ -152,17 +162,3 @@ def _tuner(
 
 def _trial_name(trial: tune.experiment.Trial) -> str:
     return str(trial.config["trial"])
-
-
-@contextmanager
-def _journal_path(folder: Folder) -> Iterator[Path]:
-    """Where Optuna's journal is written: the run's folder, or, for remote storage, a copy that is put there after."""
-    if folder.is_local:
-        yield Path(folder.uri) / JOURNAL
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / JOURNAL
-        try:
-            yield path
-        finally:
-            folder.write(JOURNAL, path.read_bytes())

@@ -15,6 +15,7 @@ class Ledger:
         trials: what the events say, by trial name, in the order of suggestion.
         teacher: the trial that the run's compressed models start from, once chosen.
         skipped: strategies that cannot run, with the reason.
+        events: all of them, in order.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -22,20 +23,19 @@ class Ledger:
         self.trials: dict[str, TrialRecord] = {}
         self.teacher: str | None = None
         self.skipped: dict[str, str] = {}
-        events = read_events(folder)
-        self._next = len(events)
-        for event in events:
+        self.events: list[Event] = []
+        for event in read_events(folder):
             self._apply(event)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Record an event; when this returns it is on the storage."""
         event = {"event": kind, **fields}
-        name = f"{LEDGER}/{self._next:08d}-{kind}.json"
+        name = f"{LEDGER}/{len(self.events):08d}-{kind}.json"
         self.folder.write(name, json.dumps(event, allow_nan=False).encode())
-        self._next += 1
         self._apply(event)
 
     def _apply(self, event: Event) -> None:
+        self.events.append(event)
         if event["event"] == "teacher":
             self.teacher = event["trial"]
         else:

@@ -190,6 +190,11 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="HOST:PORT of an existing Ray cluster, or auto (default: RAY_ADDRESS, else start one here)",
     )
+    group.add_argument(
+        "--optuna-storage",
+        metavar="URL",
+        help="database for the studies, such as postgresql://USER@HOST/DB (default: a journal file in the run)",
+    )
     group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
     group.add_argument("--verbose", action="store_true", help="show Ray's own output")
     _add_storage_option(parser)

@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from analysis.run import TrialRecord
+from analysis.run import Event
 from search_spaces import objectives_of
 
 
@@ -22,7 +22,10 @@ class StrategyASHA(FIFOScheduler):
         reduction_factor: of ``n`` trials at a rung, ``n / reduction_factor`` go on; 0 stops none.
         grace_period: epochs before a trial can be stopped.
         startup: results that a rung holds before it stops anyone; two trials say little of each other.
-        known: trials of the ledger, whose results fill the rungs.
+        known: the ledger's events, whose results fill the rungs in the order in which they came.
+
+    Attributes:
+        stopped: trials of the ledger that it decided to stop, also where their process died before it was recorded.
     """
 
     def __init__(
@@ -32,7 +35,7 @@ class StrategyASHA(FIFOScheduler):
         reduction_factor: int,
         grace_period: int = 2,
         startup: int = 4,
-        known: Iterable[TrialRecord] = (),
+        known: Iterable[Event] = (),
     ) -> None:
         super().__init__()
         self._epochs, self._startup = epochs, startup
@@ -49,13 +52,23 @@ class StrategyASHA(FIFOScheduler):
             for strategy in strategies
             if reduction_factor and len(objectives_of(strategy)) == 1
         }
-        for record in known:
-            self._enter(record.strategy, record.name)
-            for result in record.epochs:
-                self.race(record.strategy, record.name, result)
+        self.stopped: list[str] = []
+        self._replay(known)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
+
+    def _replay(self, events: Iterable[Event]) -> None:
+        strategies: dict[str, str] = {}
+        for event in events:
+            name = event.get("trial", "")
+            if event["event"] == "suggested":
+                strategies[name] = event["strategy"]
+                self._enter(event["strategy"], name)
+            elif event["event"] == "epoch":
+                decision = self.race(strategies[name], name, event["result"])
+                if decision == TrialScheduler.STOP:
+                    self.stopped.append(name)
 
     def _enter(self, strategy: str, name: str) -> None:
         race = self._races.get(strategy)

@@ -13,6 +13,7 @@ from trainables import trainable_class
 from trainables.parts.teaching import LOGITS_FILE
 from tune_jobs.ledger import Ledger
 from tune_jobs.studies import StrategyStudy, seed_of
+from tune_jobs.study_storage import DATABASE_ERRORS, database_reason
 
 TEACHER_STRATEGY = "baseline"
 
@@ -56,6 +57,7 @@ class Search:
         retry_failed: run failed trials again, each as a new trial of the same configuration and seed.
         epochs: train the best finished trial of each strategy on, to so many epochs, as a trial of its own.
         keep: finished trials per strategy whose models stay on the storage, best first.
+        stopped: trials that the scheduler stopped; where the process died before that was recorded, it is now.
         on_change: called after every event, with the trial it is about.
     """
 
@@ -69,6 +71,7 @@ class Search:
         keep: int = 3,
         retry_failed: bool = False,
         epochs: int | None = None,
+        stopped: Iterable[str] = (),
         on_change: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
         self._folder, self.ledger, self._studies = folder, ledger, studies
@@ -76,7 +79,6 @@ class Search:
         for strategy, study in studies.items():
             for record in ledger.of(strategy):
                 study.restore(record)
-        self._unfinished = [record for record in ledger.trials.values() if record.state == "running"]
         self._again = ledger.to_retry() if retry_failed else []
         self._further = to_continue(ledger, studies, epochs) if epochs else []
         self._epochs = epochs
@@ -89,6 +91,9 @@ class Search:
                 for strategy in list(ledger.skipped):
                     ledger.append("unskipped", strategy=strategy)
             self._choose_teacher()
+        for name in stopped:
+            self.stop(name)
+        self._unfinished = [record for record in ledger.trials.values() if record.state == "running"]
 
     @property
     def done(self) -> bool:
@@ -176,6 +181,8 @@ class Search:
             yield
         except OSError as error:
             self.halted = storage_reason(error)
+        except DATABASE_ERRORS as error:
+            self.halted = database_reason(error)
 
     def report(self, name: str, result: Mapping[str, Any]) -> None:
         """Record a result: a finished epoch, a deployed model, or a failure."""

@@ -4,19 +4,17 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from analysis.run import TrialRecord
 from search_spaces import objectives_of, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
+from tune_jobs.study_storage import StudyStorage
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -39,7 +37,7 @@ class StrategyStudy:
     def __init__(
         self,
         strategy: str,
-        storage: JournalStorage,
+        storage: StudyStorage,
         seed: int,
         overrides: Mapping[str, Any],
         random_trials: int = _RANDOM_TRIALS,
@@ -48,8 +46,11 @@ class StrategyStudy:
         self._space = narrowed_space(strategy, overrides)
         self._paper = nearest(strategy, paper_configuration(strategy), overrides)
         self._objectives = objectives_of(strategy)
+        storage.forget(strategy)
         self._study = optuna.create_study(
-            study_name=strategy, storage=storage, directions=[direction for _, direction in self._objectives]
+            study_name=storage.prefix + strategy,
+            storage=storage.storage,
+            directions=[direction for _, direction in self._objectives],
         )
         self._study.set_metric_names([metric for metric, _ in self._objectives])
         self._running: dict[int, optuna.Trial] = {}
@@ -120,11 +121,3 @@ class StrategyStudy:
         trial = self._running.pop(number)
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=TrialState.FAIL)
-
-
-def journal(path: Path) -> JournalStorage:
-    """A new journal file; an old one at this path is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    Path(f"{path}.lock").unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))

@@ -76,7 +76,7 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def actor() -> Iterator[Any]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield ray.remote(Worker).remote()
     ray.shutdown()
 

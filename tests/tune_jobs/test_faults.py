@@ -21,6 +21,7 @@ from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run
 from tune_jobs.search import Search, Suggestion
 from tune_jobs.studies import StrategyStudy
+from tune_jobs.study_storage import StudyStorage
 from tune_jobs.trial import RunTrainable
 
 STRATEGIES = ("baseline", "low_rank")
@@ -143,7 +144,7 @@ def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Sug
     settings = settings_for(model_folder, trials=1, epochs=3, strategies=("baseline",))
     folder = Folder(tmp_path / "run")
     prepared = create_run(folder, settings, workers=1)
-    study = StrategyStudy("baseline", InMemoryStorage(), 0, settings.space["baseline"])
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.space["baseline"])
     suggestion = Search(folder, Ledger(folder), {"baseline": study}, 1, 0).suggest()
     assert suggestion is not None
     return folder, prepared, suggestion

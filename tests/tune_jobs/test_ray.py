@@ -36,6 +36,7 @@ from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared, create_run
 from tune_jobs.settings import RunSettings
 from tune_jobs.studies import StrategyStudy
+from tune_jobs.study_storage import StudyStorage
 
 
 def study_states(folder: Path, strategy: str) -> list[TrialState]:
@@ -127,7 +128,8 @@ def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ledg
     folder = Folder(tmp_path_factory.mktemp("uneven") / "run")
     settings = settings_for(model_folder, trials=6, epochs=4, strategies=tuple(space), space=space)
     prepared = create_run(folder, settings, workers=1)
-    number, hyperparameters, distributions = StrategyStudy("baseline", InMemoryStorage(), 0, space["baseline"]).ask()
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, space["baseline"])
+    number, hyperparameters, distributions = study.ask()
     rate = 1e30  # no space has it: the trial is one that the ledger says was running
     Ledger(folder).append(
         "suggested",
@@ -173,7 +175,7 @@ def test_a_trial_that_breaks_fails_alone(uneven: Ledger) -> None:
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -128,3 +128,48 @@ def test_a_run_of_another_version_or_a_damaged_one_is_refused(
     copied.folder.write("run.json", content.encode())
     assert main([command, "moved"]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", None])
+@pytest.mark.parametrize("command", ["resume", "status", "evaluate"])
+def test_a_damaged_or_missing_event_is_told_and_nothing_starts_afresh(
+    copied: Run, capsys: pytest.CaptureFixture[str], command: str, content: bytes | None
+) -> None:
+    names = copied.folder.names("ledger")
+    event = Path("runs/moved/ledger") / names[5]
+    event.unlink() if content is None else event.write_bytes(content)
+    assert main([command, "moved"]) == 2
+    assert "from a copy of the run" in capsys.readouterr().err
+    assert len(copied.folder.names("ledger")) == len(names) - (content is None)
+
+
+def test_the_studies_are_in_the_database_that_was_asked_for(copied: Run) -> None:
+    for _ in range(2):  # rebuilt, not doubled
+        assert main(["resume", "moved", "--optuna-storage", "sqlite:///studies.db"]) == 0
+    names = optuna.get_all_study_names("sqlite:///studies.db")
+    assert sorted(name.partition("/")[2] for name in names) == sorted(STRATEGIES)
+    states = {"finished": "COMPLETE", "stopped": "PRUNED"}
+    for name in names:
+        assert name.startswith("moved-")
+        mine = Ledger(copied.folder).of(name.partition("/")[2])
+        study = optuna.load_study(study_name=name, storage="sqlite:///studies.db")
+        assert [t.user_attrs["trial"] for t in study.trials] == [trial.name for trial in mine]
+        assert [t.state.name for t in study.trials] == [states[trial.state] for trial in mine]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("not a url", "not a database URL"),
+        ("sqlite:////nowhere/x.db", "sqlite:////nowhere/x.db cannot be opened"),
+        ("postgresql://me:secret@localhost/x", "postgresql://me:***@localhost/x"),
+        ("oracle://me:secret@localhost/x", "needs a driver"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_told_without_its_password(
+    copied: Run, capsys: pytest.CaptureFixture[str], url: str, words: str
+) -> None:
+    assert main(["resume", "moved", "--optuna-storage", url]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert words in said
+    assert "secret" not in said

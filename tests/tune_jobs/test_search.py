@@ -18,7 +18,8 @@ from trainables.parts.teaching import LOGITS_FILE
 from tune_jobs.ledger import Ledger
 from tune_jobs.scheduler import StrategyASHA
 from tune_jobs.search import Search
-from tune_jobs.studies import StrategyStudy, journal
+from tune_jobs.studies import StrategyStudy
+from tune_jobs.study_storage import StudyStorage, journal
 
 STRATEGIES = ("baseline", "distillation", "low_rank")
 
@@ -26,7 +27,7 @@ STRATEGIES = ("baseline", "distillation", "low_rank")
 def make(
     folder: Path, strategies: tuple[str, ...] = STRATEGIES, trials: int = 3, seed: int = 0, keep: int = 3
 ) -> Search:
-    storage = journal(folder / "studies.journal")
+    storage = StudyStorage(journal(folder / "studies.journal"))
     studies = {name: StrategyStudy(name, storage, seed, {}) for name in strategies}
     return Search(Folder(folder), Ledger(Folder(folder)), studies, trials, seed, keep)
 
@@ -277,7 +278,7 @@ def test_rungs_are_rebuilt_from_the_ledger(tmp_path: Path, cut: int) -> None:
         search.suggest()
         for step in range(straight[number]):
             search.report(f"baseline-{number:04d}", epoch(step + 1, curves[number][step]))
-    rebuilt = StrategyASHA(("baseline",), epochs=4, reduction_factor=2, known=search.ledger.trials.values())
+    rebuilt = StrategyASHA(("baseline",), epochs=4, reduction_factor=2, known=search.ledger.events)
     assert (
         straight[:cut]
         + [

@@ -24,6 +24,7 @@ from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared
 from tune_jobs.search import to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 from tune_jobs.signals import INTERRUPTED
+from tune_jobs.study_storage import database_problems
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -63,6 +64,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         verbose=options.verbose,
         retry_failed=getattr(options, "retry_failed", False),
         further=options.epochs if options.command == "resume" else None,
+        optuna_storage=options.optuna_storage,
     )
 
 
@@ -73,7 +75,7 @@ def _execution_problems(options: argparse.Namespace, execution: Execution) -> li
         value = getattr(options, name)
         if value is not None and value <= 0:
             problems.append(f"--{name.replace('_', '-')}: must be more than 0, got {value:g}")
-    return problems
+    return problems + database_problems(execution.optuna_storage)
 
 
 def _cluster_problems(execution: Execution) -> list[str]:

@@ -1,0 +1,213 @@
+"""Thousands of searches in virtual time: real searcher, scheduler and ledger, recorded curves, cut anywhere."""
+
+import itertools
+import json
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.trial import TrialState
+
+from analysis.run import TrialRecord, read_events
+from tests.tiny_runs import FinishedRun
+from tune_jobs.ledger import Ledger
+from tune_jobs.scheduler import StrategyASHA
+from tune_jobs.search import Search
+from tune_jobs.simulated import MemoryFolder, RecordedCurves, SimulatedCluster
+from tune_jobs.studies import StrategyStudy
+from tune_jobs.study_storage import StudyStorage
+
+STRATEGIES = ("baseline", "distillation", "low_rank", "combined")
+EPOCHS, TRIALS = 4, 7
+
+
+class KilledError(BaseException):
+    """The driver is gone between two instructions."""
+
+
+class CutFolder(MemoryFolder):
+    """A storage whose writer dies at one of its writes, before it or right after it."""
+
+    def __init__(self, files: dict[str, bytes], writes: int, *, before: bool) -> None:
+        super().__init__(files)
+        self._left, self._before = writes, before
+
+    def write(self, relative: str, data: bytes) -> None:
+        self._left -= 1
+        if self._left == 0 and self._before:
+            raise KilledError
+        super().write(relative, data)
+        if self._left == 0:
+            raise KilledError
+
+
+class InventedCurves(RecordedCurves):
+    """A curve of its own for every configuration: some learn fast, some slowly, some never."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
+        chance = random.Random(json.dumps([strategy, *sorted(hyperparameters.items())]))
+        end, speed = chance.random(), chance.random()
+        others = dict.fromkeys(("accuracy", "precision", "recall", "auroc", "train_loss"), 0.5) | {"selectable": True}
+        seconds = chance.uniform(0.5, 2.0)
+        scores = [end * (1 - speed**epoch) for epoch in range(1, EPOCHS + 1)]
+        epochs = tuple({"f1": f1, "seconds": seconds, **others} for f1 in scores)
+        final = {"validation": {"f1": scores[-1]}, "bytes": chance.randrange(1, 1000)}
+        return TrialRecord("", strategy, 0, 0, hyperparameters, {}, epochs=epochs, final=final, state="finished")
+
+
+CURVES = InventedCurves()
+
+
+def cluster(
+    folder: MemoryFolder,
+    seed: int,
+    storage: StudyStorage | None = None,
+    curves: RecordedCurves = CURVES,
+    workers: int = 1,
+    losses: Sequence[float] = (),
+) -> SimulatedCluster:
+    """A search of the folder as a new process begins it."""
+    ledger = Ledger(folder)
+    storage = storage or StudyStorage(InMemoryStorage())
+    studies = {name: StrategyStudy(name, storage, seed, {}, random_trials=4) for name in STRATEGIES}
+    scheduler = StrategyASHA(STRATEGIES, EPOCHS, 2, known=ledger.events)
+    search = Search(folder, ledger, studies, TRIALS, seed, stopped=scheduler.stopped)
+    return SimulatedCluster(folder, search, scheduler, curves, EPOCHS, workers, losses)
+
+
+def cut_until_it_ends(chance: random.Random, seed: int, workers: int = 1) -> tuple[MemoryFolder, int]:
+    """A search that is killed at random writes, again and again, and how many times it was."""
+    files: dict[str, bytes] = {}
+    for kills in itertools.count():
+        folder = CutFolder(files, chance.randrange(1, 60), before=chance.random() < 0.5)
+        losses = [chance.uniform(0, 30) for _ in range(workers - 1)]
+        try:
+            cluster(folder, seed, workers=workers, losses=losses).run()
+        except KilledError:
+            continue
+        return MemoryFolder(files), kills
+    raise AssertionError
+
+
+def straight(seed: int) -> MemoryFolder:
+    folder = MemoryFolder()
+    cluster(folder, seed).run()
+    return folder
+
+
+def test_searches_cut_anywhere_end_as_the_undisturbed_ones(pytestconfig: pytest.Config) -> None:
+    """To the last byte: ``pytest --searches 1000 tests/tune_jobs/test_simulated.py`` takes the long way."""
+    chance, searches, kills = random.Random(0), pytestconfig.getoption("searches"), 0
+    for seed in range(searches):
+        ended, times = cut_until_it_ends(chance, seed)
+        assert ended.files == straight(seed).files, seed
+        kills += times
+    events = read_events(straight(0))
+    assert {event["event"] for event in events} == {"suggested", "epoch", "stopped", "finished", "teacher"}
+    assert kills > searches
+    print(f"{searches} searches survived {kills} kills")
+
+
+def test_with_several_workers_that_are_lost_too_each_trial_runs_once() -> None:
+    chance = random.Random(1)
+    for seed in range(10):
+        folder, _ = cut_until_it_ends(chance, seed, workers=3)
+        ledger = Ledger(folder)
+        assert Counter(trial.strategy for trial in ledger.trials.values()) == dict.fromkeys(STRATEGIES, TRIALS)
+        assert {trial.state for trial in ledger.trials.values()} == {"finished", "stopped"}
+        seen = Counter((e["event"], e.get("trial"), e.get("result", {}).get("epoch")) for e in ledger.events)
+        assert max(seen.values()) == 1
+        for trial in ledger.trials.values():
+            curve = CURVES.nearest(trial.strategy, trial.hyperparameters).epochs
+            assert [e["f1"] for e in trial.epochs] == [e["f1"] for e in curve[: len(trial.epochs)]]
+            assert trial.state == "stopped" or len(trial.epochs) == EPOCHS
+
+
+def test_a_lost_worker_costs_time_and_no_result() -> None:
+    whole = cluster(MemoryFolder(), seed=0)
+    whole.run()
+    folder = MemoryFolder()
+    disturbed = cluster(folder, seed=0, losses=[5.5, 20.3])
+    disturbed.run()
+    assert Ledger(folder).events == Ledger(straight(0)).events
+    assert whole.now == pytest.approx(whole.trained)
+    assert disturbed.trained == pytest.approx(whole.trained)
+    assert whole.now < disturbed.now < whole.now + 4.0  # at most the two epochs that were cut off
+
+
+def test_more_workers_take_less_time() -> None:
+    times = []
+    for workers in (1, 4):
+        simulated = cluster(MemoryFolder(), seed=2, workers=workers)
+        simulated.run()
+        times.append(simulated.now)
+    assert times[1] < times[0] / 2
+
+
+def test_a_database_that_is_ahead_of_the_ledger_is_set_right(tmp_path: Path) -> None:
+    """A killed process may have told the database what the ledger never heard of."""
+    files: dict[str, bytes] = {}
+    database = StudyStorage(RDBStorage(f"sqlite:///{tmp_path}/studies.db"), "run-1234/")
+    ahead = set()
+    for writes in range(2, 9):
+        with pytest.raises(KilledError):
+            cluster(CutFolder(files, writes, before=True), 0, database).run()
+        told = sum(len(study.trials) for study in studies_in(database))
+        ahead.add(told - sum("-suggested" in name for name in files))
+    assert 1 in ahead
+    cluster(MemoryFolder(files), 0, database).run()
+    assert files == straight(0).files
+    states = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+    ledger = Ledger(MemoryFolder(files))
+    for study in studies_in(database):
+        mine = ledger.of(study.study_name.removeprefix("run-1234/"))
+        assert [trial.state for trial in study.trials] == [states[trial.state] for trial in mine]
+        if len(study.directions) == 1:
+            intermediate = [list(trial.intermediate_values.values()) for trial in study.trials]
+            assert intermediate == [[epoch["f1"] for epoch in trial.epochs] for trial in mine]
+
+
+def studies_in(database: StudyStorage) -> list[optuna.Study]:
+    names = optuna.get_all_study_names(database.storage)
+    return [optuna.load_study(study_name=name, storage=database.storage) for name in names]
+
+
+def test_a_locked_database_halts_the_search_and_the_ledger_goes_on_from_there(tmp_path: Path) -> None:
+    database = tmp_path / "studies.db"
+    url = f"sqlite:///{database}?timeout=0.1"
+    folder = MemoryFolder()
+    ledger = Ledger(folder)
+    study = StrategyStudy("baseline", StudyStorage(RDBStorage(url)), 0, {})
+    search = Search(folder, ledger, {"baseline": study}, 2, 0)
+    assert search.suggest()
+    epoch = CURVES.nearest("baseline", {}).epochs[0]
+    other = sqlite3.connect(database)
+    other.execute("BEGIN EXCLUSIVE")
+    with search.halting_on_storage_errors():
+        search.report("baseline-0000", {**epoch, "epoch": 1})
+    assert search.halted == "the study database failed (database is locked)"
+    other.close()
+    rebuilt = StrategyStudy("baseline", StudyStorage(RDBStorage(url)), 0, {})
+    again = Search(folder, Ledger(folder), {"baseline": rebuilt}, 2, 0)
+    suggestion = again.suggest()
+    assert suggestion
+    assert suggestion.config()["known_epochs"] == 1
+
+
+def test_a_real_runs_curves_are_found_by_the_nearest_configuration(finished: FinishedRun) -> None:
+    trials = finished.run.trials
+    curves = RecordedCurves(trials.values())
+    for trial in trials.values():
+        if trial.state == "finished":
+            assert curves.nearest(trial.strategy, trial.hyperparameters).hyperparameters == trial.hyperparameters
+            beside = {n: v * 1.0001 if isinstance(v, float) else v for n, v in trial.hyperparameters.items()}
+            assert curves.nearest(trial.strategy, beside).name == trial.name
