@@ -98,8 +98,10 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def concurrent_trials(ask: TrialResources, limit: int | None) -> int:
-    """How many trials the cluster can run at once, at most ``limit``.
+def concurrent_trials(ask: TrialResources, limit: int | None, *, may_grow: bool = False) -> int:
+    """How many trials to have at once: as many as the cluster can run, at most ``limit``.
+
+    Of a cluster that ``may_grow`` the limit is taken at its word: trials that wait make an autoscaler add nodes.
 
     Raises:
         InputError: no node is large enough for one trial.
@@ -113,7 +115,9 @@ def concurrent_trials(ask: TrialResources, limit: int | None) -> int:
             f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
             f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could ever start; ask for less"
         )
-    return min(sum(slots), limit or sum(slots))
+    if limit is None:
+        return sum(slots)
+    return limit if may_grow else min(sum(slots), limit)
 
 
 def cluster_problems(address: str, ask: TrialResources, verbose: bool) -> list[str]:

@@ -97,7 +97,9 @@ def _search(
             return ledger
         # In this order: Ray sets a handler of its own, which would end the process on the spot.
         with connected(execution.address, execution.verbose), interruptible():
-            slots = concurrent_trials(execution.resources, execution.max_concurrent)
+            slots = concurrent_trials(
+                execution.resources, execution.max_concurrent, may_grow=execution.address not in (None, "local")
+            )
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with Progress(
                 console, folder.name, settings.strategies, settings.trials, settings.epochs, ended

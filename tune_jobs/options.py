@@ -176,7 +176,10 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
         "--gpus-per-trial", metavar="N", type=_number, default=0.0, help="fractions share a GPU (default 0)"
     )
     group.add_argument(
-        "--max-concurrent", metavar="N", type=int, help="trials at once (default: as many as the cluster holds)"
+        "--max-concurrent",
+        metavar="N",
+        type=int,
+        help="trials at once (default: as many as the cluster holds; more make a cluster with an autoscaler grow)",
     )
     group.add_argument("--time-budget", type=_number, metavar="SECONDS", help="stop searching then, and evaluate")
     group.add_argument(
