@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ def test_the_dockerfile_is_sound_and_copies_nothing_but_the_package() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(copied) == allowed
     assert all((ROOT / name).exists() for name in copied)
-    packages = re.search(r"^packages = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), re.M)
-    assert packages
-    assert {name.split(".")[0] for name in yaml.safe_load(packages[1])} <= allowed
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} <= allowed
+    assert {"cluster", "gpu"} <= set(project["project"]["optional-dependencies"])
 
 
 # The Ray cluster
