@@ -51,9 +51,9 @@ def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -
     record: dict[str, Any] = {"models": asked, "machine": machine(), "threads": THREADS, "cpu": figures}
     if torch.cuda.is_available():
         record["gpu_machine"] = torch.cuda.get_device_name()
-        record["gpu"] = time_models(
-            {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}, lengths
-        )
+        deployed = {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}
+        on_gpu = {name: model for name, model in deployed.items() if not isinstance(model, OnnxDeployed)}
+        record["gpu"] = time_models(on_gpu, lengths)
     run.folder.write(COSTS, json.dumps(record, indent=2).encode())
 
 

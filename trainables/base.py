@@ -42,6 +42,7 @@ class TrainSettings:
         threads: intra-op threads.
         device: where PyTorch trains, "cpu" or "cuda".
         reduce_range: quantize weights to 7 bits, for CPUs whose INT8 kernels would overflow (no VNNI).
+        precision: of forward passes in training, "float32", "bfloat16" or "auto": bfloat16 on GPUs that have it.
         max_grad_norm: gradients are clipped to this norm.
         parts: a batch is computed in so many parts whose gradients add up to its own (with class weights nearly, as
             each part is weighed by its size), to take less memory.
@@ -51,6 +52,7 @@ class TrainSettings:
     threads: int = 1
     device: str = "cpu"
     reduce_range: bool = False
+    precision: str = "auto"
     max_grad_norm: float = 1.0
     parts: int = 1
 
@@ -125,6 +127,14 @@ class StrategyTrainable(tune.Trainable):
     def selectable(self) -> bool:
         """Whether the model as it stands could be deployed."""
         return True
+
+    @property
+    def precision(self) -> str:
+        """Of the forward passes in training; weights, losses and what is deployed are float32 whatever it is."""
+        if self.settings.precision != "auto":
+            return self.settings.precision
+        has_it = self.settings.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if has_it else "float32"
 
     def build_model(self) -> nn.Module:
         """The model to train, in the state that training starts from."""
@@ -242,15 +252,21 @@ class StrategyTrainable(tune.Trainable):
         """Add the gradients of a part of a batch; returns its share of the batch's loss."""
         batch = collate(self.data.train, index, self.data.pad_token_id)
         labels = batch.pop("labels").to(self.settings.device)
-        logits = self.forward({name: t.to(self.settings.device) for name, t in batch.items()})
-        loss = self.loss(logits, labels, index) * share
+        with self._autocast():
+            logits = self.forward({name: t.to(self.settings.device) for name, t in batch.items()})
+        loss = self.loss(logits.float(), labels, index) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _validate(self) -> Metrics:
         """Validation figures of the model in training."""
         live = TorchDeployed(self.model, {})  # type: ignore[arg-type]
-        return self._scores(predict(live.logits, self.data.validation, self.data.pad_token_id))
+        with self._autocast():
+            logits = predict(live.logits, self.data.validation, self.data.pad_token_id)
+        return self._scores(logits)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.settings.device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _scores(self, logits: NDArray[np.float32]) -> Metrics:
         if not np.isfinite(logits).all():
@@ -270,6 +286,7 @@ class StrategyTrainable(tune.Trainable):
         final = {
             "validation": metrics,
             **figures_of(deployed.card),
+            "precision": self.precision,
             "epoch": self._best_epoch(),
             "seconds": sum(result["seconds"] for result in self.results),
         }

@@ -41,7 +41,7 @@ class DistillationTrainable(StrategyTrainable):
         return bool(self.hyperparameters["matching"] == "relations")
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Logits; where relations are matched, the teacher runs too, and their loss is kept for ``loss``."""
+        """Logits; where relations are matched, the teacher runs too, and both's vectors are kept for ``loss``."""
         if self._live_teacher is None:
             return super().forward(batch)
         assert isinstance(self.model, PreTrainedModel)
@@ -49,11 +49,11 @@ class DistillationTrainable(StrategyTrainable):
             self._live_teacher.base_model(**batch)
         with last_projections(self.model) as student:
             logits = super().forward(batch)
-        self._relation_loss = relation_loss(student, teacher, batch["attention_mask"], self._relation_heads)
+        self._vectors = student, teacher, batch["attention_mask"]
         return logits
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
         loss = self.distilled(logits, super().loss(logits, labels, index), index)
         if self._live_teacher is not None:
-            loss = loss + self.hyperparameters["matching_weight"] * self._relation_loss
+            loss = loss + self.hyperparameters["matching_weight"] * relation_loss(*self._vectors, self._relation_heads)
         return loss

@@ -33,6 +33,11 @@ class QuantizationTrainable(StrategyTrainable):
     def epochs(self) -> int:
         return self.settings.epochs if self.hyperparameters["scheme"] == "qat" else 0
 
+    @property
+    def precision(self) -> str:
+        """Always float32: bfloat16 is coarser than the INT8 grid that is trained for."""
+        return "float32"
+
     def build_model(self) -> nn.Module:
         model: PreTrainedModel = self.load_teacher().to(self.settings.device)  # type: ignore[arg-type]
         self._options = Int8Options.of(

@@ -30,6 +30,9 @@ _WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRE
 
 _SECONDS_TO_ANSWER = 5
 
+RESOURCE_UNITS = 10_000
+"""Ray counts a CPU or GPU in ten-thousandths."""
+
 
 @dataclass(frozen=True)
 class TrialResources:
@@ -44,6 +47,8 @@ class TrialResources:
             problems.append(f"--cpus-per-trial: must be more than 0, got {self.cpus}")
         if self.gpus < 0:
             problems.append(f"--gpus-per-trial: must be at least 0, got {self.gpus}")
+        elif self.gpus > 1 and self.gpus % 1:
+            problems.append(f"--gpus-per-trial: more than one GPU must be a whole number, got {self.gpus:g}")
         return problems
 
 
@@ -142,7 +147,12 @@ def local_problems(ask: TrialResources) -> list[str]:
 
 
 def _slots(node: dict[str, float], ask: TrialResources) -> int:
-    slots = node.get("CPU", 0.0) // ask.cpus
+    slots = _units(node.get("CPU", 0.0)) // _units(ask.cpus)
     if ask.gpus:
-        slots = min(slots, node.get("GPU", 0.0) // ask.gpus)
-    return int(slots)
+        slots = min(slots, _units(node.get("GPU", 0.0)) // _units(ask.gpus))
+    return slots
+
+
+def _units(quantity: float) -> int:
+    """As Ray counts: floats would have 0.2 fit into 1 four times."""
+    return round(quantity * RESOURCE_UNITS)

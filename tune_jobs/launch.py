@@ -1,6 +1,6 @@
 """Run or resume the search of a run's folder on a Ray cluster."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
@@ -10,6 +10,7 @@ from analysis.run import TrialRecord
 from clinical_notes.storage import Folder
 from trainables.base import TrainSettings
 from tune_jobs.cluster import TrialResources, concurrent_trials, connected
+from tune_jobs.gpu_memory import measured_resources
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared
 from tune_jobs.progress import Progress
@@ -32,6 +33,7 @@ class Execution:
     """How a search is run; none of it changes what a trial computes.
 
     Attributes:
+        measure_gpus: put in the place of the resources' GPUs what one trial is found to need.
         time_budget: seconds after which no result is waited for; None for no limit.
         epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
         retry_failed: run failed trials again.
@@ -40,6 +42,7 @@ class Execution:
     """
 
     resources: TrialResources = field(default_factory=TrialResources)
+    measure_gpus: bool = False
     max_concurrent: int | None = None
     time_budget: float | None = None
     address: str | None = None
@@ -80,6 +83,10 @@ def _search(
             if progress is not None:
                 progress.changed(record, ledger.trials, ledger.skipped)
 
+        def warned(record: TrialRecord, message: str) -> None:
+            if progress is not None:
+                progress.warned(record, message)
+
         scheduler = StrategyASHA(settings.strategies, settings.epochs, settings.reduction_factor, known=ledger.events)
         state = Search(
             folder,
@@ -92,11 +99,15 @@ def _search(
             epochs=execution.further,
             stopped=scheduler.stopped,
             on_change=changed,
+            on_warning=warned,
         )
         if state.done:
             return ledger
         # In this order: Ray sets a handler of its own, which would end the process on the spot.
         with connected(execution.address, execution.verbose), interruptible():
+            if execution.measure_gpus:
+                resources = measured_resources(execution.resources, settings, prepared, console)
+                execution = replace(execution, resources=resources)
             slots = concurrent_trials(
                 execution.resources, execution.max_concurrent, may_grow=execution.address not in (None, "local")
             )
@@ -127,6 +138,7 @@ def _tuner(
         threads=max(1, int(resources.cpus)),
         device="cuda" if resources.gpus else "cpu",
         reduce_range=settings.reduce_range,
+        precision=settings.precision,
     )
     trainable = tune.with_parameters(
         RunTrainable,

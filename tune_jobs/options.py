@@ -8,6 +8,8 @@ from importlib.metadata import version
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from search_spaces import STRATEGIES
 
+AUTO = "auto"
+
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
@@ -66,6 +68,15 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"give a number, not {text!r}")
     return number
+
+
+def _gpus(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        return _number(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"give a number or {AUTO}, not {text!r}") from None
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -136,6 +147,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="7-bit INT8 weights, for models that will run on CPUs without VNNI or AMX (default: as this CPU needs)",
     )
+    group.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        help="of forward passes in training (default auto: bfloat16 on GPUs that have it)",
+    )
     group.add_argument("--class-weights", choices=["none", "balanced"], help="of the cross-entropy (default none)")
 
 
@@ -173,7 +189,11 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
         "--cpus-per-trial", metavar="N", type=_number, default=1.0, help="fractions share a core (default 1)"
     )
     group.add_argument(
-        "--gpus-per-trial", metavar="N", type=_number, default=0.0, help="fractions share a GPU (default 0)"
+        "--gpus-per-trial",
+        metavar="N|auto",
+        type=_gpus,
+        default=0.0,
+        help="fractions share a GPU; auto: as many trials on each as a measured one leaves room for (default 0)",
     )
     group.add_argument(
         "--max-concurrent",

@@ -65,6 +65,10 @@ class Progress:
         if not self._live:
             self._console.print(self._line(record), markup=False, highlight=False, soft_wrap=True)
 
+    def warned(self, record: TrialRecord, message: str) -> None:
+        """Called for every warning of a trial; printed on a terminal too, above the table."""
+        self._console.print(f"{record.name}: warning: {message}", markup=False, highlight=False, soft_wrap=True)
+
     def _table(self) -> Table:
         title = f"{self._run}: {self.time_left()}"
         return status_table(self._trials, self._strategies, self._budget, self._skipped, title)

@@ -59,6 +59,7 @@ class Search:
         keep: finished trials per strategy whose models stay on the storage, best first.
         stopped: trials that the scheduler stopped; where the process died before that was recorded, it is now.
         on_change: called after every event, with the trial it is about.
+        on_warning: called with every warning of a trial.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class Search:
         epochs: int | None = None,
         stopped: Iterable[str] = (),
         on_change: Callable[[TrialRecord], None] = lambda record: None,
+        on_warning: Callable[[TrialRecord, str], None] = lambda record, message: None,
     ) -> None:
         self._folder, self.ledger, self._studies = folder, ledger, studies
         self._budget, self._seed, self._keep, self._on_change = trials, seed, keep, on_change
+        self._on_warning = on_warning
         for strategy, study in studies.items():
             for record in ledger.of(strategy):
                 study.restore(record)
@@ -193,6 +196,7 @@ class Search:
             return
         if result.get("warning"):
             self.ledger.append("warning", trial=name, message=result["warning"])
+            self._on_warning(record, result["warning"])
         if result.get("failed"):
             self._fail(record, str(result["failed"]))
         elif "final" in result:

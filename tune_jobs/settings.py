@@ -45,6 +45,7 @@ class RunSettings:
     layers: int | None = None
     max_length: int = 128
     class_weights: Literal["none", "balanced"] = "none"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # search
     strategies: tuple[str, ...] = STRATEGIES
     trials: int = 4

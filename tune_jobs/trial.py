@@ -48,11 +48,11 @@ class RunTrainable(tune.Trainable):
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
         self._epoch_limit = epoch_limit
         self._inner: StrategyTrainable | None = None
-        self._warning: str | None = None
+        self._warnings: list[str] = []
         self._parts = 1
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._inner, self._warning, self._parts = None, None, 1
+        self._inner, self._warnings, self._parts = None, [], 1
         gc.collect()
         return True
 
@@ -71,12 +71,12 @@ class RunTrainable(tune.Trainable):
                 return _failed(f"an epoch took longer than {self._folder.read(f'{self._home}/{HUNG}').decode()} s")
             with self._watched():
                 result = self._result_in_the_memory_there_is()
-            warning, self._warning = self._warning, None
-            return {**result, "warning": warning} if warning else result
+            warnings, self._warnings = self._warnings, []
+            return {**result, "warning": "; ".join(dict.fromkeys(warnings))} if warnings else result
         except OSError as error:
             return _halted(storage_reason(error))
         except Exception as error:
-            reason = "out of memory, with half batches too" if _is_out_of_memory(error) else _reason(error)
+            reason = "out of memory, with half batches too" if is_out_of_memory(error) else _reason(error)
         if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
             return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
         return _failed(reason)
@@ -103,13 +103,13 @@ class RunTrainable(tune.Trainable):
         try:
             return self._next_result()
         except Exception as error:
-            if self._parts > 1 or not _is_out_of_memory(error):
+            if self._parts > 1 or not is_out_of_memory(error):
                 raise
         self._inner, self._parts = None, 2
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._warning = "out of memory; goes on in half batches, whose gradients are added up"
+        self._warnings.append("out of memory; goes on in half batches, whose gradients are added up")
         return self._next_result()
 
     def _next_result(self) -> dict[str, Any]:
@@ -141,7 +141,12 @@ class RunTrainable(tune.Trainable):
         config = dict(self.config)
         if config["teacher"] is not None:
             config["teacher"] = self._folder.child(config["teacher"]).uri
-        settings = replace(self._settings, epochs=config["until"] or self._settings.epochs, parts=self._parts)
+        settings = replace(
+            self._settings,
+            epochs=config["until"] or self._settings.epochs,
+            parts=self._parts,
+            device=self._device(),
+        )
         inner.setup(config, self._data, self._encoder, settings)
         of = filter(None, (config["trial"], config["continues"]))
         for checkpoint in (path for trial in of for path in reversed(checkpoints_of(self._folder, trial))):
@@ -149,8 +154,21 @@ class RunTrainable(tune.Trainable):
                 if _is_whole(local):
                     inner.load_checkpoint(str(local))
                     break
-            self._warning = f"checkpoint {checkpoint} is damaged; the one before it is used"
+            self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
         return inner
+
+    def _device(self) -> str:
+        """Where the trial trains; of a GPU that it shares it takes no more than its share."""
+        if self._settings.device == "cuda" and not torch.cuda.is_available():
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            self._warnings.append(
+                f"PyTorch {torch.__version__} cannot use the GPU that Ray gave the trial (CUDA_VISIBLE_DEVICES="
+                f"{visible}): no driver, or one too old; it trains on the CPU"
+            )
+            return "cpu"
+        if self._settings.device == "cuda" and self.config["gpus"] < 1:
+            torch.cuda.set_per_process_memory_fraction(self.config["gpus"])  # Ray's fractions bind nobody
+        return self._settings.device
 
     def _save(self, scratch: Path, epoch: int) -> None:
         """Publish a checkpoint (the best weights so far are in it), then drop all but it and the one before."""
@@ -165,9 +183,14 @@ class RunTrainable(tune.Trainable):
             self._folder.delete_folder(path)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """On a CPU PyTorch says so by a RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""In the messages of the RuntimeErrors by which PyTorch says so on a CPU, and CUDA outside PyTorch's allocator."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in _OUT_OF_MEMORY
+    )
 
 
 def _failed(reason: str) -> dict[str, Any]:

@@ -358,7 +358,7 @@ def test_a_students_relations_approach_its_teachers(
     @torch.no_grad()
     def distance() -> float:
         trainable.forward(batch)
-        return float(trainable._relation_loss)
+        return float(relation_loss(*trainable._vectors, trainable._relation_heads))
 
     before = distance()
     losses = [trainable.step()["train_loss"] for _ in range(trainable.epochs)]

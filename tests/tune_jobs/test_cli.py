@@ -61,6 +61,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--layers", "99"], ["--layers", "got 99"]),
         (["--max-length", "9999"], ["--max-length", "9999"]),
         (["--gpus-per-trial", "99"], ["--gpus-per-trial", "GPUs", "got 99"]),
+        (["--gpus-per-trial", "1.5", "--address", "127.0.0.1:1"], ["--gpus-per-trial", "whole number", "got 1.5"]),
         (["--cpus-per-trial", "0"], ["--cpus-per-trial", "more than 0"]),
         (["--trials", "0"], ["--trials", "at least 1"]),
         (["--epochs", "0"], ["--epochs", "at least 1"]),
@@ -228,7 +229,8 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
     assert at_once.stdout is not None
     assert "are kept" in at_once.stdout.read()
 
-    ended = run_to_end(line)  # the same launch line again
+    ended = run_to_end([*line, "--gpus-per-trial", "auto"])  # the same launch line again, for whatever is here
+    assert "--gpus-per-trial auto: " in ended
     assert "Best configurations" in ended
     assert "(raylet" not in ended
     cut = open_run(Folder("runs/cut"))

@@ -102,8 +102,8 @@ def relation_loss(
     losses = []
     for part in PROJECTIONS:
         divergence = functional.kl_div(
-            _log_relations(student[part], inside, heads),
-            _log_relations(teacher[part], inside, heads),
+            _log_relations(student[part].float(), inside, heads),
+            _log_relations(teacher[part].float(), inside, heads),
             reduction="none",
             log_target=True,
         ).sum(dim=-1)

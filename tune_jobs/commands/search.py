@@ -20,6 +20,7 @@ from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume
 from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
+from tune_jobs.options import AUTO
 from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared, problems_before, source_hashes
 from tune_jobs.search import to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
@@ -54,8 +55,10 @@ def _with_space(settings: RunSettings, options: argparse.Namespace) -> RunSettin
 
 
 def _execution(options: argparse.Namespace) -> Execution:
+    measured = options.gpus_per_trial == AUTO
     return Execution(
-        resources=TrialResources(options.cpus_per_trial, options.gpus_per_trial),
+        resources=TrialResources(options.cpus_per_trial, 0.0 if measured else options.gpus_per_trial),
+        measure_gpus=measured,
         max_concurrent=options.max_concurrent,
         time_budget=options.time_budget,
         epoch_limit=options.epoch_limit,

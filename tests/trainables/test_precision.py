@@ -1,0 +1,63 @@
+"""Training in bfloat16; a CPU does it too, slowly."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from clinical_notes.batches import TrialData
+from trainables.base import StrategyTrainable
+from trainables.parts.deployed import load_deployed, predict
+from trainables.parts.encoder import EncoderWeights
+from trainables.parts.metrics import classification_metrics, softmax
+
+from .conftest import configuration, run_to_end, start
+
+
+def products_of(trainable: StrategyTrainable) -> set[torch.dtype]:
+    """What the Linear layers give from now on."""
+    seen: set[torch.dtype] = set()
+    for module in trainable.model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    return seen
+
+
+@pytest.mark.parametrize(
+    "variant", ["baseline", "distillation-relations", "low_rank", "low_rank-svd", "pruning-taylor"]
+)
+def test_products_are_bfloat16_and_all_that_lasts_is_float32(
+    variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
+) -> None:
+    config = configuration(variant, teacher)
+    trainable = start(variant, config, trial_data, encoder_weights, tmp_path, epochs=4, precision="bfloat16")
+    seen = products_of(trainable)
+    results = [trainable.step() for _ in range(4)]
+    assert seen == {torch.bfloat16}
+    assert results[-1]["train_loss"] < results[0]["train_loss"]
+    assert {p.dtype for p in trainable.model.parameters()} == {torch.float32}
+    final = run_to_end(trainable)[-1]["final"]
+    deployed = load_deployed(tmp_path / "deployed")
+    logits = predict(deployed.logits, trial_data.validation, trial_data.pad_token_id)
+    assert final["validation"] == classification_metrics(
+        trial_data.validation.labels, softmax(logits), trial_data.symptoms
+    )
+    assert final["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("variant", "precision"), [("baseline", "auto"), ("quantization", "bfloat16")])
+def test_a_cpu_trains_in_float32_unless_asked_and_the_int8_grid_always_does(
+    variant: str,
+    precision: str,
+    teacher: str,
+    trial_data: TrialData,
+    encoder_weights: EncoderWeights,
+    tmp_path: Path,
+) -> None:
+    config = configuration(variant, teacher)
+    trainable = start(variant, config, trial_data, encoder_weights, tmp_path, epochs=1, precision=precision)
+    seen = products_of(trainable)
+    assert math.isfinite(trainable.step()["train_loss"])
+    assert seen == {torch.float32}
+    assert trainable.precision == "float32"
