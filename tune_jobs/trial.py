@@ -71,15 +71,19 @@ class RunTrainable(tune.Trainable):
                 return _failed(f"an epoch took longer than {self._folder.read(f'{self._home}/{HUNG}').decode()} s")
             with self._watched():
                 result = self._result_in_the_memory_there_is()
-            warnings, self._warnings = self._warnings, []
-            return {**result, "warning": "; ".join(dict.fromkeys(warnings))} if warnings else result
+            return {**result, **self._noted()}
         except OSError as error:
             return _halted(storage_reason(error))
         except Exception as error:
             reason = "out of memory, with half batches too" if is_out_of_memory(error) else _reason(error)
         if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
             return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
-        return _failed(reason)
+        return {**_failed(reason), **self._noted()}
+
+    def _noted(self) -> dict[str, str]:
+        """The warnings since the last result."""
+        warnings, self._warnings = self._warnings, []
+        return {"warning": "; ".join(dict.fromkeys(warnings))} if warnings else {}
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
