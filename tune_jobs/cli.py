@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from clinical_notes.errors import InputError
-from tune_jobs.options import parser
+from tune_jobs.options import cluster_address, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
 
 _MODULES = {
@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         with interruptible():
+            address = cluster_address(options)
+            if address is not None and address.startswith("ray://"):
+                remote = importlib.import_module("tune_jobs.remote")
+                given = sys.argv[1:] if arguments is None else arguments
+                return int(remote.run(options, given, address))
             module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")
             code: int = getattr(module, options.command)(options, console)
     except InputError as error:

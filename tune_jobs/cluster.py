@@ -1,11 +1,13 @@
 """The Ray cluster: an existing one, or one started here; and what a trial may ask of it."""
 
 import logging
+import math
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ray
 import torch
@@ -29,6 +31,7 @@ _WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRE
 
 
 _SECONDS_TO_ANSWER = 5
+_SECONDS_BETWEEN_COUNTS = 3
 
 RESOURCE_UNITS = 10_000
 """Ray counts a CPU or GPU in ten-thousandths."""
@@ -87,11 +90,6 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
 
 def _check_answers(address: str) -> None:
     """Raises InputError at once where nothing listens; Ray itself would try for minutes."""
-    if address.startswith("ray://"):
-        raise InputError(
-            f"--address: {address!r} is Ray Client's, which cannot carry a search; "
-            "run this on a node of the cluster with --address auto, or submit it as a job"
-        )
     try:
         place = canonicalize_bootstrap_address(address)
         host, _, port = str(place).rpartition(":")
@@ -103,33 +101,54 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def concurrent_trials(ask: TrialResources, limit: int | None, *, may_grow: bool = False) -> int:
-    """How many trials to have at once: as many as the cluster can run, at most ``limit``.
+def slots(ask: TrialResources) -> int:
+    """How many trials the nodes that are there now can run at once."""
+    return sum(_slots(node, ask) for node in _nodes())
 
-    Of a cluster that ``may_grow`` the limit is taken at its word: trials that wait make an autoscaler add nodes.
 
-    Raises:
-        InputError: no node is large enough for one trial.
+@dataclass
+class Room:
+    """How many trials may be under way, as nodes join and leave.
+
+    Attributes:
+        limit: the user's.
+        growing: trials up to the limit may wait for nodes that are not there yet; an autoscaler adds nodes for them.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    slots = [_slots(node, ask) for node in nodes]
-    if not any(slots):
-        cpus = max((node.get("CPU", 0) for node in nodes), default=0)
-        gpus = max((node.get("GPU", 0) for node in nodes), default=0)
-        raise InputError(
-            f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
-            f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could ever start; ask for less"
-        )
-    if limit is None:
-        return sum(slots)
-    return limit if may_grow else min(sum(slots), limit)
+
+    ask: TrialResources
+    limit: int | None = None
+    growing: bool = False
+    _slots: int = field(default=0, init=False)
+    _counted: float = field(default=-math.inf, init=False)
+
+    def __call__(self) -> int:
+        """At least 1: where every node was lost, a trial waits for the next one."""
+        if self.limit is not None and self.growing:
+            return self.limit
+        if time.monotonic() - self._counted > _SECONDS_BETWEEN_COUNTS:
+            self._slots, self._counted = max(slots(self.ask), 1), time.monotonic()
+        return min(self._slots, self.limit or self._slots)
 
 
-def cluster_problems(address: str, ask: TrialResources, verbose: bool) -> list[str]:
-    """Whether the cluster at ``address`` answers and can hold one trial."""
+def check_slots(ask: TrialResources) -> None:
+    """Raises: InputError: no node is large enough for one trial."""
+    if slots(ask):
+        return
+    cpus = max((node.get("CPU", 0) for node in _nodes()), default=0)
+    gpus = max((node.get("GPU", 0) for node in _nodes()), default=0)
+    raise InputError(
+        f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
+        f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could start; ask for less, or, where nodes will join, "
+        "give --max-concurrent"
+    )
+
+
+def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growing: bool) -> list[str]:
+    """Whether the cluster at ``address`` answers and can hold one trial, now or once it has grown."""
     try:
         with connected(address, verbose):
-            concurrent_trials(ask, None)
+            if not growing:
+                check_slots(ask)
     except InputError as error:
         return [str(error)]
     return []
@@ -144,6 +163,10 @@ def local_problems(ask: TrialResources) -> list[str]:
     if ask.gpus > gpus:
         problems.append(f"--gpus-per-trial: this machine has {gpus} GPUs, got {ask.gpus:g}")
     return problems
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _slots(node: dict[str, float], ask: TrialResources) -> int:

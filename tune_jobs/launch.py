@@ -1,5 +1,6 @@
 """Run or resume the search of a run's folder on a Ray cluster."""
 
+import sys
 from dataclasses import dataclass, field, replace
 
 from ray import tune
@@ -9,7 +10,7 @@ from rich.console import Console
 from analysis.run import TrialRecord
 from clinical_notes.storage import Folder
 from trainables.base import TrainSettings
-from tune_jobs.cluster import TrialResources, concurrent_trials, connected
+from tune_jobs.cluster import Room, TrialResources, check_slots, connected, slots
 from tune_jobs.gpu_memory import measured_resources
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared
@@ -52,6 +53,11 @@ class Execution:
     retry_failed: bool = False
     further: int | None = None
     optuna_storage: str | None = None
+
+    @property
+    def growing(self) -> bool:
+        """Whether more trials were asked for than an existing cluster may hold yet."""
+        return self.address is not None and self.max_concurrent is not None
 
 
 def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:
@@ -108,14 +114,15 @@ def _search(
             if execution.measure_gpus:
                 resources = measured_resources(execution.resources, settings, prepared, console)
                 execution = replace(execution, resources=resources)
-            slots = concurrent_trials(
-                execution.resources, execution.max_concurrent, may_grow=execution.address not in (None, "local")
-            )
+            if not execution.growing:
+                check_slots(execution.resources)
+            elif not slots(execution.resources):
+                console.print("No node of the cluster can hold a trial yet; waiting for one to join.")
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with Progress(
                 console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
             ) as progress:
-                _tuner(folder, settings, prepared, execution, state, scheduler, slots).fit()
+                _tuner(folder, settings, prepared, execution, state, scheduler).fit()
         if was_interrupted():
             raise KeyboardInterrupt
         if state.halted is not None:
@@ -130,9 +137,9 @@ def _tuner(
     execution: Execution,
     state: Search,
     scheduler: StrategyASHA,
-    slots: int,
 ) -> tune.Tuner:
     resources = execution.resources
+    room = Room(resources, execution.max_concurrent, execution.growing)
     train = TrainSettings(
         epochs=settings.epochs,
         threads=max(1, int(resources.cpus)),
@@ -153,10 +160,10 @@ def _tuner(
         tune_config=TuneConfig(
             metric="f1",
             mode="max",
-            search_alg=RaySearcher(state, {"cpus": resources.cpus, "gpus": resources.gpus}),
+            search_alg=RaySearcher(state, {"cpus": resources.cpus, "gpus": resources.gpus}, room),
             scheduler=scheduler,
             num_samples=-1,  # the searcher says when it is finished
-            max_concurrent_trials=slots,
+            max_concurrent_trials=sys.maxsize,  # the searcher counts; without a limit Ray starts one at a time
             reuse_actors=True,
             time_budget_s=execution.time_budget,
             trial_name_creator=_trial_name,

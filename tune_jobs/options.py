@@ -59,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def cluster_address(options: argparse.Namespace) -> str | None:
+    """The cluster that a command is to use, if it is one that uses any."""
+    return (options.address or os.environ.get("RAY_ADDRESS") or None) if "address" in options else None
+
+
 def _number(text: str) -> float:
     """A finite number; every comparison with NaN is false, so that no later check would see it."""
     try:
@@ -199,7 +204,8 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
         "--max-concurrent",
         metavar="N",
         type=int,
-        help="trials at once (default: as many as the cluster holds; more make a cluster with an autoscaler grow)",
+        help="trials at once; those that an existing cluster does not hold yet wait for nodes to join "
+        "(default: as many as it holds)",
     )
     group.add_argument("--time-budget", type=_number, metavar="SECONDS", help="stop searching then, and evaluate")
     group.add_argument(
@@ -211,7 +217,8 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--address",
         metavar="ADDRESS",
-        help="HOST:PORT of an existing Ray cluster, or auto (default: RAY_ADDRESS, else start one here)",
+        help="HOST:PORT of an existing Ray cluster, auto, or ray://HOST:10001 from outside it "
+        "(default: RAY_ADDRESS, else start one here)",
     )
     group.add_argument(
         "--optuna-storage",

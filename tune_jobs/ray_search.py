@@ -1,5 +1,6 @@
 """Ray Tune's side of the search: thin adapters that ask and tell ``Search``."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback, Stopper
@@ -15,17 +16,20 @@ class RaySearcher(Searcher):
 
     Args:
         resources: "cpus" and "gpus" of one trial, added to each configuration.
+        room: how many trials may be under way at the moment.
     """
 
-    def __init__(self, search: Search, resources: dict[str, float]) -> None:
+    def __init__(self, search: Search, resources: dict[str, float], room: Callable[[], int]) -> None:
         super().__init__(metric="f1", mode="max")
-        self._search, self._resources = search, resources
+        self._search, self._resources, self._room = search, resources, room
         self._names: dict[str, str] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if len(self._names) >= self._room():
+            return None
         with self._search.halting_on_storage_errors():
             suggestion = self._search.suggest()
         if self._search.halted:
@@ -37,9 +41,10 @@ class RaySearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Reached after the trial's last result; whatever is still open was stopped by the scheduler."""
+        name = self._names.pop(trial_id)
         if not error:
             with self._search.halting_on_storage_errors():
-                self._search.stop(self._names[trial_id])
+                self._search.stop(name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its tuner; the ledger is our state, and nothing reads the pickle back

@@ -20,7 +20,7 @@ from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume
 from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
-from tune_jobs.options import AUTO
+from tune_jobs.options import AUTO, cluster_address
 from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared, problems_before, source_hashes
 from tune_jobs.search import to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
@@ -62,7 +62,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         max_concurrent=options.max_concurrent,
         time_budget=options.time_budget,
         epoch_limit=options.epoch_limit,
-        address=options.address or os.environ.get("RAY_ADDRESS") or None,
+        address=cluster_address(options),
         keep=max(options.keep, options.top),
         verbose=options.verbose,
         retry_failed=getattr(options, "retry_failed", False),
@@ -85,7 +85,7 @@ def _cluster_problems(execution: Execution) -> list[str]:
     """What an existing cluster lacks; it has to be joined for that, so this is the last thing to look at."""
     if execution.address is None or execution.resources.problems():
         return []
-    return cluster_problems(execution.address, execution.resources, execution.verbose)
+    return cluster_problems(execution.address, execution.resources, execution.verbose, growing=execution.growing)
 
 
 def _default_name(settings: RunSettings, options: argparse.Namespace) -> str:
