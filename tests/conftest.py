@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--searches", type=int, default=50, help="searches in virtual time that are cut (default 50)")
     parser.addoption("--plain-ray", action="store_true", help="also show what plain Ray Tune does in each trap")
     parser.addoption("--chaos-seed", type=int, default=0, help="of the instants and the victims")
+    parser.addoption("--clusters", action="store_true", help="also what takes minutes on clusters: jobs, lost clients")
 
 
 def tiny_model(architecture: str) -> PreTrainedModel:

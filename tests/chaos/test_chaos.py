@@ -40,13 +40,17 @@ class TwoNodes:
         self.node = self.cluster.add_node(num_cpus=self.cpus)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that run trials on the node."""
-        raylet = psutil.Process(self.node.all_processes["raylet"][0].process.pid)
-        return [process for process in raylet.children(recursive=True) if _runs_a_trial(process)]
+        return trial_processes(self.node)
 
     def replace_node(self) -> None:
         self.cluster.remove_node(self.node, allow_graceful=False)
         self.node = self.cluster.add_node(num_cpus=self.cpus)
+
+
+def trial_processes(node: Any) -> list[psutil.Process]:
+    """The processes that run trials on the node."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return [process for process in raylet.children(recursive=True) if _runs_a_trial(process)]
 
 
 def _runs_a_trial(process: psutil.Process) -> bool:

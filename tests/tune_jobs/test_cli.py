@@ -76,7 +76,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--storage", "/dev/null"], ["--storage: /dev/null is not a folder"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
-        (["--address", "ray://127.0.0.1:1"], ["--address", "Ray Client"]),
+        (["--address", "ray://127.0.0.1:1", "--storage", "/runs"], ["--address", "no Ray Client server answers"]),
+        (["--address", "ray://127.0.0.1:1"], ["--storage", "absolute path", "'runs'"]),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(
