@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,10 +38,12 @@ class Place:
     client: str
     dashboard: str
     folder: Path
+    nodes: str
     line: list[str]
 
     def add_node(self) -> Any:
-        return self.cluster.add_node(num_cpus=1)
+        """A node with a folder of its own, as on another machine: nodes replace a job's files in theirs."""
+        return self.cluster.add_node(num_cpus=1, temp_dir=tempfile.mkdtemp(dir=self.nodes))
 
     def start(self, command: list[str], address: str, *more: str) -> subprocess.Popen[str]:
         environment = os.environ | {"RAY_ADDRESS": self.cluster.address, "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"}
@@ -82,8 +85,9 @@ def place(
         "launch", "--name", "run", "--storage", str(tmp_path), "--notes", str(notes), "--model", str(model_folder),
         "--max-length", "40", "--strategies", "baseline,low_rank", "--reduction-factor", "0",
     ]  # fmt: skip
-    yield Place(cluster, f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", tmp_path, line)
-    cluster.shutdown()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as nodes:  # short enough for the names of sockets
+        yield Place(cluster, f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", tmp_path, nodes, line)
+        cluster.shutdown()
 
 
 @pytest.fixture
