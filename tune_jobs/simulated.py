@@ -117,8 +117,8 @@ class SimulatedCluster:
         losses: Sequence[float] = (),
     ) -> None:
         self._folder, self._scheduler, self._curves = folder, scheduler, curves
-        self._epochs, self._workers, self._losses = epochs, workers, sorted(losses, reverse=True)
-        self._searcher, self._callback = RaySearcher(search, {}), LedgerCallback(search)
+        self._epochs, self._losses = epochs, sorted(losses, reverse=True)
+        self._searcher, self._callback = RaySearcher(search, {}, lambda: workers), LedgerCallback(search)
         self._ids, self._ties = itertools.count(), itertools.count()
         self._running: list[tuple[float, int, _Trial]] = []
         self.now = 0.0
@@ -140,7 +140,7 @@ class SimulatedCluster:
             self._start_trials()
 
     def _start_trials(self) -> None:
-        while len(self._running) < self._workers:
+        while True:
             trial_id = f"{next(self._ids):08d}"
             config = self._searcher.suggest(trial_id)
             if not isinstance(config, dict):
@@ -174,6 +174,7 @@ class SimulatedCluster:
         self._running.remove(first)
         heapq.heapify(self._running)
         self._callback.on_trial_error(0, [], first[2])  # type: ignore[arg-type]
+        self._searcher.on_trial_complete(first[2].trial_id, error=True)
 
 
 class MemoryFolder(Folder):

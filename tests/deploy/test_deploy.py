@@ -18,7 +18,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from clinical_notes.errors import InputError
 from tune_jobs import cluster
-from tune_jobs.cluster import TrialResources, concurrent_trials
+from tune_jobs.cluster import Room, TrialResources, check_slots
 from tune_jobs.options import parser
 
 ROOT = Path(__file__).parents[2]
@@ -117,12 +117,12 @@ def test_trials_run_on_spot_nodes_and_the_driver_does_not(ray_cluster: dict[str,
 def test_more_trials_than_fit_make_only_a_cluster_that_is_not_ours_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"Alive": True, "Resources": {"CPU": 4.0}}
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [node, node | {"Alive": False}])
-    assert concurrent_trials(TrialResources(), None, may_grow=True) == 4
-    assert concurrent_trials(TrialResources(), 16, may_grow=True) == 16
-    assert concurrent_trials(TrialResources(), 16) == 4
-    assert concurrent_trials(TrialResources(), 2, may_grow=True) == 2
-    with pytest.raises(InputError, match="no trial could ever start"):
-        concurrent_trials(TrialResources(cpus=8), 16, may_grow=True)
+    assert Room(TrialResources(), None, growing=True)() == 4
+    assert Room(TrialResources(), 16, growing=True)() == 16
+    assert Room(TrialResources(), 16)() == 4
+    assert Room(TrialResources(), 2, growing=True)() == 2
+    with pytest.raises(InputError, match="no trial could start"):
+        check_slots(TrialResources(cpus=8))
 
 
 # KubeRay

@@ -19,7 +19,7 @@ from search_spaces import STRATEGIES
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import TrainSettings
 from trainables.parts.encoder import EncoderWeights
-from tune_jobs.cluster import TrialResources, _slots, concurrent_trials, connected
+from tune_jobs.cluster import TrialResources, _slots, connected, slots
 from tune_jobs.gpu_memory import (
     GpuMemory,
     chosen_line,
@@ -149,7 +149,7 @@ def test_trials_get_whole_gpus_of_their_own_and_fractions_of_shared_ones(
 ) -> None:
     request = RunTrainable.default_resource_request({"cpus": 0.5, "gpus": share})
     with connected(cluster.address, verbose=False):
-        assert concurrent_trials(TrialResources(0.5, share), None) == len(trials)
+        assert slots(TrialResources(0.5, share)) == len(trials)
         groups = [request.to_placement_group() for _ in range(len(trials) + 1)]
         granted, waiting = ray.wait([group.ready() for group in groups], num_returns=len(trials), timeout=60)
         assert (len(granted), len(waiting)) == (len(trials), 1)
