@@ -233,7 +233,10 @@ def open_run(folder: Folder) -> Run:
             f"{folder}: a run of another version (format {written}, this one reads {FORMAT}); "
             "use the version that wrote it"
         )
-    events = read_events(folder)
+    try:
+        events = read_events(folder)
+    except ValueError:
+        raise InputError(f"{folder}: a file in {LEDGER}/ is damaged; restore it from a copy of the run") from None
     for event in events:
         if event["event"] == "extended":
             settings["trials"] = event["trials"]

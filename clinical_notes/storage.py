@@ -1,5 +1,6 @@
 """A run's folder, on a local disk or behind a URI: files appear whole or not at all."""
 
+import contextlib
 import errno
 import functools
 import os
@@ -20,12 +21,16 @@ from clinical_notes.errors import InputError
 def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={_GCS_SECONDS}"
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:
         raise InputError(
-            f"storage {uri!r} cannot be opened ({error}): give a folder or a URI such as s3://…"
-        ) from error
+            f"storage {uri!r} cannot be opened ({_reason(error)}); give a folder or a URI such as s3://BUCKET/FOLDER"
+        ) from None
+    if not path.strip("/"):
+        raise InputError(f"storage {uri!r} names no folder; give one, such as s3://BUCKET/FOLDER")
     return filesystem, path
 
 
@@ -37,11 +42,32 @@ _LASTING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PAUSES = (0.2, 1.0, 4.0)
 """Seconds between attempts on a storage that answers errors."""
 
+_GCS_SECONDS = 5
+"""For which Google's client tries by itself (its default is 15 minutes); it may take twice as long."""
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line, with the file where it is known."""
+    known = isinstance(error, OSError) and error.strerror
+    reason = known or (str(error).splitlines() or [type(error).__name__])[0]
+    file = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return f"{reason[:300]}{file}"
+
 
 def storage_reason(error: OSError) -> str:
     """One line for a storage that failed, with the file where it is known."""
-    reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return f"the storage failed ({reason}{f': {error.filename}' if error.filename else ''})"
+    return f"the storage failed ({_reason(error)})"
+
+
+@contextmanager
+def refusing(option: str) -> Iterator[None]:
+    """A storage that fails before any work is done is bad input of an option. Raises: InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{option}: {storage_reason(error)}; look at its address and at your rights to it, or name another"
+        ) from None
 
 
 def _retried(operation: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -79,7 +105,7 @@ class Folder:
     """
 
     def __init__(self, uri: str | Path) -> None:
-        self.uri = str(uri).rstrip("/")
+        self.uri = str(uri) if str(uri).endswith("://") else str(uri).rstrip("/")
         self._fs, self._root = _filesystem(self.uri)
         self.is_local = isinstance(self._fs, pafs.LocalFileSystem)
         if self.is_local:
@@ -97,7 +123,7 @@ class Folder:
 
     def child(self, relative: str) -> "Folder":
         base, mark, query = self.uri.partition("?")
-        return Folder(f"{base}/{relative}{mark}{query}")
+        return Folder(f"{base.rstrip('/')}/{relative}{mark}{query}")
 
     def _at(self, relative: str) -> str:
         return f"{self._root}/{relative}" if relative else self._root
@@ -105,6 +131,21 @@ class Folder:
     @_retried
     def exists(self, relative: str = "") -> bool:
         return bool(self._fs.get_file_info(self._at(relative)).type != pafs.FileType.NotFound)
+
+    def answers(self) -> None:
+        """Ask the storage once, without trying again, so that an address that is wrong is told soon.
+
+        Raises:
+            OSError: it cannot be reached or read, or has no such bucket.
+        """
+        if self.is_local:
+            with contextlib.suppress(FileNotFoundError):
+                os.listdir(self._root)
+            return
+        bucket = self._root.partition("/")[0]
+        if bucket and self._fs.get_file_info(bucket).type == pafs.FileType.NotFound:
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket", bucket)
+        self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True))
 
     @_retried
     def names(self, relative: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from clinical_notes.errors import InputError
+from clinical_notes.storage import storage_reason
 from tune_jobs.options import cluster_address, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
 
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"symptune: error: {line}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"symptune: error: {storage_reason(error)}; mend that, then give the command again", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("symptune: interrupted", file=sys.stderr)
         return INTERRUPTED

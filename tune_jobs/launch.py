@@ -119,9 +119,12 @@ def _search(
             elif not slots(execution.resources):
                 console.print("No node of the cluster can hold a trial yet; waiting for one to join.")
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
-            with Progress(
-                console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
-            ) as progress:
+            with (
+                Progress(
+                    console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
+                ) as progress,
+                state.halting_on_storage_errors(),
+            ):  # Ray keeps its own state there too
                 _tuner(folder, settings, prepared, execution, state, scheduler).fit()
         if was_interrupted():
             raise KeyboardInterrupt

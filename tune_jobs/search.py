@@ -177,15 +177,12 @@ class Search:
     @contextmanager
     def halting_on_storage_errors(self) -> Iterator[None]:
         """What the storage refuses halts the search; the ledger stays as it is, and can be resumed."""
-        if self.halted is not None:
-            yield
-            return
         try:
             yield
         except OSError as error:
-            self.halted = storage_reason(error)
+            self.halted = self.halted or storage_reason(error)
         except DATABASE_ERRORS as error:
-            self.halted = database_reason(error)
+            self.halted = self.halted or database_reason(error)
 
     def report(self, name: str, result: Mapping[str, Any]) -> None:
         """Record a result: a finished epoch, a deployed model, or a failure."""

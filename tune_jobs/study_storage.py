@@ -101,13 +101,14 @@ def journal(path: Path) -> JournalStorage:
 
 @contextmanager
 def _journal_path(folder: Folder) -> Iterator[Path]:
-    """In the run's folder, or, for remote storage, a local file that is put there after."""
+    """In the run's folder, or, for remote storage, a local file that is put there after.
+
+    A search that is stopped leaves no copy there: the next one makes the journal from the ledger anew.
+    """
     if folder.is_local:
         yield Path(folder.uri) / JOURNAL
         return
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / JOURNAL
-        try:
-            yield path
-        finally:
-            folder.write(JOURNAL, path.read_bytes())
+        yield path
+        folder.write(JOURNAL, path.read_bytes())

@@ -42,7 +42,7 @@ def _write_and_print(run: Run, top: int, console: Console) -> int:
     tables = build_leaderboard(run, top)
     write_leaderboard(run, tables)
     print_leaderboard(tables, console)
-    console.print(f"Written to {run.folder}/{RESULTS}", highlight=False, soft_wrap=True)
+    console.print(f"Written to {run.folder.child(RESULTS)}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.run import RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
+from clinical_notes.storage import Folder, refusing
 
 
 def is_plain_name(name: str) -> bool:
@@ -15,17 +15,33 @@ def is_plain_name(name: str) -> bool:
     return bool(name) and name[0] not in ".-" and all(c.isalnum() or c in "._-" for c in name)
 
 
+def storage_of(options: argparse.Namespace) -> Folder:
+    """Where the runs are. Raises: InputError: it cannot be opened, or does not answer."""
+    return _answering("--storage", options.storage)
+
+
+def _answering(option: str, uri: str) -> Folder:
+    try:
+        folder = Folder(uri)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+    with refusing(option):
+        folder.answers()
+    return folder
+
+
 def opened(options: argparse.Namespace) -> Run:
     """The run named on the command line: under the storage, or a folder by itself."""
-    storage = Folder(options.storage)
-    if is_plain_name(options.run) and storage.exists(f"{options.run}/{RUN_FILE}"):
-        return open_run(storage.child(options.run))
-    folder = Folder(options.run)
-    if not folder.exists(RUN_FILE):
+    storage = storage_of(options)
+    with refusing("RUN"):
+        if is_plain_name(options.run) and storage.exists(f"{options.run}/{RUN_FILE}"):
+            return open_run(storage.child(options.run))
+        folder = _answering("RUN", options.run)
+        if folder.exists(RUN_FILE):
+            return open_run(folder)
         known = [name for name in storage.names() if storage.exists(f"{name}/{RUN_FILE}")]
-        there = f"runs there: {', '.join(known)}" if known else "there are none"
-        raise InputError(f"RUN: no run {options.run!r} in {storage} ({there}); give a run's name or its folder")
-    return open_run(folder)
+    there = f"runs there: {', '.join(known)}" if known else "there are none"
+    raise InputError(f"RUN: no run {options.run!r} in {storage} ({there}); give a run's name or its folder")
 
 
 def resume_line(folder: Folder, storage: str) -> str:
@@ -34,13 +50,14 @@ def resume_line(folder: Folder, storage: str) -> str:
     return shlex.join(["symptune", "resume", folder.name, *where])
 
 
-def check_storage(storage: str) -> None:
-    """Raises: InputError: a local storage that cannot be written."""
-    folder = Folder(storage)
+def writable_storage(options: argparse.Namespace) -> Folder:
+    """Where a new run will be. Raises: InputError: as ``storage_of``, or a local one that cannot be written."""
+    folder = storage_of(options)
     if not folder.is_local:
-        return
+        return folder
     there = Path(folder.uri)
-    while not there.exists():
+    while not os.path.lexists(there):
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"--storage: {there} is not a folder that can be written; name another")
+    return folder

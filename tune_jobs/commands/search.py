@@ -11,12 +11,12 @@ from rich.console import Console
 
 from analysis.run import RUN_FILE, Run, open_run
 from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
+from clinical_notes.storage import Folder, refusing
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.cluster import TrialResources, cluster_problems, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.commands.runs import check_storage, is_plain_name, opened, resume_line
+from tune_jobs.commands.runs import is_plain_name, opened, resume_line, writable_storage
 from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
@@ -110,15 +110,15 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     problems += problems_before(settings, problems)
     exists = False
     try:
-        check_storage(options.storage)
-        folder = Folder(options.storage).child(options.name or _default_name(settings, options))
-        exists = folder.exists(RUN_FILE)
-        if exists:
-            run = open_run(folder)
-            if options.reduce_range is None:  # what the CPU that began the run needed
-                settings = replace(settings, reduce_range=run.settings.get("reduce_range", False))
-            how = resume_line(folder, options.storage)
-            problems += _differences(run, settings, how, with_files=not problems)
+        folder = writable_storage(options).child(options.name or _default_name(settings, options))
+        with refusing("--storage"):
+            exists = folder.exists(RUN_FILE)
+            if exists:
+                run = open_run(folder)
+                if options.reduce_range is None:  # what the CPU that began the run needed
+                    settings = replace(settings, reduce_range=run.settings.get("reduce_range", False))
+                how = resume_line(folder, options.storage)
+                problems += _differences(run, settings, how, with_files=not problems)
     except InputError as error:
         problems.append(str(error))
     problems += _cluster_problems(execution)
@@ -126,11 +126,13 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         raise InputError("\n".join(problems))
     if exists:
         settings = replace(settings, trials=run.settings["trials"])  # it may have been extended
-        prepared = load_prepared(folder)
+        with refusing("--storage"):
+            prepared = load_prepared(folder)
     else:
         source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
         console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
-        prepared = create_run(folder, settings, os.cpu_count() or 1)
+        with refusing("--storage"):
+            prepared = create_run(folder, settings, os.cpu_count() or 1)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
@@ -157,13 +159,14 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)
+    with refusing("RUN"):
+        changes = [] if options.force else _changes(run, "restore that, or go on with --force")
     settings = RunSettings.from_record(dict(run.settings))
     if options.trials is not None and options.trials < settings.trials:
         problems.append(f"--trials: the run has {settings.trials} per strategy and can only be extended")
     if options.epochs is not None and options.epochs <= settings.epochs:
         problems.append(f"--epochs: the run's trials have {settings.epochs}; give more to train the best ones on")
-    if not options.force:
-        problems += _changes(run, "restore that, or go on with --force")
+    problems += changes
     problems += _cluster_problems(execution)
     if problems:
         raise InputError("\n".join(problems))
@@ -172,7 +175,9 @@ def resume(options: argparse.Namespace, console: Console) -> int:
         introduce(run, console)
         _say_what_is_kept(run, settings, execution, console)
         return 0
-    return _search_and_evaluate(run.folder, settings, load_prepared(run.folder), execution, options, console)
+    with refusing("RUN"):
+        prepared = load_prepared(run.folder)
+    return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
 
 
 def _changes(run: Run, mend: str) -> list[str]:
