@@ -123,8 +123,8 @@ def _search(
                 Progress(
                     console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
                 ) as progress,
-                state.halting_on_storage_errors(),
-            ):  # Ray keeps its own state there too
+                state.halting_on_storage_errors(),  # Ray keeps its own state there too
+            ):
                 _tuner(folder, settings, prepared, execution, state, scheduler).fit()
         if was_interrupted():
             raise KeyboardInterrupt
