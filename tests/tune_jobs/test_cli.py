@@ -73,7 +73,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--split", "0.5,0.1,0.1"], ["--split", "add up to 1"]),
         (["--split", "0.34,0.33,0.33"], ["--split", "steps"]),
         (["--storage", "nowhere://x"], ["nowhere"]),
-        (["--storage", "/dev/null"], ["--storage: /dev/null is not a folder"]),
+        (["--storage", "/dev/null"], ["--storage: ", "Not a directory: /dev/null", "name another"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
         (["--address", "ray://127.0.0.1:1", "--storage", "/runs"], ["--address", "no Ray Client server answers"]),
