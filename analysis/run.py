@@ -233,10 +233,7 @@ def open_run(folder: Folder) -> Run:
             f"{folder}: a run of another version (format {written}, this one reads {FORMAT}); "
             "use the version that wrote it"
         )
-    try:
-        events = read_events(folder)
-    except ValueError:
-        raise InputError(f"{folder}: a file in {LEDGER}/ is damaged; restore it from a copy of the run") from None
+    events = read_events(folder)
     for event in events:
         if event["event"] == "extended":
             settings["trials"] = event["trials"]

@@ -64,6 +64,9 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     """
     if not verbose:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+        logging.getLogger("ray.train._internal.storage").setLevel(
+            logging.CRITICAL
+        )  # tracebacks of what we say in a line
     # Without an address Ray would join whatever cluster was last started on this machine, dead or alive.
     address = address or "local"
     if address != "local":

@@ -171,4 +171,4 @@ def test_a_run_by_a_newer_version_or_a_damaged_one_is_refused(
     (run / "run.json").write_text(manifest)
     (run / "ledger").mkdir()
     (run / "ledger" / "00000000-suggested.json").write_text("{")
-    refused_by_all(capsys, ["ledger/ is damaged", "restore it"])
+    refused_by_all(capsys, ["is damaged", "restore it"])
