@@ -1,7 +1,6 @@
-"""A search by Ray Tune's own OptunaSearch and ASHA, for the traps' tests; a script, so that it can be killed."""
+"""A search by Ray Tune's own OptunaSearch and ASHA, for the traps' tests."""
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +56,6 @@ def tuner(home: Path, trials: int, seconds: float = 0.0, nan_below: float = -1, 
     )
 
 
-if __name__ == "__main__":
+def main(home: Path) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    tuner(Path(sys.argv[1]), trials=6, seconds=0.3).fit()
+    tuner(home, trials=6, seconds=0.3).fit()

@@ -79,7 +79,8 @@ def test_traps_1_2_and_7(cluster: None, tmp_path: Path) -> None:
 
 def killed(home: Path, after: int) -> None:
     """A search whose driver is killed once so many epochs have begun."""
-    driver = subprocess.Popen([sys.executable, "-m", "tests.tune_jobs.plain_search", str(home)], cwd=ROOT)
+    code = f"from pathlib import Path; from tests.tune_jobs.plain_search import main; main(Path({str(home)!r}))"
+    driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and (not (home / "log").exists() or sum(epochs(home).values()) < after):
         time.sleep(0.05)
