@@ -1,0 +1,164 @@
+"""A strategy against the baseline on the same test patients: how large the difference is, and whether it is chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, norm, rankdata, t
+
+from analysis.statistics.intervals import LEVEL
+from analysis.statistics.resampling import Resampled, figures_of_confusions
+from analysis.statistics.seeds import total_variance
+
+PERMUTATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Figures of a strategy minus the baseline's, all (1 + classes, metrics) if not said otherwise. NaN: not defined.
+
+    Attributes:
+        low, high: of the interval; NaN where the models' predictions leave nothing to differ.
+        p: two-sided, of the t test that the interval belongs to; 1 where nothing differs.
+        patients_variance: how much of the variance comes from which patients are in the test set.
+        training_variance: and how much from training; 0 unless both sides have several seeds.
+        degrees_of_freedom: of the t distribution.
+        of_training: whether the interval accounts for training, so that it speaks of strategies and not of models.
+    """
+
+    point: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    p: NDArray[np.float64]
+    patients_variance: NDArray[np.float64]
+    training_variance: NDArray[np.float64]
+    degrees_of_freedom: NDArray[np.float64]
+    of_training: bool
+
+    @property
+    def standard_error(self) -> NDArray[np.float64]:
+        return np.asarray(np.sqrt(self.patients_variance + self.training_variance))
+
+
+def compare(resampled: Resampled, models: Sequence[int], baseline: Sequence[int], level: float = LEVEL) -> Differences:
+    """Mean figures of one strategy's models (one per seed) minus those of the baseline's, with t intervals.
+
+    The variance is the jackknife's over patients, of the difference itself, so that what both find hard cancels out;
+    with several seeds on both sides training adds its share (:func:`analysis.statistics.seeds.total_variance`). BCa
+    intervals of differences are too narrow (``docs/statistics.md``): most patients do not differ at all.
+    """
+    of_training = min(len(models), len(baseline)) > 1
+    difference = resampled.difference(models, baseline)
+    found = total_variance(resampled, difference.variance, [models, baseline] if of_training else [])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        standard_error = np.where(found.total > 0, np.sqrt(found.total), np.nan)
+        reach = t.ppf((1 + level) / 2, found.degrees_of_freedom) * standard_error
+        p = 2 * t.sf(np.abs(difference.point) / standard_error, found.degrees_of_freedom)
+    return Differences(
+        difference.point,
+        difference.point - reach,
+        difference.point + reach,
+        np.where(found.total == 0, 1.0, p),
+        found.patients,
+        found.training,
+        found.degrees_of_freedom,
+        of_training,
+    )
+
+
+def swap_test(
+    resampled: Resampled, model: int, baseline: int, *, permutations: int = PERMUTATIONS, seed: int = 0
+) -> NDArray[np.float64]:
+    """Paired permutation test: whose predictions are whose is swapped, for whole patients at random.
+
+    Returns:
+        (1 + classes, 4) two-sided p values of the differences in accuracy, precision, recall and F1, overall and by
+        class; the data as they are count as one permutation, so none is 0 (Phipson & Smyth 2010). NaN: not defined.
+    """
+    ours, theirs = resampled.confusions[:, model], resampled.confusions[:, baseline]
+    patients, classes = ours.shape[:2]
+    present = resampled.examples_of_classes.sum(axis=0) > 0
+    swapped = np.random.default_rng(seed).integers(0, 2, (permutations, patients)).astype(np.float64)
+    swapped[0] = 0
+    moved = (swapped @ (theirs - ours).reshape(patients, -1)).reshape(-1, classes, classes)
+    ours_now = figures_of_confusions(ours.sum(axis=0) + moved, present)
+    theirs_now = figures_of_confusions(theirs.sum(axis=0) - moved, present)
+    apart = np.abs(ours_now - theirs_now)
+    as_extreme = (apart >= apart[0] - 1e-12).mean(axis=0)
+    return np.where(np.isnan(apart[0]), np.nan, as_extreme)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Examples that one model alone has right, and the p value of as many against as few by chance."""
+
+    only_model: int
+    only_baseline: int
+    p: float
+
+
+def mcnemar(labels: NDArray[np.int64], predicted: NDArray[np.int64], baseline: NDArray[np.int64]) -> McNemar:
+    """McNemar's exact test of accuracy; all arguments are (n,) class indices.
+
+    It takes examples as independent, which those of one patient are not; :func:`swap_test` does not.
+    """
+    right, baseline_right = predicted == labels, baseline == labels
+    ours, theirs = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    p = binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
+    return McNemar(ours, theirs, float(p))
+
+
+def delong(
+    positive: NDArray[np.bool_], scores: NDArray[np.floating], patients: NDArray[Any] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """AUROC of models on the same examples and its covariance (DeLong et al. 1988), by ranks (Sun & Xu 2014).
+
+    Args:
+        positive: (n,) whether the example is of the class.
+        scores: (models, n).
+        patients: (n,) whose example each is: the covariance is then that of clusters (Obuchowski 1997).
+
+    Returns:
+        (models,) areas and (models, models) covariance; NaN with fewer than two patients of either kind.
+    """
+    numbers = np.arange(len(positive)) if patients is None else np.unique(patients, return_inverse=True)[1]
+    clusters = numbers.max() + 1
+    ranks = rankdata(scores, axis=1)
+    if not 0 < positive.sum() < len(positive):
+        return np.full(len(scores), np.nan), np.full((len(scores), len(scores)), np.nan)
+    above = (ranks[:, positive] - rankdata(scores[:, positive], axis=1)) / (~positive).sum()
+    below = 1 - (ranks[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / positive.sum()
+    areas = above.mean(axis=1)
+    covariance, pulls = np.zeros((len(scores), len(scores))), []
+    for side, components in ((positive, above), (~positive, below)):
+        of = np.array([np.bincount(numbers[side], row, minlength=clusters) for row in components - areas[:, None]])
+        pulls.append(of / side.sum())
+        covariance += pulls[-1] @ pulls[-1].T * _unbiased(len(np.unique(numbers[side])))
+    crossed = pulls[0] @ pulls[1].T
+    return areas, covariance + (crossed + crossed.T) * _unbiased(clusters)
+
+
+def _unbiased(count: int) -> float:
+    return count / (count - 1) if count > 1 else np.nan
+
+
+def delong_p(areas: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
+    """Two-sided p value of the difference of two models' areas, as :func:`delong` gives them; 1 if nothing differs."""
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    if variance <= 0:  # NaN is not
+        return 1.0
+    return float(2 * norm.sf(abs(areas[0] - areas[1]) / np.sqrt(variance)))
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """p values (any number of strategies) corrected so that one false claim among all is as rare as said (Holm 1979).
+
+    One that is not defined (NaN) counts as 1.
+    """
+    values = np.nan_to_num(np.asarray(p, np.float64), nan=1.0)
+    order = np.argsort(values)
+    corrected = np.empty(len(values))
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return np.minimum(corrected, 1.0)

@@ -1,0 +1,159 @@
+"""What may be said of each strategy against the baseline: better, worse, as good, or that nobody knows yet."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.stats import norm, t
+
+from analysis.statistics.comparison import Differences, compare, holm, swap_test
+from analysis.statistics.resampling import METRICS, Resampled
+
+MARGIN = 0.01
+ALPHA = 0.05
+POWER = 0.8
+
+_MACRO_F1 = (0, METRICS.index("f1"))
+
+
+class Outcome(StrEnum):
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent within the margin"
+    NOT_WORSE = "not worse by more than the margin"
+    SAME = "the same predictions"
+    NOT_KNOWN = "not known with this much data"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one strategy's macro F1 minus the baseline's.
+
+    Attributes:
+        low, high: 95 % interval; NaN if nothing differs or a class has examples of one patient only.
+        p: Holm-corrected over the strategies, two-sided, against "no difference".
+        p_not_worse: Holm-corrected, one-sided, against "worse by the margin or more".
+        not_worse: whether it is shown that it is not worse by more than the margin.
+        patients_needed: of the test set, about, to tell a difference as large as the margin; None where it is known
+            already, or more patients alone would not tell.
+        of_training: whether this speaks of the strategies (several seeds each) and not of the two models.
+    """
+
+    outcome: Outcome
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_not_worse: float
+    not_worse: bool
+    margin: float
+    patients_needed: int | None
+    of_training: bool
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        if self.outcome is Outcome.SAME:
+            return "the same predictions on every test example"
+        if math.isnan(self.low):
+            return f"macro F1 {self.difference:+.4f}: {self.outcome}; a symptom has examples of too few patients"
+        found = f"macro F1 {self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}): {self.outcome}"
+        if self.outcome is Outcome.WORSE and self.not_worse:
+            found += f", but by no more than {self.margin:g}"
+        elif self.outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE):
+            found += f" of {self.margin:g}"
+        elif self.outcome is Outcome.NOT_KNOWN:
+            found += (
+                f"; about {self.patients_needed:,} test patients would tell a difference of {self.margin:g}"
+                if self.patients_needed
+                else f"; more patients alone would not tell a difference of {self.margin:g}, more seeds would"
+            )
+        return found
+
+
+def verdicts(
+    resampled: Resampled,
+    strategies: Mapping[str, Sequence[int]],
+    baseline: Sequence[int],
+    *,
+    margin: float = MARGIN,
+    seed: int = 0,
+) -> dict[str, Verdict]:
+    """A verdict on every strategy's macro F1 against the baseline's, all claims corrected together.
+
+    - better, worse: the Holm-corrected p value is at most 0.05 and the 95 % interval leaves out 0. With one model on
+      each side, p is of the swap test; with seeds, of the t test that accounts for training. So when all are equal,
+      any "better" or "worse" is said in at most 5 % of runs.
+    - otherwise equivalent: two one-sided t tests show a difference smaller than the margin either way; not worse: one
+      does. Each Holm-corrected over the strategies, at 0.025, and the 95 % interval must lie on the right side of the
+      margin. So when all are worse by the margin, "not worse" is said of any in at most 2.5 % of runs.
+    - the same predictions: no test example is predicted otherwise, so that nothing tells how rare differences are.
+    - otherwise not known.
+
+    Args:
+        strategies: for each, its models in ``resampled``, one per seed; without the baseline.
+        baseline: the baseline's models.
+        margin: of macro F1, above 0.
+
+    Raises:
+        ValueError: the margin is not above 0.
+    """
+    if margin <= 0:
+        raise ValueError(f"a margin of {margin} is not above 0")
+    found = {name: compare(resampled, models, baseline) for name, models in strategies.items()}
+    point, low, high, p, error, degrees = (
+        np.array([getattr(of, figure)[_MACRO_F1] for of in found.values()])
+        for figure in ("point", "low", "high", "p", "standard_error", "degrees_of_freedom")
+    )
+    for place, models in enumerate(strategies.values()):
+        if len(models) == len(baseline) == 1:
+            p[place] = swap_test(resampled, models[0], baseline[0], seed=seed)[_MACRO_F1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_not_worse = t.sf((point + margin) / error, degrees)
+        p_not_better = t.cdf((point - margin) / error, degrees)
+    corrected, not_worse = holm(p), holm(p_not_worse)
+    equivalent = holm(np.maximum(p_not_worse, p_not_better))
+    judged = {}
+    for i, (name, of) in enumerate(found.items()):
+        at_least = bool(not_worse[i] <= ALPHA / 2 and low[i] > -margin)
+        if corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0):
+            outcome = Outcome.BETTER if point[i] > 0 else Outcome.WORSE
+        elif _same(resampled, [*strategies[name], *baseline]):
+            outcome = Outcome.SAME
+        elif at_least:
+            within = equivalent[i] <= ALPHA / 2 and high[i] < margin
+            outcome = Outcome.EQUIVALENT if within else Outcome.NOT_WORSE
+        else:
+            outcome = Outcome.NOT_KNOWN
+        unknown = outcome is Outcome.NOT_KNOWN
+        judged[name] = Verdict(
+            outcome,
+            difference=float(point[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+            p=float(corrected[i]),
+            p_not_worse=float(not_worse[i]),
+            not_worse=at_least,
+            margin=margin,
+            patients_needed=_patients_needed(resampled.patients, of, margin, len(found)) if unknown else None,
+            of_training=of.of_training,
+        )
+    return judged
+
+
+def _same(resampled: Resampled, models: Sequence[int]) -> bool:
+    """No patient's examples are predicted otherwise by one of the models (but for swaps that cancel out)."""
+    return bool((resampled.confusions[:, models] == resampled.confusions[:, models[:1]]).all())
+
+
+def _patients_needed(patients: int, of: Differences, margin: float, strategies: int) -> int | None:
+    """To tell a difference of the margin from none with a power of 80 %, as one of so many strategies.
+
+    The standard error falls with the square root of the patients; training's share of it stays.
+    """
+    standard_error = margin / (norm.ppf(1 - ALPHA / (2 * strategies)) + norm.ppf(POWER))
+    room = standard_error**2 - of.training_variance[_MACRO_F1]
+    needed = patients * of.patients_variance[_MACRO_F1] / room if room > 0 else math.nan
+    return None if math.isnan(needed) else math.ceil(needed)
