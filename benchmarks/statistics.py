@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import norm
 from sklearn.metrics import f1_score
 
 from analysis.statistics.comparison import compare, delong, delong_p, mcnemar, swap_test
@@ -29,6 +30,8 @@ SHARES = np.array([0.40, 0.25, 0.18, 0.11, 0.06])
 POPULATION = 40_000
 """Patients from which a figure's truth is taken."""
 RESAMPLES = 2_000
+SPREAD = 0.3
+"""Of trainings, in logits."""
 MACRO_F1 = (0, METRICS.index("f1"))
 
 Figures = dict[str, float]
@@ -143,16 +146,19 @@ def by_figure(shares: NDArray[np.float64]) -> Figures:
 
 
 def difference_coverage(
-    generator: np.random.Generator, patients: int, runs: int, world: World, of_bca: bool = False
+    generator: np.random.Generator, patients: int, runs: int, world: World | None = None, of_bca: bool = False
 ) -> Figures:
-    """How often the interval of the difference of two models holds the truth; ``of_bca``: a BCa interval instead."""
-    truths = world.truth()
-    truth = truths[1] - truths[0]
+    """How often the interval of the difference of two models holds the truth; ``of_bca``: a BCa interval instead.
+
+    Without a world the models are equal by construction.
+    """
+    truth = np.subtract(*world.truth()[::-1]) if world else 0.0
+    world = world or equals(2)
     hits = []
     for _ in range(runs):
         found = resampled(world.draw(generator, patients), RESAMPLES if of_bca else 1)
         if of_bca:
-            low, high = bca(found.difference([1], [0]), LEVEL)
+            low, high = bca(found.difference([1], [0]), norm.ppf((1 + LEVEL) / 2))
         else:
             differences = compare(found, [1], [0])
             low, high = differences.low, differences.high
@@ -160,8 +166,9 @@ def difference_coverage(
     return by_figure(np.nanmean(hits, axis=0))
 
 
-def false_alarms(generator: np.random.Generator, patients: int, runs: int, world: World) -> Figures:
+def false_alarms(generator: np.random.Generator, patients: int, runs: int, world: World | None = None) -> Figures:
     """How often each test at 5 % sees a difference of two models that are equal."""
+    world = world or equals(2)
     found = []
     for _ in range(runs):
         labels, numbers, probabilities = sample = world.draw(generator, patients)
@@ -199,9 +206,20 @@ def said(generator: np.random.Generator, patients: int, runs: int, world: World)
     return {name: float(np.mean([row[name] for row in outcomes])) for name in outcomes[0]}
 
 
-def over_seeds(generator: np.random.Generator, patients: int, runs: int, seeds: int, spread: float) -> Figures:
-    """Coverage of a mean over seeds and of a difference of two, and false alarms, with training's luck."""
-    truth = np.mean([trained(generator, 1, 1, spread).true_f1(0) for _ in range(100)])
+def expected_f1(spread: float, trainings: int) -> float:
+    """Macro F1 of a strategy whose trainings differ by luck, over all trainings."""
+    generator = np.random.default_rng(2**32)
+    return float(np.mean([trained(generator, 1, 1, spread).true_f1(0) for _ in range(trainings)]))
+
+
+def over_seeds(
+    generator: np.random.Generator, patients: int, runs: int, seeds: int, spread: float, trainings: int = 100
+) -> Figures:
+    """How often intervals hold the truth when trainings differ by luck: a mean over seeds, a difference of two.
+
+    The mean's truth is of so many ``trainings``.
+    """
+    truth = expected_f1(spread, trainings)
     ours, theirs = list(range(seeds)), list(range(seeds, 2 * seeds))
     found = []
     for _ in range(runs):
@@ -234,19 +252,22 @@ def experiments(runs: int) -> dict[str, Callable[[np.random.Generator], Figures]
     for patients in (100, 200, 300):
         of = {"patients": patients, "runs": runs}
         found[f"coverage, {patients} patients"] = partial(figure_coverage, **of)
-        found[f"coverage of differences, {patients} patients"] = partial(difference_coverage, **of, world=pair)
+        found[f"coverage of differences, {patients} patients"] = partial(difference_coverage, **of)
     for patients in (100, 200):
         of = {"patients": patients, "runs": runs}
         found[f"said of 5 equal strategies, {patients} patients"] = partial(said, **of, world=six)
         found[f"said of 5 worse by the margin, {patients} patients"] = partial(said, **of, world=worse)
         found[f"the same, lost in the rarest symptom alone, {patients} patients"] = partial(said, **of, world=lost)
     of = {"patients": 100, "runs": runs}
-    found["coverage of differences by BCa, 100 patients"] = partial(difference_coverage, **of, world=pair, of_bca=True)
+    found["coverage of differences by BCa, 100 patients"] = partial(difference_coverage, **of, of_bca=True)
     found["coverage of differences of unlike models, 100 patients"] = partial(difference_coverage, **of, world=unlike)
-    found["false alarms of tests, 100 patients"] = partial(false_alarms, **of, world=pair)
+    found["false alarms of tests, 100 patients"] = partial(false_alarms, **of)
     found["false alarms, unlike models of equal F1, 100 patients"] = partial(false_alarms, **of, world=unlike)
     for seeds in (2, 3, 5):
-        found[f"{seeds} seeds, 100 patients"] = partial(over_seeds, **of, seeds=seeds, spread=0.3)
+        for_seeds = partial(over_seeds, **of, seeds=seeds, spread=SPREAD)
+        found[f"{seeds} seeds, 100 patients"] = lambda generator, run=for_seeds: run(
+            generator, truth=expected_f1(SPREAD)
+        )
     return found
 
 

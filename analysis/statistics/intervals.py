@@ -34,7 +34,7 @@ def figure_intervals(variation: Variation, level: float = LEVEL) -> Intervals:
     """
     patients = len(variation.jackknife)
     reach = t.ppf((1 + level) / 2, patients - 1) * np.sqrt(patients / (patients - 1))
-    low, high = bca(variation, float(2 * norm.cdf(reach) - 1))
+    low, high = bca(variation, reach)
     width = exact_width(variation.patients_with, level)
     perfect, nothing = variation.point == 1, variation.point == 0
     return Intervals(
@@ -45,11 +45,14 @@ def figure_intervals(variation: Variation, level: float = LEVEL) -> Intervals:
     )
 
 
-def bca(variation: Variation, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bca(variation: Variation, reach: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Ends of the BCa interval, both (1 + classes, metrics). NaN where no resample differs.
 
     ``scipy.stats.bootstrap`` gives the same from the same resamples, but figure by figure (with all of them computed
     anew for each), and no interval once one resample is not defined.
+
+    Args:
+        reach: how many standard deviations a normal figure's interval would reach to each side; 1.96 for 95 %.
     """
     replicates = variation.replicates
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -58,7 +61,7 @@ def bca(variation: Variation, level: float) -> tuple[NDArray[np.float64], NDArra
         jackknife = variation.jackknife
         pulls = np.nansum(jackknife, axis=0) / (~np.isnan(jackknife)).sum(axis=0) - jackknife
         acceleration = np.nansum(pulls**3, axis=0) / (6 * np.nansum(pulls**2, axis=0) ** 1.5)
-        moved = [bias + norm.ppf(tail) for tail in ((1 - level) / 2, (1 + level) / 2)]
+        moved = [bias - reach, bias + reach]
         ends = np.stack([norm.cdf(bias + z / (1 - acceleration * z)) for z in moved])
     low, high = quantile(replicates, ends, axis=0, nan_policy="omit")
     return low, high

@@ -30,29 +30,28 @@ def total_variance(
     """Add what training contributes to the variance of means over seeds.
 
     Seeds and patients are crossed: every model is tested on the same patients. The jackknife over patients holds all
-    of an estimate's variance but the seeds' own, σ²/k for k seeds; :func:`training_variance` estimates σ². The
-    degrees of freedom are Satterthwaite's.
+    of an estimate's variance but the seeds' own, σ²/k for k seeds. σ² is the variance over the seeds' figures on the
+    test set, less what the test set's chance gives to each seed differently (at least 0). The degrees of freedom are
+    Satterthwaite's, with the seeds' variance as uncertain as it is before that is taken off.
 
     Args:
         of_patients: (1 + classes, metrics) the jackknife variance of the estimate.
         strategies: for each mean over seeds in the estimate, its models; none, if training is not to count.
     """
-    parts = [(training_variance(resampled, models) / len(models), len(models) - 1) for models in strategies]
-    training = sum((part for part, _ in parts), np.zeros(of_patients.shape))
+    training, uncertainty = np.zeros(of_patients.shape), of_patients**2 / (resampled.patients - 1)
+    for models in strategies:
+        seeds = len(models)
+        over_seeds = resampled.point[list(models)].var(axis=0, ddof=1)
+        training = training + np.maximum(over_seeds - _of_chance(resampled, models), 0.0) / seeds
+        uncertainty = uncertainty + (over_seeds / seeds) ** 2 / (seeds - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = of_patients**2 / (resampled.patients - 1) + sum(part**2 / degrees for part, degrees in parts)
-        degrees_of_freedom = (of_patients + training) ** 2 / weights
-    return Variance(of_patients, training, degrees_of_freedom)
+        return Variance(of_patients, training, (of_patients + training) ** 2 / uncertainty)
 
 
-def training_variance(resampled: Resampled, models: Sequence[int]) -> NDArray[np.float64]:
-    """(1 + classes, metrics) variance over trainings of the figure that a model has on all patients there are.
-
-    The variance over seeds on the test set, less what the test set's chance gives to each seed differently.
-    """
-    seeds = len(models)
-    of_chance = np.mean([resampled.difference([one], models).variance for one in models], axis=0) * seeds / (seeds - 1)
-    return np.asarray(np.maximum(resampled.point[list(models)].var(axis=0, ddof=1) - of_chance, 0.0))
+def _of_chance(resampled: Resampled, models: Sequence[int]) -> NDArray[np.float64]:
+    """(1 + classes, metrics) the part of the variance over seeds that is due to the patients of the test set."""
+    apart = [resampled.difference([one], models).variance for one in models]
+    return np.asarray(np.sum(apart, axis=0) / (len(models) - 1))
 
 
 @dataclass(frozen=True)
