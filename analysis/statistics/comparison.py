@@ -47,11 +47,15 @@ def compare(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]
 
     The variance is the jackknife's over patients, of the difference itself, so that what both find hard cancels out;
     with several seeds on both sides training adds its share (:func:`analysis.statistics.seeds.total_variance`). BCa
-    intervals of differences are too narrow (``docs/statistics.md``): most patients do not differ at all.
+    intervals of differences are too narrow (``docs/statistics.md``): most patients do not differ at all. So the
+    degrees of freedom are one less than the patients that do; for AUROC, in which nearly all do, than all.
     """
     of_training = min(len(models), len(baseline)) > 1
     difference = resampled.difference(models, baseline)
-    found = total_variance(resampled, difference.variance, [models, baseline] if of_training else [])
+    degrees_of_freedom = _degrees_of_freedom(resampled, models, baseline)
+    found = total_variance(
+        resampled, difference.variance, degrees_of_freedom, [models, baseline] if of_training else []
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         standard_error = np.where(found.total > 0, np.sqrt(found.total), np.nan)
         reach = t.ppf((1 + level) / 2, found.degrees_of_freedom) * standard_error
@@ -66,6 +70,13 @@ def compare(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]
         found.degrees_of_freedom,
         of_training,
     )
+
+
+def _degrees_of_freedom(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> NDArray[np.float64]:
+    """(metrics,) of the jackknife's variance, at least 1: few patients that differ tell little of how many do."""
+    ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
+    differing = int((np.abs(ours - theirs) > 1e-9).any(axis=(1, 2)).sum())
+    return np.array([max(differing - 1, 1)] * 4 + [resampled.patients - 1], np.float64)
 
 
 def swap_test(

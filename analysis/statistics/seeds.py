@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
 from analysis.statistics.intervals import LEVEL, Intervals, figure_intervals
@@ -25,7 +25,10 @@ class Variance:
 
 
 def total_variance(
-    resampled: Resampled, of_patients: NDArray[np.float64], strategies: Sequence[Sequence[int]]
+    resampled: Resampled,
+    of_patients: NDArray[np.float64],
+    degrees_of_freedom: ArrayLike,
+    strategies: Sequence[Sequence[int]],
 ) -> Variance:
     """Add what training contributes to the variance of means over seeds.
 
@@ -36,9 +39,10 @@ def total_variance(
 
     Args:
         of_patients: (1 + classes, metrics) the jackknife variance of the estimate.
+        degrees_of_freedom: (metrics,) or one for all, of that variance.
         strategies: for each mean over seeds in the estimate, its models; none, if training is not to count.
     """
-    training, uncertainty = np.zeros(of_patients.shape), of_patients**2 / (resampled.patients - 1)
+    training, uncertainty = np.zeros(of_patients.shape), of_patients**2 / np.asarray(degrees_of_freedom)
     for models in strategies:
         seeds = len(models)
         over_seeds = resampled.point[list(models)].var(axis=0, ddof=1)
@@ -79,7 +83,7 @@ def figures_over_seeds(resampled: Resampled, models: Sequence[int], level: float
     found = figure_intervals(mean, level)
     if len(models) == 1:
         return SeedFigures(found, np.full(found.point.shape, np.nan), of_training=False)
-    variance = total_variance(resampled, mean.variance, [models])
+    variance = total_variance(resampled, mean.variance, resampled.patients - 1, [models])
     upper = (1 + level) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         stretch = np.sqrt(variance.total / variance.patients) * (

@@ -36,8 +36,9 @@ class Verdict:
         p: Holm-corrected over the strategies, two-sided, against "no difference".
         p_not_worse: Holm-corrected, one-sided, against "worse by the margin or more".
         not_worse: whether it is shown that it is not worse by more than the margin.
-        patients_needed: of the test set, about, to tell a difference as large as the margin; None where it is known
-            already, or more patients alone would not tell.
+        patients: in the test set.
+        patients_needed: about, to tell a difference as large as the margin from none; None where it is known already,
+            or more patients alone would not tell.
         of_training: whether this speaks of the strategies (several seeds each) and not of the two models.
     """
 
@@ -49,6 +50,7 @@ class Verdict:
     p_not_worse: float
     not_worse: bool
     margin: float
+    patients: int
     patients_needed: int | None
     of_training: bool
 
@@ -58,19 +60,24 @@ class Verdict:
         if self.outcome is Outcome.SAME:
             return "the same predictions on every test example"
         if math.isnan(self.low):
-            return f"macro F1 {self.difference:+.4f}: {self.outcome}; a symptom has examples of too few patients"
-        found = f"macro F1 {self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}): {self.outcome}"
+            return f"macro F1 {self.difference:+.4f}: {self.outcome}; the test set does not tell how much it varies"
+        interval = f"95 % interval {self.low:+.4f} to {self.high:+.4f}, corrected p {self.p:.2g}"
+        found = f"macro F1 {self.difference:+.4f} ({interval}): {self.outcome}"
         if self.outcome is Outcome.WORSE and self.not_worse:
             found += f", but by no more than {self.margin:g}"
         elif self.outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE):
             found += f" of {self.margin:g}"
         elif self.outcome is Outcome.NOT_KNOWN:
-            found += (
-                f"; about {self.patients_needed:,} test patients would tell a difference of {self.margin:g}"
-                if self.patients_needed
-                else f"; more patients alone would not tell a difference of {self.margin:g}, more seeds would"
-            )
+            found += f"; {self._what_would_tell}"
         return found
+
+    @property
+    def _what_would_tell(self) -> str:
+        if self.patients_needed is None:
+            return f"more patients alone would not tell a difference of {self.margin:g}, more seeds would"
+        if self.patients_needed <= self.patients:
+            return f"too near 0 or the margin of {self.margin:g} to tell"
+        return f"about {self.patients_needed:,} test patients would tell a difference of {self.margin:g}"
 
 
 def verdicts(
@@ -137,6 +144,7 @@ def verdicts(
             p_not_worse=float(not_worse[i]),
             not_worse=at_least,
             margin=margin,
+            patients=resampled.patients,
             patients_needed=_patients_needed(resampled.patients, of, margin, len(found)) if unknown else None,
             of_training=of.of_training,
         )

@@ -293,7 +293,7 @@ def test_seeds_widen_what_is_said_of_a_strategy() -> None:
     assert three.deviation[0] == pytest.approx(found.point[:3, 0].std(axis=0, ddof=1))
     alone = figure_intervals(found.mean([0, 1, 2]))
     assert three.intervals.high[0, F1] - three.intervals.low[0, F1] > alone.high[0, F1] - alone.low[0, F1]
-    assert (total_variance(found, np.ones((5, 5)), [[0, 0, 0]]).training == 0).all()
+    assert (total_variance(found, np.ones((5, 5)), 199, [[0, 0, 0]]).training == 0).all()
     between = compare(found, [0, 1, 2], [3, 4, 5])
     assert between.of_training
     assert between.degrees_of_freedom[0, F1] < 199
