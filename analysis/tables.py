@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -19,7 +19,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 def defused(value: Any) -> Any:
     """A text cell that a spreadsheet would run as a formula, made plain."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -32,6 +32,7 @@ _BREAK = re.compile(
     r"|(?P<hard>\s*\n(?:\s*\n)+\s*|\n(?=\s*(?:\d{1,2}[.)]|[-*•])\s)|\n(?=\s*[A-Z][A-Za-z /&'()-]{1,60}:))"
     r"|(?:(?<=[.!?]\s)|(?<=\s\s))(?=[A-Z][A-Z /&'-]{3,60}:\s)"  # a header in the middle of a line
 )
+_ANSWER = re.compile(r"(?:no|none|yes|denie[sd]|negative|positive)\b", re.IGNORECASE)
 HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1,60}?):(?=\s|$)")
 """A section header at the start of a sentence."""
 
@@ -67,10 +68,10 @@ def sentences(text: str) -> list[Sentence]:
 
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
-    if match["stop"][0] != ".":
-        return True
-    before = text[max(start, match.start() - 12) : match.start()]
     after = text[match.end() : match.end() + 24].lstrip()
+    if match["stop"][0] != ".":
+        return not _ANSWER.match(after)  # "Fever? No."
+    before = text[max(start, match.start() - 12) : match.start()]
     if before.strip().isdigit() and not text[start : match.start()].strip(" \n\t0123456789"):
         return False  # the number of a list item
     if _ABBREVIATION.search(before):

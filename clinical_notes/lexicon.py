@@ -46,9 +46,7 @@ class Lexicon:
         for name, others in merges.items():
             for known in (name, *others):
                 if known not in concepts:
-                    near = difflib.get_close_matches(known, concepts, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else "see the lexicon for what there is"
-                    raise InputError(f"--absorb: the lexicon has no {known!r}; {hint}")
+                    raise InputError(f"--absorb: the lexicon has no {known!r}; {self.hint(known)}")
             parts = [concepts[name], *(concepts.pop(other) for other in others if other != name)]
             forms = tuple(form for part in parts for form in part.forms)
             negative = tuple(form for part in parts for form in part.negative)
@@ -56,6 +54,18 @@ class Lexicon:
             exclude = tuple(form for part in parts for form in part.exclude if form not in forms)
             concepts[name] = Concept(name, forms, negative, exclude)
         return Lexicon(concepts)
+
+    def concept_of(self, name: str) -> str | None:
+        """The concept of this name, or else the one that has it as a form."""
+        plain = " ".join(name.lower().replace("_", " ").split())
+        if plain in self.concepts:
+            return plain
+        return next((concept.name for concept in self.concepts.values() if plain in concept.forms), None)
+
+    def hint(self, name: str) -> str:
+        """What was probably meant by an unknown concept."""
+        near = difflib.get_close_matches(name.lower(), self.concepts, n=1)
+        return f"did you mean {near[0]!r}?" if near else "see the lexicon for what there is"
 
     def record(self) -> dict[str, dict[str, list[str]]]:
         """Plain data, in the form of a lexicon file."""

@@ -37,8 +37,13 @@ def _any(*phrases: str) -> str:
 _RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|family members?)"
 _PSEUDO = _any(
     r"no (?:significant |real |further |acute |interval )?(?:increase|change|improvement|relief|difference|decrease|reduction)",
+    r"(?:no|without)(?: a| any)?(?: \w+){0,2}? (?:source|cause|etiology|explanation|reason|focus|trigger|precipitant)s? (?:of|for)",
+    r"(?:almost|nearly|partially|partly|mostly|largely|somewhat)(?: \w+)? (?:resolved|gone|subsided|abated|disappeared)",
+    r"no (?:\w+ )?(?:worsening|progression)(?: of| in)?",
+    r"not (?:tak\w+|receiv\w+|requir\w+|given|tried|try|need\w*|sleep\w*|able|tolerat\w+|eat\w*|walk\w*|ambulat\w+)",
+    r"\w+n't (?:tolerate|bear|sleep|walk|take|relieve|improve|help|control|respond|eat|work|resolve|subside|stop|abate|(?:fully |completely )?gone)\w*",
     r"not (?:only|just|merely|necessarily|certain|sure|clear|relieved|controlled|improv\w+|getting better|resolved"
-    r"|gone away|fully resolved|completely resolved|been relieved|been controlled|responding|respond|help\w*)",
+    r"|gone away|stopped|ceased|subsided|abated|fully resolved|completely resolved|been relieved|been controlled|responding|respond|help\w*)",
     r"(?:did|does|do|has|have|had|is|was) not (?:improve|resolve|help|subside|go away|respond|relieve)\w*",
     r"without (?:relief|improvement|change|resolution|difficulty)",
     r"no (?:longer )?(?:relieved|better)",
@@ -49,12 +54,17 @@ _PSEUDO = _any(
     rf"{_RELATIVE}(?: \w+)? (?:states?|stated|says|said|reports?|reported|notes?|noted|thinks)(?: that)? (?:he|she|they|pt|patient)",
 )
 _BEFORE = _any(
+    r"(?:no|without|denies)(?: any)? (?:(?:personal|family|known|prior)(?: or | and |/))+(?:personal |family )?(?:history|hx) of",
+    r"(?:has |have |had )?(?:stopped|ceased|quit)(?= \w+ing\b)",
+    r"nil",
     r"no longer (?:has|have|having|had|with|complain\w*(?: of)?|experienc\w+|report\w*|any)",
     r"(?:no|zero) (?:further |other |new |more |acute |obvious |current |recent |associated |significant |active )*"
     r"(?:evidence|sign|signs|symptoms?|complaints?|history|episodes?|findings?|indication|suggestion|reports?) (?:of|or|for)",
     r"no (?:reported|known|noted|observed|documented)",
     r"doubt(?:ful)?",
-    r"unlikely(?: to be)?",
+    r"unlikely(?: to (?:be|represent|reflect|indicate))?",
+    r"(?:low|little)(?: \w+)? (?:suspicion|concern|likelihood) (?:for|of)",
+    r"(?:(?:can|could|do|did) ?not|(?:can|could|do|did)n't|can't|unable to) (?:appreciate|see|detect|palpate|find|identify|elicit)",
     r"(?:no|not|without)(?: any)? (?:c/o|complain\w*(?: of)?|reports? of)",
     r"no",
     r"not (?:have|having|had|experienc\w+|complain\w*(?: of)?|report\w*|show\w*|demonstrate\w*|reveal\w*|appreciated?"
@@ -68,7 +78,8 @@ _BEFORE = _any(
     r"w/o",
     r"negative (?:for|except)",
     r"neg for",
-    r"(?:free|absence|lack|resolution|clear|rid) of",
+    r"(?:free|absence|lack|resolution|clear|rid|devoid) of",
+    r"free from",
     r"lacks?",
     r"nor",
     r"neither",
@@ -80,14 +91,21 @@ _BEFORE = _any(
     r"no complaints? of",
 )
 _AFTER = _any(
-    r"(?:was|were|is|are|been)(?: now| since)? (?:denied|ruled out|excluded)",
+    r"(?:(?:has|have|had) )?(?:was|were|is|are|been)(?: now| since)? (?:denied|ruled out|excluded)",
+    r"(?:is|are|was|were) no longer (?:present|an?|there|noted|bothersome|seen|reported|active|evident)",
+    r"broke(?= (?:overnight|on|after|this|yesterday|in|at)\b|[.,;]|$)",
     r"(?:denied|ruled out|excluded)(?=\s*(?:[.;]|$))",
-    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely| all)* (?:absent|negative|gone)",
+    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely| all)* (?:absent|negative|nil|gone(?! (?:down|up|from|back|on|to|over)\b))",
     r"(?:(?:is|are|was|were|has|have|had) )?(?:now |since |been |completely |fully |entirely )*(?:resolved|subsided|gone away"
-    r"|disappeared|abated)",
-    r"(?:is|are|was|were) (?:not|never) (?:present|seen|noted|appreciated|reported|observed|elicited|identified|found|a)",
+    r"|went away|disappeared|abated|dissipated|(?:ceased|stopped)(?! \w+ing\b))",
+    r"(?:(?:has|have|had|did) not|never) (?:recurr?(?:ed)?|return(?:ed)?|come back)",
+    r"neither \w+ nor (?:\w+ )?(?:reported|noted|present|seen|documented|observed)",
+    r"(?<=\w )(?:absent|nil|denies)(?=\s*(?:[.,;)]|$|on|in))",
+    r"(?<=\w )none(?=\s*(?:[.;]|$|noted|seen|reported))",
+    r"(?:could not|cannot|can not|couldn't) be (?:seen|noted|appreciated|elicited|identified|found|demonstrated)",
+    r"(?:is|are|was|were) (?:not|never) (?:present|seen|noted|appreciated|reported|observed|elicited|identified|found|endorsed|a)",
     r"(?:is|are|was|were)n't (?:present|seen|noted|reported)",
-    r"(?:(?:is|are|was|were|seems?|appears?) )?unlikely",
+    r"(?:(?:is|are|was|were|seems?|appears?) )?(?:very )?(?:unlikely|less likely)(?! to\b)",
     r"-ve",
     r"not (?:present|noted|appreciated|seen|reported|observed)(?=\s*(?:[.,;:)]|$|(?:and|or|on|in|at|by|but|today|now)\b))",
     r": ?(?:no|none|negative|denies|denied|absent)\b",
@@ -101,6 +119,16 @@ _IF = rf"(?:if(?: {_CLAUSE})?|should {_CLAUSE})"
 _HYPOTHETICAL = _any(
     _IF,
     r"in case of",
+    r"should(?= (?:[\w/]+ ){1,3}?(?:develop|occur|recur|persist|arise|worsen|return|increase)\b)",
+    r"in the event of",
+    r"(?:notify|contact|inform|page)[^.;]{0,40}? (?:of|for|with|if)",
+    r"(?:first|any) signs? of",
+    r"(?:warning|danger|worrisome|concerning|alarming) (?:signs?|symptoms?)",
+    r"report any",
+    r"you (?:may|might|could|can|will|should) (?:have|experience|feel|notice|see|get)",
+    r"unable to (?:assess|obtain|elicit|evaluate|determine|quantify|rate)",
+    rf"(?:unclear|unknown|uncertain|unsure) (?:whether|if)(?: {_CLAUSE})?",
+    r"for(?= (?:[\w/-]+ ){1,4}?(?:prn|as needed)\b)",
     rf"(?:return|call|come back|seek \w+|report back)[^.;]{{0,40}}? (?:for|with|{_IF})",
     r"(?:monitor|watch|observe|assess|evaluate|check|screen|look|looking|monitoring|watching|monitored|evaluated|assessed)"
     r"(?:ed|ing)?(?: \w+){0,3}? for",
@@ -114,14 +142,14 @@ _HYPOTHETICAL = _any(
     r"(?:may|might|could|can) (?:cause|develop|experience|lead to|result in|include)",
     r"(?:possible|potential) (?:side effects?|complications?)(?: \w+){0,3}? (?:of|include|including|such as)",
     r"(?:side effects?|complications?|precautions?) (?:including|include|such as|of|for)",
-    r"(?:test|tests|tested|testing|questionable|question of|concern for) for",
+    r"(?:test|tests|tested|testing|evaluation|work-?up) for",
 )
 _HYPOTHETICAL_AFTER = _any(
-    r"precautions", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*"
+    r"precautions?", r"risks?", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*"
 )
 _FAMILY = _any(
-    r"family (?:history|hx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
-    rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?(?: \w+){{0,2}}? "
+    r"(?:family (?:history|hx)|fam hx|fhx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
+    rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?(?: (?!pt|patient|he|she|that|who)\w+){{0,4}}? "
     r"(?:had|has|have|having|with|died|suffer\w*|was|is|reports?|complain\w*|develop\w*)",
 )
 _IN_RELATIVE = rf"in (?:(?:his|her|the|a|their|the patient's) )?(?:maternal |paternal )?{_RELATIVE}"
@@ -166,16 +194,31 @@ _END = _any(
 _VERBS = (
     r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*(?<!ing)"
 )
+_SIGN_START = r"(?:(?<=[,;:(] )|(?<=[,;:(])|^\s*(?=[+-]\s?\w[^.;]*[,;] ?[+-] ?\w))"
+_ZERO = r"(?<![\d./])0(?: ?(?:/|out of) ?10\b|(?=\s*(?:[,;)]|\.(?!\d)|$)))(?!.*\b(?:[1-9]|10) ?(?:/|out of) ?10\b)"
+_FOUND = r"(?:positive|trace|occasional|[1-4]\+)"
+"""How a finding begins that is there, after others that are not: "no murmurs, 1+ ankle edema"."""
+_GRADED = re.compile(r" ?(?:is |was |at )?[1-4] ?\+")
 
 _CUES = re.compile(
     rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<in_relative>{_IN_RELATIVE})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
-    r"|(?P<minus>\(-\))|(?P<end_sign>\(\+\))"
-    rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)(?:: ?| )0 ?/ ?10\b|(?<=\w): ?(?:no|none|negative|denies|denied|absent|0 ?/ ?10)\b)"
-    rf"|(?P<stop>;|\.(?=\s)|\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b))"
+    rf"|(?P<minus>[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$)))"
+    rf"|(?P<end_sign>[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$)))"
+    r"|(?P<before_sign>(?:^|(?<=[,;:(] )|(?<=[,;:(]))neg(?:ative)?(?= [a-z])(?! (?:for|except|other)\b))"
+    r"|(?P<resolved_sign>(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
+    r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z]))"
+    rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)[:=]? ?(?:(?:is|was|at|of|score|level|scale|rated|a|now) )*{_ZERO}"
+    r"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b)"
+    rf"|(?P<stop>;|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
+    rf"|,(?= (?:and |with )?{_FOUND}(?!\w))|,(?= \w+ing \w+ly\b)|,(?= (?:\w+ ){{1,2}}without\b))"
 )
-_NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?|absent|no)$", re.IGNORECASE)
-_FAMILY_HEADER = re.compile(r"\bfamily\b", re.IGNORECASE)
+_NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?(?: include)?|absent|resolved|no)$", re.IGNORECASE)
+_FAMILY_HEADER = re.compile(r"\bfamily\b|^(?:fh|fhx|fam hx)$", re.IGNORECASE)
+_QUALIFIED = re.compile(
+    r"\s*(?:acute|chronic|current|new|lower|upper|right|left|bilateral|peripheral|calf|surgical|postoperative|any)\s+",
+    re.IGNORECASE,
+)
 _LISTED = re.compile(r"\s*(?:,|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _WORD = re.compile(r"[^\W_]")
 
@@ -210,14 +253,17 @@ class MentionFinder:
             if place >= 0:
                 grouped[place].append(match)
         result = []
-        family = False
+        family = negating = False
         for part, of_part in zip(parts, grouped, strict=True):
             if part.header is not None and _is_list_of(text, part, of_part):
                 part = Sentence(part.start, of_part[0][0], part.end, None)  # "Fever, cough: none" is no section
             matches = [match for match in of_part if match[0] >= part.body]
             if part.header is not None:
                 family = bool(_FAMILY_HEADER.search(part.header))
-            result.append((part, _asserted(text, part, matches, family) if matches else []))
+                negating = bool(_NEGATING_HEADER.search(part.header))
+            elif not _is_list_item(text, part):
+                negating = False
+            result.append((part, _asserted(text, part, matches, family, negating) if matches else []))
         return result
 
     def _matches(self, text: str) -> list[_Match]:
@@ -245,10 +291,11 @@ class MentionFinder:
 def _is_list_of(text: str, part: Sentence, matches: Sequence[_Match]) -> bool:
     """Whether a sentence's header is a list of mentions and nothing else."""
     inside = [match for match in matches if match[0] < part.body]
-    if not inside or part.header is None:
-        return False
+    if not inside or part.header is None or {match[2] for match in inside} & {m[2] for m in matches[len(inside) :]}:
+        return False  # "Pain: denies any pain" is a section
     start, end = inside[0][0], inside[-1][1]
-    return end - start == len(part.header) and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
+    whole = end - start == len(part.header) or bool(_QUALIFIED.fullmatch(text, part.start, start))
+    return whole and text[end : part.body].strip() == ":" and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,18 +305,27 @@ class _Cue:
     end: int
 
 
-def _asserted(text: str, part: Sentence, matches: Sequence[_Match], family: bool) -> list[Mention]:
+def _is_list_item(text: str, part: Sentence) -> bool:
+    """Whether a list mark stands before a sentence, so that the header above the list is of it too."""
+    return bool(text[part.start : part.body].strip())
+
+
+def _asserted(text: str, part: Sentence, matches: Sequence[_Match], family: bool, negating: bool) -> list[Mention]:
     lowered = text[part.body : part.end].lower().replace("\n", " ")
     cues = [
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
         for match in _CUES.finditer(lowered)
     ]
     cues = _with_signs_read(cues, matches[0][0])
-    negating_header = part.header is not None and bool(_NEGATING_HEADER.search(part.header))
     mentions = []
     ends = _list_ends(text, matches)
     for (start, end, concept, kind), list_end in zip(matches, ends, strict=True):
-        assertion = OTHER if family else _assertion(cues, start, list_end, negating_header)
+        if family:
+            assertion = OTHER
+        elif _GRADED.match(text, end):
+            assertion = AFFIRMED
+        else:
+            assertion = _assertion(cues, start, list_end, negating)
         if kind == _DENYING and assertion != OTHER:
             assertion = AFFIRMED if assertion == NEGATED else NEGATED
         mentions.append(Mention(concept, assertion, start, end))
@@ -303,14 +359,14 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
         if cue.kind == "pseudo":
             verdict = verdict or AFFIRMED
             break
-        if cue.kind in ("before", "contracted"):
+        if cue.kind in ("before", "before_sign", "resolved_sign", "contracted"):
             verdict = verdict or NEGATED
         elif cue.kind in ("family", "in_relative", "hypothetical"):
             return OTHER
     if verdict == NEGATED:
         return NEGATED
     for cue in cues:
-        if cue.start < end:
+        if cue.end <= end or (cue.start < end and cue.kind != "after_sign"):  # "pain level 0" begins in its mention
             continue
         if cue.kind in ("end", "end_sign", "stop", "before", "family", "hypothetical"):
             break
