@@ -76,8 +76,11 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
     path = Path(path)
     header, rows = _table(path)
     places = _places(header, path)
-    gold, problems = [], {}
+    gold: list[GoldText] = []
+    problems: dict[str, str] = {}
     for number, fields in enumerate(rows, 1):
+        if not any(field.strip() for field in fields):
+            continue
         if len(fields) != len(header):
             raise InputError(f"{path}: row {number} has {len(fields)} fields, the header {len(header)}; quote the text")
         labels = {}
@@ -128,7 +131,7 @@ def _rows(content: str, path: Path) -> list[list[str]]:
         rows = []
     if path.suffix == ".tsv" and (not rows or any("\t" in field for row in rows for field in row)):
         rows = [line.rstrip("\r\n").split("\t") for line in lines]  # its quotes are plain characters
-    return [row for row in rows if any(field.strip() for field in row)]
+    return rows
 
 
 def _places(header: Sequence[str], path: Path) -> dict[str, int]:
@@ -143,6 +146,18 @@ def _places(header: Sequence[str], path: Path) -> dict[str, int]:
 def _plain(text: str) -> str:
     """Undo ``tables.defused``."""
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+
+
+def folded(lexicon: Lexicon, named: Sequence[str]) -> dict[str, list[str]]:
+    """What to absorb where people labelled with fewer concepts than the lexicon has.
+
+    Of "chest pain" and "pain", those who name the wider one alone mean both.
+    """
+    merges = {
+        wide: [concept for concept in lexicon.concepts if concept.endswith(f" {wide}") and concept not in named]
+        for wide in named
+    }
+    return {wide: narrow for wide, narrow in merges.items() if narrow}
 
 
 def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -> Audit:
@@ -231,7 +246,8 @@ def _row(
     figures: NDArray[np.float64],
     limits: Mapping[str, Sequence[float]],
 ) -> dict[str, object]:
-    row: dict[str, object] = {"concept": concept, "status": status, **dict(zip(("tp", "fp", "fn"), counts, strict=True))}
+    row: dict[str, object] = {"concept": concept, "status": status}
+    row |= zip(("tp", "fp", "fn"), counts, strict=True)
     for name, value in zip(_FIGURES, figures, strict=True):
         row |= {name: float(value), f"{name}_low": limits[name][0], f"{name}_high": limits[name][1]}
     return row
@@ -259,4 +275,6 @@ def _macro(counts: NDArray[np.generic]) -> NDArray[np.float64]:
     """Means over the concepts for which a figure is defined."""
     figures = _figures(counts)
     defined = (~np.isnan(figures)).sum(axis=-1)
-    return np.divide(np.nansum(figures, axis=-1), defined, out=np.full(defined.shape, np.nan), where=defined > 0)
+    with np.errstate(invalid="ignore"):
+        means: NDArray[np.float64] = np.nansum(figures, axis=-1) / defined
+    return means

@@ -8,12 +8,12 @@ import pandas as pd
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_text(table: pd.DataFrame) -> str:
+def csv_text(table: pd.DataFrame, separator: str = ",") -> str:
     """CSV in which no cell is a formula."""
     buffer = io.StringIO()
     cells = table.rename(columns=defused).map(defused)
     whole = cells.map(lambda value: str(value) if isinstance(value, int) else value)  # pandas writes 3.0 beside a gap
-    whole.to_csv(buffer, index=False)
+    whole.to_csv(buffer, index=False, sep=separator)
     return buffer.getvalue()
 
 

@@ -34,13 +34,14 @@ def _any(*phrases: str) -> str:
     return "|".join(phrases)
 
 
-_RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|family members?)"
+_RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|co-?worker|friend|neighbor|partner|spouse|boyfriend|girlfriend|grand(?:son|daughter|children)|niece|nephew|family members?)"
 _PSEUDO = _any(
     r"no (?:significant |real |further |acute |interval )?(?:increase|change|improvement|relief|difference|decrease|reduction)",
     r"(?:no|without)(?: a| any)?(?: \w+){0,2}? (?:source|cause|etiology|explanation|reason|focus|trigger|precipitant)s? (?:of|for)",
     r"(?:almost|nearly|partially|partly|mostly|largely|somewhat)(?: \w+)? (?:resolved|gone|subsided|abated|disappeared)",
     r"no (?:\w+ )?(?:worsening|progression)(?: of| in)?",
-    r"not (?:tak\w+|receiv\w+|requir\w+|given|tried|try|need\w*|sleep\w*|able|tolerat\w+|eat\w*|walk\w*|ambulat\w+)",
+    r"no (?:intervention|treatment|medications?|meds|analgesi\w+)(?: \w+)? for",
+    r"not (?:want\w*|tak\w+|receiv\w+|requir\w+|given|tried|try|need\w*|sleep\w*|able|tolerat\w+|eat\w*|walk\w*|ambulat\w+)",
     r"\w+n't (?:tolerate|bear|sleep|walk|take|relieve|improve|help|control|respond|eat|work|resolve|subside|stop|abate|(?:fully |completely )?gone)\w*",
     r"not (?:only|just|merely|necessarily|certain|sure|clear|relieved|controlled|improv\w+|getting better|resolved"
     r"|gone away|stopped|ceased|subsided|abated|fully resolved|completely resolved|been relieved|been controlled|responding|respond|help\w*)",
@@ -76,7 +77,8 @@ _BEFORE = _any(
     r"den(?:ies|ied|y|ying|ial of)",
     r"without(?: any)?(?: evidence of| signs? of)?",
     r"w/o",
-    r"negative (?:for|except)",
+    r"negative(?: for|,? including|,? specifically)",
+    r"zero|0 ?(?:/|out of) ?10(?= (?:pain|discomfort|soreness)\b)",
     r"neg for",
     r"(?:free|absence|lack|resolution|clear|rid|devoid) of",
     r"free from",
@@ -90,12 +92,17 @@ _BEFORE = _any(
     r"declin(?:es|ed|ing) any",
     r"no complaints? of",
 )
+_GONE = (
+    r"(?:was|were|is|are|has|have)(?: since| now| been)* (?:not (?:seen|present|noted|confirmed|found)"
+    r"|ruled out|excluded|negative|resolved)"
+)
 _AFTER = _any(
     r"(?:(?:has|have|had) )?(?:was|were|is|are|been)(?: now| since)? (?:denied|ruled out|excluded)",
     r"(?:is|are|was|were) no longer (?:present|an?|there|noted|bothersome|seen|reported|active|evident)",
+    rf"which {_GONE}",
     r"broke(?= (?:overnight|on|after|this|yesterday|in|at)\b|[.,;]|$)",
     r"(?:denied|ruled out|excluded)(?=\s*(?:[.;]|$))",
-    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely| all)* (?:absent|negative|nil|gone(?! (?:down|up|from|back|on|to|over)\b))",
+    r"(?:is|are|was|were|has|have|had)(?: now| since| been| completely| fully| entirely| all)* (?:absent|negative(?!,? (?:for|including|except|specifically)\b)|nil|gone(?! (?:down|up|from|back|on|to|over)\b))",
     r"(?:(?:is|are|was|were|has|have|had) )?(?:now |since |been |completely |fully |entirely )*(?:resolved|subsided|gone away"
     r"|went away|disappeared|abated|dissipated|(?:ceased|stopped)(?! \w+ing\b))",
     r"(?:(?:has|have|had|did) not|never) (?:recurr?(?:ed)?|return(?:ed)?|come back)",
@@ -145,12 +152,16 @@ _HYPOTHETICAL = _any(
     r"(?:test|tests|tested|testing|evaluation|work-?up) for",
 )
 _HYPOTHETICAL_AFTER = _any(
-    r"precautions?", r"risks?", r"prophylaxis", r"protocol", r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*"
+    r"precautions?",
+    r"risks?",
+    r"prophylaxis",
+    r"protocol",
+    r"should (?:be|it|they|this)? ?(?:occur|develop|recur|arise)\w*",
 )
 _FAMILY = _any(
     r"(?:family (?:history|hx)|fam hx|fhx)(?: (?:of|is|was|significant|notable|positive|remarkable))*(?: for)?",
-    rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?(?: (?!pt|patient|he|she|that|who)\w+){{0,4}}? "
-    r"(?:had|has|have|having|with|died|suffer\w*|was|is|reports?|complain\w*|develop\w*)",
+    rf"(?:his|her|the patient's|maternal|paternal|a|whose|their)?\s?{_RELATIVE}(?:'s)?(?: side)?,?(?: (?!pt|patient|he|she|that)\w+){{0,4}}? "
+    r"(?:had|has|have|having|with|died|deceased|suffer\w*|was|is|complain\w*|develop\w*)",
 )
 _IN_RELATIVE = rf"in (?:(?:his|her|the|a|their|the patient's) )?(?:maternal |paternal )?{_RELATIVE}"
 _END = _any(
@@ -195,25 +206,28 @@ _VERBS = (
     r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*(?<!ing)"
 )
 _SIGN_START = r"(?:(?<=[,;:(] )|(?<=[,;:(])|^\s*(?=[+-]\s?\w[^.;]*[,;] ?[+-] ?\w))"
-_ZERO = r"(?<![\d./])0(?: ?(?:/|out of) ?10\b|(?=\s*(?:[,;)]|\.(?!\d)|$)))(?!.*\b(?:[1-9]|10) ?(?:/|out of) ?10\b)"
-_FOUND = r"(?:positive|trace|occasional|[1-4]\+)"
+_ZERO = r"(?<![\d./])0(?: ?(?:/|out of) ?10\b(?! (?:pain|discomfort|soreness)\b)|(?=\s*(?:[,;)]|\.(?!\d)|$)))(?!.*\b(?:[1-9]|10) ?(?:/|out of) ?10\b)"
+_FOUND = r"(?:positive|trace|occasional|mild|minimal|slight|scant|[1-4]\+|\+[1-4])"
 """How a finding begins that is there, after others that are not: "no murmurs, 1+ ankle edema"."""
-_GRADED = re.compile(r" ?(?:is |was |at )?[1-4] ?\+")
+_GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
 
 _CUES = re.compile(
     rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<in_relative>{_IN_RELATIVE})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
     rf"|(?P<minus>[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$)))"
-    rf"|(?P<end_sign>[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$)))"
-    r"|(?P<before_sign>(?:^|(?<=[,;:(] )|(?<=[,;:(]))neg(?:ative)?(?= [a-z])(?! (?:for|except|other)\b))"
-    r"|(?P<resolved_sign>(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
+    rf"|(?P<end_sign>[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$)))"
+    r"|(?P<before_sign>(?:^|(?<=[,;:(] )|(?<=[,;:(]))neg(?:ative)?(?= [a-z])(?! (?:for|except|other)\b)"
+    r"|(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
     r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z]))"
     rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)[:=]? ?(?:(?:is|was|at|of|score|level|scale|rated|a|now) )*{_ZERO}"
-    r"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b)"
+    rf"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b|, which {_GONE})"
     rf"|(?P<stop>;|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
     rf"|,(?= (?:and |with )?{_FOUND}(?!\w))|,(?= \w+ing \w+ly\b)|,(?= (?:\w+ ){{1,2}}without\b))"
+    r"|(?P<comma>,)"
 )
-_NEGATING_HEADER = re.compile(r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?(?: include)?|absent|resolved|no)$", re.IGNORECASE)
+_NEGATING_HEADER = re.compile(
+    r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?(?: include)?|absent|resolved|no)$", re.IGNORECASE
+)
 _FAMILY_HEADER = re.compile(r"\bfamily\b|^(?:fh|fhx|fam hx)$", re.IGNORECASE)
 _QUALIFIED = re.compile(
     r"\s*(?:acute|chronic|current|new|lower|upper|right|left|bilateral|peripheral|calf|surgical|postoperative|any)\s+",
@@ -295,7 +309,11 @@ def _is_list_of(text: str, part: Sentence, matches: Sequence[_Match]) -> bool:
         return False  # "Pain: denies any pain" is a section
     start, end = inside[0][0], inside[-1][1]
     whole = end - start == len(part.header) or bool(_QUALIFIED.fullmatch(text, part.start, start))
-    return whole and text[end : part.body].strip() == ":" and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
+    return (
+        whole
+        and text[end : part.body].strip() == ":"
+        and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +369,7 @@ def _list_ends(text: str, matches: Sequence[_Match]) -> list[int]:
 def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool) -> str:
     """Walk back from the mention to the cue that governs it, then forward."""
     verdict: str | None = None
-    bounded = False
+    bounded = apart = False
     for cue in reversed([cue for cue in cues if cue.end <= start]):
         if cue.kind in ("end", "end_sign", "stop"):
             bounded = True
@@ -359,10 +377,12 @@ def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool
         if cue.kind == "pseudo":
             verdict = verdict or AFFIRMED
             break
-        if cue.kind in ("before", "before_sign", "resolved_sign", "contracted"):
+        if cue.kind in ("before", "before_sign", "contracted"):
             verdict = verdict or NEGATED
-        elif cue.kind in ("family", "in_relative", "hypothetical"):
-            return OTHER
+        elif cue.kind == "comma":
+            apart = verdict == NEGATED
+        elif cue.kind in ("family", "in_relative") or (cue.kind == "hypothetical" and not apart):
+            return OTHER  # not "check for leakage, and no bleeding"
     if verdict == NEGATED:
         return NEGATED
     for cue in cues:

@@ -19,6 +19,7 @@ _MODULES = {
     "leaderboard": "results",
     "export": "models",
     "predict": "models",
+    "audit-labels": "labels",
 }
 """Command to the module of ``tune_jobs.commands`` that has a function of its name."""
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 given = sys.argv[1:] if arguments is None else arguments
                 return int(remote.run(options, given, address))
             module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")
-            code: int = getattr(module, options.command)(options, console)
+            code: int = getattr(module, options.command.replace("-", "_"))(options, console)
     except InputError as error:
         for line in str(error).splitlines():
             print(f"symptune: error: {line}", file=sys.stderr)

@@ -56,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--text-column", metavar="NAME", default="TEXT", help="default TEXT")
     predict.add_argument("--sentences", action="store_true", help="label each sentence of every text")
     predict.add_argument("--threads", metavar="N", type=int, default=os.cpu_count() or 1, help="default: all cores")
+
+    audit = commands.add_parser("audit-labels", help="score the labelling rules against labels made by people")
+    _add_audit_options(audit)
     return top
 
 
@@ -135,6 +138,28 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
         "--balance", action=argparse.BooleanOptionalAction, default=None, help="cut classes to the rarest one's size"
     )
     group.add_argument("--split", type=_fractions, metavar="A,B,C", help="train,validation,test (default 0.7,0.1,0.2)")
+
+
+def _add_audit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "gold", metavar="GOLD", nargs="?", help=".tsv or .csv with the columns text, affirmed and negated"
+    )
+    parser.add_argument("--symptoms", type=_names, metavar="NAMES", help="default: those that GOLD names")
+    parser.add_argument("--lexicon", metavar="FILE", help="symptom concepts and their surface forms, in YAML")
+    parser.add_argument(
+        "--absorb", action="append", metavar="RULE", default=[], help='as in launch: "pain=chest pain,back pain"'
+    )
+    parser.add_argument(
+        "--keep-apart", action="store_true", help="do not read chest pain as pain where GOLD names pain alone"
+    )
+    parser.add_argument("--show-errors", action="store_true", help="print the texts that are read otherwise")
+    parser.add_argument("--out", metavar="FILE", help="scores as .csv or .json; the sheet as .tsv or .csv")
+    group = parser.add_argument_group("a sheet to label instead")
+    group.add_argument("--export-sample", metavar="N", type=int, help="write N sentences of --notes to --out")
+    group.add_argument("--notes", metavar="FILE", help="NOTEEVENTS as .csv, .csv.gz or .parquet")
+    group.add_argument("--text-column", metavar="NAME", default="TEXT", help="default TEXT")
+    group.add_argument("--key", metavar="FILE", help="also write what the rules say of them, as .tsv or .csv")
+    group.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (default 0)")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from clinical_notes.annotate import annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples, split_folds
-from clinical_notes.lexicon import Lexicon, load_lexicon
+from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
@@ -31,7 +31,7 @@ from trainables.parts import stored
 from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 from tune_jobs.pretrained import check_model, load_pretrained
-from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of
+from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of, read_lexicon
 
 _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together."""
@@ -98,14 +98,7 @@ def _lexicon_problems(settings: RunSettings) -> list[str]:
 
 
 def _lexicon(settings: RunSettings) -> Lexicon:
-    lexicon = load_lexicon(Path(settings.lexicon) if settings.lexicon else None)
-    absorbed: dict[str, list[str]] = {}
-    for rule in settings.absorb:
-        concept, separator, others = rule.partition("=")
-        if not separator:
-            raise InputError(f"--absorb: {rule!r} is not of the form pain=chest pain,back pain")
-        absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
-    return lexicon.absorb(absorbed) if absorbed else lexicon
+    return read_lexicon(settings.lexicon, settings.absorb)
 
 
 def make_run_examples(settings: RunSettings, workers: int) -> LabelledExamples:

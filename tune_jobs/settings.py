@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clinical_notes.errors import InputError
+from clinical_notes.lexicon import Lexicon, load_lexicon
 from search_spaces import STRATEGIES
 from search_spaces.overrides import SpaceError, load_overrides
 from trainables import trainable_class
@@ -111,6 +112,18 @@ def problems_of(settings: RunSettings) -> list[str]:
         if needy:
             problems.append(f"--strategies: {', '.join(needy)} start from the best baseline: add baseline")
     return problems
+
+
+def read_lexicon(path: str | None, absorb: Sequence[str]) -> Lexicon:
+    """The lexicon asked for, with its concepts merged as the rules say. Raises: InputError."""
+    lexicon = load_lexicon(Path(path) if path else None)
+    absorbed: dict[str, list[str]] = {}
+    for rule in absorb:
+        concept, separator, others = rule.partition("=")
+        if not separator:
+            raise InputError(f"--absorb: {rule!r} is not of the form pain=chest pain,back pain")
+        absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
+    return lexicon.absorb(absorbed) if absorbed else lexicon
 
 
 def near(word: str, known: Sequence[str]) -> str:

@@ -1,0 +1,162 @@
+"""The rules' labels against people's, and the sheet that people fill."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.audit import MACRO, MICRO, audit, read_gold
+from analysis.label_sheet import sample_sentences
+from clinical_notes.errors import InputError
+from clinical_notes.lexicon import load_lexicon
+from clinical_notes.notes import read_notes
+from tune_jobs.cli import main
+
+GOLD = Path(__file__).parents[1] / "clinical_notes"
+FIVE = ("edema", "pain", "cough", "fever", "bleeding")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def gold_file(text: str, name: str = "gold.tsv") -> str:
+    Path(name).write_text(text)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("name", "affirmed", "negated"), [("gold.tsv", 0.98, 0.975), ("gold_held_out.tsv", 0.93, 0.93)]
+)
+def test_the_rules_read_hand_labelled_sentences_as_well_as_they_did(name: str, affirmed: float, negated: float) -> None:
+    lexicon = load_lexicon()
+    scores = audit(read_gold(GOLD / name, lexicon), lexicon, FIVE).scores.set_index(["status", "concept"])["f1"]
+    for average in (MICRO, MACRO):
+        assert scores["affirmed", average] >= affirmed
+        assert scores["negated", average] >= negated
+
+
+def test_figures_and_limits_are_those_of_the_counts() -> None:
+    lines = ["fever\tfever\t"] * 6 + ["no fever\tfever\t"] * 2 + ["fever\t\t"] + ["no cough\t\tcough"]
+    lexicon = load_lexicon()
+    result = audit(
+        read_gold(gold_file("\n".join(["text\taffirmed\tnegated", *lines])), lexicon), lexicon, ("fever", "cough")
+    )
+    rows = result.scores.set_index(["status", "concept"])
+    fever = rows.loc["affirmed", "fever"]
+    assert tuple(fever[["tp", "fp", "fn"]]) == (6, 1, 2)
+    assert tuple(fever[["precision", "recall", "f1"]]) == pytest.approx((6 / 7, 6 / 8, 12 / 15))
+    assert fever["recall_low"] == pytest.approx(0.409, abs=1e-3)  # Wilson
+    assert fever["f1_low"] < fever["f1"] < fever["f1_high"]
+    assert rows.loc["affirmed", MICRO]["f1_low"] < 0.8 < rows.loc["affirmed", MICRO]["f1_high"]
+    assert rows.loc["affirmed", MACRO]["f1"] == pytest.approx(0.8)  # cough is affirmed nowhere
+    assert rows.loc["negated", "fever"]["f1"] == 0
+    assert pd.isna(rows.loc["affirmed", "cough"]["f1"])
+    assert [(m.row, m.labelled, m.found) for m in result.mistakes] == [
+        (7, ("affirmed",), ("negated",)),
+        (8, ("affirmed",), ("negated",)),
+        (9, (), ("affirmed",)),
+    ]
+
+
+def test_headers_quotes_forms_and_separators_may_vary() -> None:
+    lexicon = load_lexicon()
+    table = '﻿Text,Negated concepts,AFFIRMED\n"He said ""no, fever""",Oedema,"haemorrhage; chest_pain"\n\n'
+    (text,) = read_gold(gold_file(table, "gold.csv"), lexicon)
+    assert (text.text, text.labels["affirmed"], text.labels["negated"]) == (
+        'He said "no, fever"',
+        {"bleeding", "chest pain"},
+        {"edema"},
+    )
+    plain_quotes = 'text\taffirmed\tnegated\n"my leg hurts\tpain\tnone\n"sore" foot\tpain\t-\n'
+    assert [gold.text for gold in read_gold(gold_file(plain_quotes), lexicon)] == ['"my leg hurts', '"sore" foot']
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("text\taffirmed\tnegated\nx\tcough\t\ny\tedemma\t\n", ["row 2, affirmed", "'edemma'", "did you mean 'edema'"]),
+        ("text\taffirmed\nx\tcough\n", ["no column negated"]),
+        ("text\taffirmed\tnegated\nx\tcough\n", ["row 1 has 2 fields"]),
+        ("text\taffirmed\tnegated\nx\t\t\n", ["no row names a concept"]),
+        ("text\taffirmed\tnegated\n", ["no rows"]),
+        (
+            "text\taffirmed\tnegated\nx\t" + "a secret of hers " * 4 + "\t\n",
+            ["row 1", "a cell of 67 characters"],
+        ),
+    ],
+)
+def test_a_wrong_gold_file_is_one_line_with_its_row(
+    capsys: pytest.CaptureFixture[str], table: str, words: list[str]
+) -> None:
+    assert main(["audit-labels", gold_file(table)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in ["gold.tsv", *words])
+    assert "secret" not in line
+
+
+def test_text_is_printed_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    name = gold_file("text\taffirmed\tnegated\nzyx denies chest pain\tpain\t\n")
+    assert main(["audit-labels", name, "--out", "scores.json"]) == 0
+    printed = capsys.readouterr().out
+    assert "rows 1." in printed
+    assert "zyx" not in printed + Path("scores.json").read_text()
+    assert main(["audit-labels", name, "--show-errors"]) == 0
+    assert "labelled affirmed, found negated: zyx denies chest pain" in capsys.readouterr().out
+
+
+def test_who_names_pain_alone_means_chest_pain_too_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    name = gold_file("text\taffirmed\tnegated\nhas chest pain\tpain\t\n")
+    assert main(["audit-labels", name]) == 0
+    assert "agree on every text" in capsys.readouterr().out
+    assert main(["audit-labels", name, "--keep-apart"]) == 0
+    assert '--absorb "pain=chest pain"' in capsys.readouterr().out
+
+
+def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
+    notes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["audit-labels", "--export-sample", "60", "--notes", str(notes), "--out", "sheet.tsv", "--key", "key.tsv"]
+    assert main(line) == 0
+    assert "holds note text" in capsys.readouterr().out
+    sheet, key = (pd.read_csv(name, sep="\t", keep_default_na=False) for name in ("sheet.tsv", "key.tsv"))
+    assert list(sheet) == ["text", "affirmed", "negated", "instructions"]
+    assert (sheet[["affirmed", "negated"]] == "").all(axis=None)
+    assert sheet["text"].is_unique
+    for status in ("affirmed", "negated"):
+        for symptom in FIVE:
+            assert key[status].str.contains(symptom).sum() >= 3
+        sheet[status] = key[status]
+    sheet.to_csv("filled.tsv", sep="\t", index=False)
+    assert main(["audit-labels", "filled.tsv"]) == 0
+    assert "agree on every text" in capsys.readouterr().out
+    again, _ = sample_sentences(read_notes(notes), load_lexicon(), (), 60, seed=0)
+    assert list(again["text"]) == list(sheet["text"])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ([], "give either GOLD"),
+        (["--export-sample", "5"], "--notes: needed"),
+        (["--export-sample", "0", "--notes", "n.csv", "--out", "a.tsv"], "at least 1"),
+        (["--export-sample", "5", "--notes", "n.csv", "--out", "a.xlsx"], ".tsv or .csv"),
+        (["gold.tsv"], "gold.tsv cannot be read"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    capsys: pytest.CaptureFixture[str], line: list[str], words: str
+) -> None:
+    assert main(["audit-labels", *line]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_cells_that_a_spreadsheet_would_run_are_made_plain_and_read_back() -> None:
+    frame = pd.DataFrame({"text": ["=cough\n\nNo fever."]})
+    sample, _ = sample_sentences([frame], load_lexicon(), ("cough",), 5, seed=0)
+    assert sorted(sample["text"]) == ["=cough", "No fever."]
+    with pytest.raises(InputError):
+        read_gold(gold_file("text\taffirmed\tnegated\n'=cough\tcoug\t\n"), load_lexicon())
+    (text,) = read_gold(gold_file("text\taffirmed\tnegated\n'=cough\tcough\t\n"), load_lexicon())
+    assert text.text == "=cough"

@@ -1,0 +1,151 @@
+"""The command that audits labels."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.audit import Audit, GoldText, audit, folded, read_gold
+from analysis.label_sheet import blank_sheet, sample_sentences
+from analysis.tables import csv_text
+from clinical_notes.errors import InputError
+from clinical_notes.lexicon import Lexicon
+from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.storage import Folder
+from tune_jobs.settings import read_lexicon
+
+_FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+
+
+def audit_labels(options: argparse.Namespace, console: Console) -> int:
+    if (options.gold is None) == (options.export_sample is None):
+        raise InputError("give either GOLD, a file to score against, or --export-sample N with --notes and --out")
+    lexicon = read_lexicon(options.lexicon, options.absorb)
+    if options.export_sample is not None:
+        return _export(options, lexicon, console)
+    _check_out(options.out, "--out", (".csv", ".json"))
+    gold = read_gold(options.gold, lexicon)
+    named = _named(gold)
+    merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
+    for wide, narrow in merges.items():
+        console.print(
+            f"{options.gold} names {wide} alone, so {', '.join(narrow)} count as {wide} (not with --keep-apart)",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    symptoms = _known(options.symptoms, lexicon) if options.symptoms else named
+    result = audit(gold, lexicon.absorb(merges), symptoms)
+    _print(result, gold, options, console)
+    if options.out:
+        _write(Path(options.out), result)
+        console.print(f"Written to {options.out}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _named(gold: Sequence[GoldText]) -> tuple[str, ...]:
+    return tuple(sorted({concept for text in gold for concepts in text.labels.values() for concept in concepts}))
+
+
+def _known(names: Sequence[str], lexicon: Lexicon) -> tuple[str, ...]:
+    concepts = []
+    for name in names:
+        concept = lexicon.concept_of(name)
+        if concept is None:
+            raise InputError(f"--symptoms: the lexicon has no {name!r}; {lexicon.hint(name)}")
+        concepts.append(concept)
+    return tuple(dict.fromkeys(concepts))
+
+
+def _check_out(out: str | None, option: str, endings: Sequence[str]) -> None:
+    if out is None:
+        return
+    if Path(out).suffix not in endings:
+        raise InputError(f"{option}: {out} must end in {' or '.join(endings)}")
+    if not Path(out).absolute().parent.is_dir():
+        raise InputError(f"{option}: the folder of {out} does not exist; make it first")
+
+
+def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace, console: Console) -> None:
+    table = Table(
+        title=f"Rules against {result.texts:,} labelled texts (95 % limits)", title_justify="left", box=SIMPLE_HEAD,
+        padding=(0, 1), title_style="bold",
+    )  # fmt: skip
+    for name in ("status", "concept"):
+        table.add_column(name, no_wrap=True)
+    for name in ("tp", "fp", "fn", *_FIGURES.values()):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result.scores.to_dict("records"):
+        figures = (_with_limits(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in _FIGURES)
+        table.add_row(row["status"], row["concept"], *(f"{row[name]:,}" for name in ("tp", "fp", "fn")), *figures)
+    console.print(table)
+    for concept, others in result.elsewhere.items():
+        rule = f'--absorb "{concept}={",".join(others)}"'
+        console.print(
+            f"Some labels of {concept} are {', '.join(others)} to the rules; {rule} counts them as {concept}",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    _print_mistakes(result, gold, options.show_errors, console)
+
+
+def _with_limits(value: float, low: float, high: float) -> str:
+    return "–" if pd.isna(value) else escape(f"{value:.3f} [{low:.3f}, {high:.3f}]")
+
+
+def _print_mistakes(result: Audit, gold: Sequence[GoldText], with_text: bool, console: Console) -> None:
+    rows = list(dict.fromkeys(mistake.row for mistake in result.mistakes))
+    if not rows:
+        console.print("Rules and labels agree on every text.")
+        return
+    if not with_text:
+        listed = ", ".join(map(str, rows[:30])) + (", …" if len(rows) > 30 else "")
+        line = f"Read otherwise: rows {listed}. --show-errors prints their texts, which may be private."
+        console.print(line, highlight=False, soft_wrap=True)
+        return
+    texts = {text.row: text.text for text in gold}
+    for mistake in result.mistakes:
+        labelled, found = (" and ".join(statuses) or "nothing" for statuses in (mistake.labelled, mistake.found))
+        line = f"row {mistake.row}: {mistake.concept}: labelled {labelled}, found {found}: {texts[mistake.row]}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(path: Path, result: Audit) -> None:
+    if path.suffix == ".csv":
+        content = csv_text(result.scores)
+    else:
+        scores = result.scores.astype(object).where(result.scores.notna(), None).to_dict("records")
+        mistakes = [vars(mistake) for mistake in result.mistakes]
+        content = json.dumps({"texts": result.texts, "scores": scores, "mistakes": mistakes}, indent=2, allow_nan=False)
+    Folder(path.absolute().parent).write(path.name, content.encode())
+
+
+def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> int:
+    if options.export_sample < 1:
+        raise InputError(f"--export-sample: must be at least 1, got {options.export_sample}")
+    for name in ("notes", "out"):
+        if getattr(options, name) is None:
+            raise InputError(f"--{name}: needed with --export-sample")
+    for name in ("out", "key"):
+        _check_out(getattr(options, name), f"--{name}", (".tsv", ".csv"))
+    notes = read_notes(options.notes, columns=NoteColumns(text=options.text_column))
+    symptoms = _known(options.symptoms or (), lexicon)
+    sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed)
+    _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
+    if options.key:
+        key = sample[["affirmed", "negated"]]
+        _write_sheet(Path(options.key), key.assign(row=range(1, len(key) + 1))[["row", "affirmed", "negated"]])
+    console.print(
+        f"{options.out}: {len(sample):,} sentences to label. It holds note text: keep it where the notes may be kept.\n"
+        f"Then: symptune audit-labels {options.out}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+def _write_sheet(path: Path, sheet: pd.DataFrame) -> None:
+    content = csv_text(sheet, separator="\t" if path.suffix == ".tsv" else ",")
+    Folder(path.absolute().parent).write(path.name, content.encode())
