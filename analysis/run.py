@@ -164,6 +164,11 @@ class Run:
     def symptoms(self) -> tuple[str, ...]:
         return tuple(self.manifest["symptoms"])
 
+    @property
+    def held_back(self) -> Mapping[str, tuple[str, ...]]:
+        """By symptom, the surface forms that training and validation examples never show."""
+        return {symptom: tuple(forms) for symptom, forms in self.manifest.get("held_back", {}).items()}
+
     def examples(self, split: str) -> pd.DataFrame:
         """The labelled examples of a split: id, text, symptom, patient, category."""
         return pd.read_parquet(io.BytesIO(self.folder.read(f"{DATA}/{split}.parquet")))

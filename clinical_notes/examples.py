@@ -1,6 +1,7 @@
 """From units of text with their mentions to labelled examples, split by patient."""
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from clinical_notes.units import AFFIRMED, UnitKind
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40
+_LEAST_SHOWN = 3
+"""Training examples of its class that a form must have to be held back."""
+_MOST_HELD_BACK = 0.2
+"""Of a class's training examples; a form that more of them show is not held back."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class LabelSettings:
         negated: ``drop`` counts affirmed mentions alone; ``keep`` counts every mention, as the paper's author did.
         balance: cut every class down to the size of the rarest, in each split.
         split: fractions of train, validation and test.
-        seed: of the split and the cut.
+        hold_back: surface forms of each class that train and validation never show.
+        seed: of the split, the cut and the forms held back.
     """
 
     unit: UnitKind = "sentence"
@@ -41,6 +47,7 @@ class LabelSettings:
     negated: Literal["drop", "keep"] = "drop"
     balance: bool = False
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    hold_back: int = 0
     seed: int = 0
 
 
@@ -50,10 +57,12 @@ class LabelledExamples:
 
     Attributes:
         symptoms: the classes, most frequent first.
+        held_back: by class, the surface forms that train and validation never show.
     """
 
     symptoms: tuple[str, ...]
     splits: Mapping[str, pd.DataFrame]
+    held_back: Mapping[str, tuple[str, ...]]
 
     def fingerprint(self) -> str:
         """SHA-256 of all examples, their labels and their splits."""
@@ -82,6 +91,8 @@ def make_examples(units: pa.Table, settings: LabelSettings) -> LabelledExamples:
     in_train = (table["split"] == "train").to_numpy()[mentions["unit"]]
     symptoms = _choose_symptoms(mentions[in_train], settings.symptoms)
     examples = _label(table, mentions[mentions["concept"].isin(symptoms)], settings.unit)
+    held_back = _choose_held_back(examples, units, symptoms, settings)
+    examples = _without_forms(examples, held_back)
     if settings.mentions == "mask":
         examples["text"] = _masked(examples["text"], units, symptoms)
     _check_sizes(examples, symptoms)
@@ -89,7 +100,9 @@ def make_examples(units: pa.Table, settings: LabelSettings) -> LabelledExamples:
         examples = _balanced(examples, settings.seed)
     columns = ["id", "text", "symptom", "patient", "category"]
     return LabelledExamples(
-        symptoms, {s: examples.loc[examples["split"] == s, columns].reset_index(drop=True) for s in SPLITS}
+        symptoms,
+        {s: examples.loc[examples["split"] == s, columns].reset_index(drop=True) for s in SPLITS},
+        held_back,
     )
 
 
@@ -184,6 +197,49 @@ def _label(table: pd.DataFrame, mentions: pd.DataFrame, unit: UnitKind) -> pd.Da
     numbers = examples["note"].astype(str)
     examples["id"] = numbers if unit == "note" else numbers + "-" + examples["sentence"].astype(str)
     return examples
+
+
+def _choose_held_back(
+    examples: pd.DataFrame, units: pa.Table, symptoms: Sequence[str], settings: LabelSettings
+) -> dict[str, tuple[str, ...]]:
+    """By class, forms drawn by the seed among those that its training examples show, but not too often."""
+    if not settings.hold_back:
+        return {}
+    training = examples[examples["split"] == "train"]
+    random = np.random.default_rng(settings.seed)
+    chosen = {}
+    for symptom in symptoms:
+        texts = training.loc[training["symptom"] == symptom, "text"]
+        shares = {form: _show(texts, [form]).mean() for form in _forms_of(symptom, texts, units)}
+        least = _LEAST_SHOWN / len(texts)
+        usable = [form for form, share in sorted(shares.items()) if least <= share <= _MOST_HELD_BACK]
+        chosen[symptom] = tuple(sorted(random.permutation(np.array(usable, dtype=object))[: settings.hold_back]))
+    return chosen
+
+
+def _forms_of(symptom: str, texts: pd.Series, units: pa.Table) -> set[str]:
+    """The forms by which examples name their symptom."""
+    found = units["mentions"].take(pa.array(texts.index)).to_pylist()
+    return {
+        " ".join(text[m["start"] : m["end"]].split())
+        for text, mentions in zip(texts, found, strict=True)
+        for m in mentions
+        if m["concept"] == symptom
+    }
+
+
+def _show(texts: pd.Series, forms: Sequence[str]) -> pd.Series:
+    """Whether texts show any of these forms, as words of their own."""
+    patterns = (r"\s+".join(map(re.escape, form.split())) for form in forms)
+    return texts.str.contains(rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)", regex=True)
+
+
+def _without_forms(examples: pd.DataFrame, held_back: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Training and validation examples that show none of these forms, of whichever class; all of the test ones."""
+    forms = [form for of_class in held_back.values() for form in of_class]
+    if not forms:
+        return examples
+    return examples[~_show(examples["text"], forms) | (examples["split"] == "test")]
 
 
 def _masked(texts: pd.Series, units: pa.Table, symptoms: Sequence[str]) -> list[str]:

@@ -137,6 +137,9 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--balance", action=argparse.BooleanOptionalAction, default=None, help="cut classes to the rarest one's size"
     )
+    group.add_argument(
+        "--hold-back", metavar="N", type=int, help="surface forms of each symptom that training never shows (default 0)"
+    )
     group.add_argument("--split", type=_fractions, metavar="A,B,C", help="train,validation,test (default 0.7,0.1,0.2)")
 
 

@@ -134,6 +134,7 @@ def make_run_examples(settings: RunSettings, workers: int) -> LabelledExamples:
             negated=settings.negated,
             balance=settings.balance,
             split=settings.split,
+            hold_back=settings.hold_back,
             seed=settings.seed,
         ),
     )
@@ -155,6 +156,7 @@ def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
         "settings": settings.record(),
         "objectives": {strategy: objectives_of(strategy) for strategy in settings.strategies},
         "symptoms": list(examples.symptoms),
+        "held_back": {symptom: list(forms) for symptom, forms in examples.held_back.items()},
         "counts": {split: frame["symptom"].value_counts().to_dict() for split, frame in examples.splits.items()},
         "patients": {split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
         "pad_token_id": tokenizer.pad_token_id,

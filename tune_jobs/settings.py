@@ -41,6 +41,7 @@ class RunSettings:
     negated: Literal["drop", "keep"] = "drop"
     balance: bool = False
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    hold_back: int = 0
     # model
     model: str = EMBEDDED_MODEL
     layers: int | None = None
@@ -86,11 +87,20 @@ The author had no validation set; ours is taken from the 90 %.
 def problems_of(settings: RunSettings) -> list[str]:
     """All that is wrong with these settings by themselves, one line each."""
     problems = []
-    for name, low in (("trials", 1), ("epochs", 1), ("window_chars", 1), ("max_length", 8), ("seed", 0)):
+    for name, low in (
+        ("trials", 1),
+        ("epochs", 1),
+        ("window_chars", 1),
+        ("max_length", 8),
+        ("hold_back", 0),
+        ("seed", 0),
+    ):
         if getattr(settings, name) < low:
             problems.append(f"--{name.replace('_', '-')}: must be at least {low}, got {getattr(settings, name)}")
     if settings.notes == SYNTHETIC and settings.patients < 1:
         problems.append(f"--patients: must be at least 1, got {settings.patients}")
+    if settings.hold_back and settings.mentions == "mask":
+        problems.append("--hold-back: --mentions mask hides every form, so leave one of them out")
     if not 0 < settings.sample <= 1:
         problems.append(f"--sample: must be in (0, 1], got {settings.sample}")
     if settings.reduction_factor == 1 or settings.reduction_factor < 0:

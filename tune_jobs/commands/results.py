@@ -21,6 +21,9 @@ def introduce(run: Run, console: Console) -> None:
     console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
+    if run.held_back:
+        forms = "; ".join(f"{name}: {', '.join(forms) or 'none'}" for name, forms in run.held_back.items())
+        console.print(f"  forms held back from training: {forms}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_status(ledger: Ledger, settings: RunSettings, console: Console, name: str) -> None:
