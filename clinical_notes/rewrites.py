@@ -16,8 +16,8 @@ from clinical_notes.units import AFFIRMED, NEGATED
 _REPORTING = re.compile(
     r"\b(?:(?:has|have|had)(?: had| developed| been having)?|having|with|reports?|reported|reporting|notes|noted"
     r"|describes?|described|developed|endorses?|endorsed|(?:admits?|admitted) to|experienc(?:es|ed|ing)"
-    r"|(?:complains?|complained|complaining)(?: of)?|c/?o|c o|presents? with|presented with|presenting with|suffers from"
-    r"|states)(?P<between> (?:an? |some |the )?(?:(?!no\b|not\b|had\b|been\b)[a-z]+ )?)$"
+    r"|(?:complains?|complained|complaining)(?: of)?|c/?o|c o|presents? with|presented with|presenting with"
+    r"|suffers from|states)(?P<between> (?:an? |some |the )?(?:(?!no\b|not\b|had\b|been\b)[a-z]+ )?)$"
 )
 _NOUN_PHRASE = re.compile(
     r"(?P<article>\b(?:an?|the|some|any|his|her|their) )?"

@@ -21,6 +21,7 @@ from clinical_notes.errors import InputError
 from clinical_notes.notes import read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
+from tests.tiny_runs import settings_for
 from trainables.parts.deployed import int8_overflows
 from tune_jobs import pretrained
 from tune_jobs.cli import main
@@ -74,6 +75,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--split", "0.34,0.33,0.33"], ["--split", "steps"]),
         (["--storage", "nowhere://x"], ["nowhere"]),
         (["--storage", "/dev/null"], ["--storage: ", "Not a directory: /dev/null", "name another"]),
+        (["--hold-back", "-1"], ["--hold-back", "at least 0"]),
+        (["--hold-back", "1", "--mentions", "mask"], ["--hold-back", "--mentions mask"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
         (["--address", "ray://127.0.0.1:1", "--storage", "/runs"], ["--address", "no Ray Client server answers"]),
@@ -285,6 +288,16 @@ def test_the_same_line_with_other_notes_in_the_file_is_refused(
     write_synthetic_notes(Path("notes.csv.gz"), patients=50, seed=2)
     (line,) = refused(capsys, "launch", "--name", "r", *options)
     assert "--notes: the file is not the one" in line
+
+
+def test_a_run_tells_which_forms_were_held_back(model_folder: Path) -> None:
+    folder = Folder("runs/held")
+    create_run(folder, settings_for(model_folder, hold_back=1), workers=1)
+    run = open_run(folder)
+    assert set(run.held_back) == set(run.symptoms)
+    for forms in run.held_back.values():
+        assert len(forms) == 1
+        assert not run.examples("train")["text"].str.contains(rf"\b{forms[0]}\b").any()
 
 
 def test_a_run_name_with_other_settings_is_refused(
