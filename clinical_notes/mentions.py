@@ -34,6 +34,7 @@ def _any(*phrases: str) -> str:
     return "|".join(phrases)
 
 
+_NO_CUE = r"(?:but|and) (?:is |are )?not (?:limited|exclusive|restricted) (?:to|of)"
 _RELATIVE = r"(?:mother|father|brother|sister|son|daughter|aunt|uncle|cousin|grand(?:mother|father|parents?)|parents?|siblings?|wife|husband|roommate|co-?worker|friend|neighbor|partner|spouse|boyfriend|girlfriend|grand(?:son|daughter|children)|niece|nephew|family members?)"
 _PSEUDO = _any(
     r"no (?:significant |real |further |acute |interval )?(?:increase|change|improvement|relief|difference|decrease|reduction)",
@@ -41,12 +42,12 @@ _PSEUDO = _any(
     r"(?:almost|nearly|partially|partly|mostly|largely|somewhat)(?: \w+)? (?:resolved|gone|subsided|abated|disappeared)",
     r"no (?:\w+ )?(?:worsening|progression)(?: of| in)?",
     r"no (?:intervention|treatment|medications?|meds|analgesi\w+)(?: \w+)? for",
-    r"not (?:want\w*|tak\w+|receiv\w+|requir\w+|given|tried|try|need\w*|sleep\w*|able|tolerat\w+|eat\w*|walk\w*|ambulat\w+)",
+    r"not (?:want\w*|satisfied|tak\w+|receiv\w+|requir\w+|given|tried|try|need\w*|sleep\w*|able|tolerat\w+|eat\w*|walk\w*|ambulat\w+)",
     r"\w+n't (?:tolerate|bear|sleep|walk|take|relieve|improve|help|control|respond|eat|work|resolve|subside|stop|abate|(?:fully |completely )?gone)\w*",
     r"not (?:only|just|merely|necessarily|certain|sure|clear|relieved|controlled|improv\w+|getting better|resolved"
     r"|gone away|stopped|ceased|subsided|abated|fully resolved|completely resolved|been relieved|been controlled|responding|respond|help\w*)",
     r"(?:did|does|do|has|have|had|is|was) not (?:improve|resolve|help|subside|go away|respond|relieve)\w*",
-    r"without (?:relief|improvement|change|resolution|difficulty)",
+    r"without (?:any |significant |much |further )*(?:relief|improvement|change|increase|decrease|resolution|difficulty)",
     r"no (?:longer )?(?:relieved|better)",
     r"no (?:doubt|question)",
     r"not without",
@@ -128,7 +129,7 @@ _HYPOTHETICAL = _any(
     r"in case of",
     r"should(?= (?:[\w/]+ ){1,3}?(?:develop|occur|recur|persist|arise|worsen|return|increase)\b)",
     r"in the event of",
-    r"(?:notify|contact|inform|page)[^.;]{0,40}? (?:of|for|with|if)",
+    rf"(?:notify|contact|inform|page)[^.;]{{0,40}}? (?:of|for|with|{_IF})",
     r"(?:first|any) signs? of",
     r"(?:warning|danger|worrisome|concerning|alarming) (?:signs?|symptoms?)",
     r"report any",
@@ -212,7 +213,7 @@ _FOUND = r"(?:positive|trace|occasional|mild|minimal|slight|scant|[1-4]\+|\+[1-4
 _GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
 
 _CUES = re.compile(
-    rf"(?<![\w-])(?:(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<in_relative>{_IN_RELATIVE})|(?P<hypothetical>{_HYPOTHETICAL})"
+    rf"(?<![\w-])(?:(?P<none>{_NO_CUE})|(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<in_relative>{_IN_RELATIVE})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
     rf"|(?P<minus>[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$)))"
     rf"|(?P<end_sign>[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$)))"
@@ -221,7 +222,7 @@ _CUES = re.compile(
     r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z]))"
     rf"|(?P<contracted>n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?)|(?P<after_sign>(?<=\w)[:=]? ?(?:(?:is|was|at|of|score|level|scale|rated|a|now) )*{_ZERO}"
     rf"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b|, which {_GONE})"
-    rf"|(?P<stop>;|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
+    rf"|(?P<stop>;|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?!n?or\b)(?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
     rf"|,(?= (?:and |with )?{_FOUND}(?!\w))|,(?= \w+ing \w+ly\b)|,(?= (?:\w+ ){{1,2}}without\b))"
     r"|(?P<comma>,)"
 )
