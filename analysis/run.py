@@ -41,6 +41,7 @@ class TrialRecord:
         retry_of: the failed trial whose configuration and seed it runs again.
         continues: the finished trial whose last epoch it goes on from.
         until: epochs that it trains, where that is not the run's setting.
+        repeats: the trial whose configuration it trains again with another seed; it is no part of the search then.
     """
 
     name: str
@@ -57,6 +58,7 @@ class TrialRecord:
     retry_of: str | None = None
     continues: str | None = None
     until: int | None = None
+    repeats: str | None = None
 
     @property
     def score(self) -> float:
@@ -76,12 +78,13 @@ class TrialRecord:
 
 
 def best_trials(trials: Iterable[TrialRecord], top: int, objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Finished trials worth keeping, best validation macro F1 first; ties go to the earlier trial.
+    """Finished trials of the search worth keeping, best validation macro F1 first; ties go to the earlier trial.
 
     Args:
         top: how many, where macro F1 is the only objective; where there are several, all of the Pareto front.
     """
-    finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: (-t.score, t.number))
+    of_the_search = (t for t in trials if t.state == "finished" and t.repeats is None)
+    finished = sorted(of_the_search, key=lambda t: (-t.score, t.number))
     if len(objectives) == 1:
         return finished[:top]
     front = pareto_front([[t.figure(metric) for metric, _ in objectives] for t in finished], objectives)
@@ -106,7 +109,7 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
     if kind == "suggested":
         names = ("strategy", "number", "seed", "hyperparameters", "distributions", "teacher")
         fields = {name: event[name] for name in names}
-        fields |= {name: event[name] for name in ("retry_of", "continues", "until") if name in event}
+        fields |= {name: event[name] for name in ("retry_of", "continues", "until", "repeats") if name in event}
         inherited = trials[fields["continues"]].epochs if fields.get("continues") else ()
         trials[event["trial"]] = TrialRecord(name=event["trial"], epochs=inherited, **fields)
     elif kind == "epoch":
@@ -196,6 +199,15 @@ class Run:
         """The strategy's best finished trials; see ``best_trials``."""
         mine = (trial for trial in self.trials.values() if trial.strategy == strategy)
         return best_trials(mine, top, self.objectives(strategy))
+
+    def repetitions(self, name: str) -> list[TrialRecord]:
+        """The finished trials that train a trial's configuration with other seeds, in order."""
+        return repetitions_of(self.trials, name)
+
+
+def repetitions_of(trials: Mapping[str, TrialRecord], name: str) -> list[TrialRecord]:
+    """The finished trials that train a trial's configuration with other seeds, in order."""
+    return [trial for trial in trials.values() if trial.repeats == name and trial.state == "finished"]
 
 
 def apply_skip(skipped: dict[str, str], event: Event) -> None:
