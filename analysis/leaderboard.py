@@ -152,7 +152,7 @@ def _why_none(run: Run, strategy: str) -> str:
     skipped = skipped_strategies(read_events(run.folder))
     if strategy in skipped:
         return skipped[strategy]
-    trials = [trial for trial in run.trials.values() if trial.strategy == strategy]
+    trials = [trial for trial in run.trials.values() if trial.strategy == strategy and trial.repeats is None]
     failures = [trial for trial in trials if trial.state == "failed"]
     if trials and len(failures) == len(trials):
         reasons = "; ".join(dict.fromkeys(str(trial.reason) for trial in failures))

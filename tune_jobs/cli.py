@@ -15,7 +15,7 @@ _MODULES = {
     "launch": "search",
     "resume": "search",
     "status": "results",
-    "evaluate": "results",
+    "evaluate": "search",
     "leaderboard": "results",
     "export": "models",
     "predict": "models",

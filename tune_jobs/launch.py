@@ -39,6 +39,8 @@ class Execution:
         epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
         retry_failed: run failed trials again.
         further: train each strategy's best trial on, to so many epochs.
+        seeds: train each strategy's best configuration with so many seeds in the end.
+        only_seeds: do that alone.
         optuna_storage: URL of the database that holds the studies; None for a journal file in the run's folder.
     """
 
@@ -52,6 +54,8 @@ class Execution:
     epoch_limit: float | None = None
     retry_failed: bool = False
     further: int | None = None
+    seeds: int = 1
+    only_seeds: bool = False
     optuna_storage: str | None = None
 
     @property
@@ -103,6 +107,8 @@ def _search(
             keep=execution.keep,
             retry_failed=execution.retry_failed,
             epochs=execution.further,
+            seeds=execution.seeds,
+            only_seeds=execution.only_seeds,
             stopped=scheduler.stopped,
             on_change=changed,
             on_warning=warned,
@@ -121,7 +127,7 @@ def _search(
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with (
                 Progress(
-                    console, folder.name, settings.strategies, settings.trials, settings.epochs, ended
+                    console, folder.name, settings.strategies, settings.trials, settings.epochs, ended, execution.seeds
                 ) as progress,
                 state.halting_on_storage_errors(),  # Ray keeps its own state there too
             ):

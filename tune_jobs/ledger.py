@@ -43,13 +43,15 @@ class Ledger:
             apply_event(self.trials, event)
 
     def asked(self, strategy: str) -> list[TrialRecord]:
-        """The strategy's trials that count as asked for: without retries, and those that continue another."""
+        """The strategy's trials that count as asked for: without retries and those that continue another."""
         return [trial for trial in self.of(strategy) if trial.retry_of is None and trial.continues is None]
 
     def to_retry(self) -> list[TrialRecord]:
         """Failed trials that no other has run again."""
         again = {trial.retry_of for trial in self.trials.values()}
-        return [trial for trial in self.trials.values() if trial.state == "failed" and trial.name not in again]
+        failed = [trial for trial in self.trials.values() if trial.state == "failed" and trial.repeats is None]
+        return [trial for trial in failed if trial.name not in again]
 
     def of(self, strategy: str) -> list[TrialRecord]:
-        return [trial for trial in self.trials.values() if trial.strategy == strategy]
+        """The trials of the strategy's search; its repetitions with other seeds are none."""
+        return [trial for trial in self.trials.values() if trial.strategy == strategy and trial.repeats is None]

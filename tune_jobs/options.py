@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     ):
         parser_of = commands.add_parser(name, help=text)
         parser_of.add_argument("run", metavar="RUN", help="the run's name or folder")
+        if name == "evaluate":
+            _add_execution_options(parser_of)
+            continue
         _add_storage_option(parser_of)
         if name != "status":
             _add_top_option(parser_of)
@@ -255,6 +258,13 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--keep", metavar="N", type=int, default=3, help="finished models kept per strategy (default 3)")
     group.add_argument("--verbose", action="store_true", help="show Ray's own output")
+    group.add_argument(
+        "--seeds",
+        metavar="N",
+        type=int,
+        default=3,
+        help="seeds that each strategy's best configuration is trained with in the end; 1: none again (default 3)",
+    )
     _add_storage_option(parser)
     _add_top_option(parser)
 

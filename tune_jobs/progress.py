@@ -1,6 +1,7 @@
 """How the search stands: a live table on a terminal, plain lines in a pipe."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -15,17 +16,21 @@ from analysis.run import TrialRecord
 def status_table(
     trials: Mapping[str, TrialRecord], strategies: Sequence[str], budget: int, skipped: Mapping[str, str], title: str
 ) -> Table:
-    """Strategy by strategy: trials done, running, stopped, failed, and the best validation F1."""
+    """Strategy by strategy: trials done, running, stopped, failed, the best validation F1, and its other seeds."""
     table = Table(title=title, title_justify="left")
     table.add_column("strategy")
     for column in ("finished", "stopped early", "failed", "running", "of", "best val F1"):
         table.add_column(column, justify="right")
+    repeated = Counter(trial.strategy for trial in trials.values() if trial.repeats and trial.state == "finished")
+    if repeated:
+        table.add_column("seeds more", justify="right")
     for strategy in strategies:
-        mine = [trial for trial in trials.values() if trial.strategy == strategy]
+        mine = [trial for trial in trials.values() if trial.strategy == strategy and trial.repeats is None]
         counts = [sum(trial.state == state for trial in mine) for state in ("finished", "stopped", "failed", "running")]
         best = max((trial.best_f1 or 0.0 for trial in mine if trial.state != "failed"), default=0.0)
         note = f"{best:.4f}" if best else skipped.get(strategy, "–")
-        table.add_row(strategy, *map(str, counts), str(budget), note)
+        more = [str(repeated[strategy])] if repeated else []
+        table.add_row(strategy, *map(str, counts), str(budget), note, *more)
     return table
 
 
@@ -35,13 +40,21 @@ class Progress:
     Args:
         budget: trials per strategy.
         ended_before: trials that an earlier process ended; this one's time does not count for them.
+        seeds: with which each strategy's best configuration is trained in the end.
     """
 
     def __init__(
-        self, console: Console, run: str, strategies: Sequence[str], budget: int, epochs: int, ended_before: int = 0
+        self,
+        console: Console,
+        run: str,
+        strategies: Sequence[str],
+        budget: int,
+        epochs: int,
+        ended_before: int = 0,
+        seeds: int = 1,
     ) -> None:
         self._console, self._run, self._strategies = console, run, strategies
-        self._budget, self._epochs, self._ended_before = budget, epochs, ended_before
+        self._budget, self._epochs, self._ended_before, self._seeds = budget, epochs, ended_before, seeds
         self._start = time.monotonic()
         self._trials: Mapping[str, TrialRecord] = {}
         self._skipped: Mapping[str, str] = {}
@@ -78,7 +91,7 @@ class Progress:
         f1 = record.best_f1
         figure = f"best val F1 {f1:.4f}" if f1 is not None else ""
         if record.state == "running":
-            what = f"epoch {len(record.epochs)}/{self._epochs}" if record.epochs else "started"
+            what = f"epoch {len(record.epochs)}/{record.until or self._epochs}" if record.epochs else "started"
         else:
             what = {"finished": "finished", "stopped": "stopped early", "failed": f"failed: {record.reason}"}[
                 record.state
@@ -88,7 +101,8 @@ class Progress:
     def time_left(self) -> str:
         """Estimate from the time that ended trials took, stopped ones included."""
         ended = sum(trial.state != "running" for trial in self._trials.values())
-        total = self._budget * len([name for name in self._strategies if name not in self._skipped])
+        strategies = len([name for name in self._strategies if name not in self._skipped])
+        total = max((self._budget + self._seeds - 1) * strategies, ended)
         ended_here = ended - self._ended_before
         if ended_here <= 0:
             return f"{ended} of {total} trials, time left not known yet"

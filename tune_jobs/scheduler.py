@@ -15,7 +15,8 @@ from search_spaces import objectives_of
 class StrategyASHA(FIFOScheduler):
     """Holds one ASHA per strategy; results reach it under the trial's name in the run, not Ray's id.
 
-    A strategy with several objectives has none: a trial that is weak by one may be the best by another.
+    A strategy with several objectives has none: a trial that is weak by one may be the best by another. A trial's
+    repetition with another seed races nobody.
 
     Args:
         epochs: of a full trial.
@@ -62,10 +63,10 @@ class StrategyASHA(FIFOScheduler):
         strategies: dict[str, str] = {}
         for event in events:
             name = event.get("trial", "")
-            if event["event"] == "suggested":
+            if event["event"] == "suggested" and not event.get("repeats"):
                 strategies[name] = event["strategy"]
                 self._enter(event["strategy"], name)
-            elif event["event"] == "epoch":
+            elif event["event"] == "epoch" and name in strategies:
                 decision = self.race(strategies[name], name, event["result"])
                 if decision == TrialScheduler.STOP:
                     self.stopped.append(name)
@@ -86,9 +87,12 @@ class StrategyASHA(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if few else decision)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._enter(trial.config["strategy"], trial.config["trial"])
+        if not trial.config["repeats"]:
+            self._enter(trial.config["strategy"], trial.config["trial"])
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if trial.config["repeats"]:
+            return str(TrialScheduler.CONTINUE)
         return self.race(trial.config["strategy"], trial.config["trial"], result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ class Suggestion:
             "known_epochs": len(self.record.epochs),
             "continues": self.record.continues,
             "until": self.record.until,
+            "repeats": self.record.repeats,
         }
 
 
@@ -56,6 +57,9 @@ class Search:
         trials: budget of trials, per strategy.
         retry_failed: run failed trials again, each as a new trial of the same configuration and seed.
         epochs: train the best finished trial of each strategy on, to so many epochs, as a trial of its own.
+        seeds: train the best configuration of each strategy with so many seeds, once the search is over; a compressed
+            model's start from the baseline's of the same seed. The trial that was found counts as one of them.
+        only_seeds: do that alone, with the search as it stands.
         keep: finished trials per strategy whose models stay on the storage, best first.
         stopped: trials that the scheduler stopped; where the process died before that was recorded, it is now.
         on_change: called after every event, with the trial it is about.
@@ -72,6 +76,8 @@ class Search:
         keep: int = 3,
         retry_failed: bool = False,
         epochs: int | None = None,
+        seeds: int = 1,
+        only_seeds: bool = False,
         stopped: Iterable[str] = (),
         on_change: Callable[[TrialRecord], None] = lambda record: None,
         on_warning: Callable[[TrialRecord, str], None] = lambda record, message: None,
@@ -84,7 +90,7 @@ class Search:
                 study.restore(record)
         self._again = ledger.to_retry() if retry_failed else []
         self._further = to_continue(ledger, studies, epochs) if epochs else []
-        self._epochs = epochs
+        self._epochs, self._seeds, self._only_seeds = epochs, seeds, only_seeds
         self._active: set[str] = set()
         self.halted: str | None = None
         self._losses: Counter[tuple[str, int]] = Counter()
@@ -96,13 +102,19 @@ class Search:
             self._choose_teacher()
         for name in stopped:
             self.stop(name)
-        self._unfinished = [record for record in ledger.trials.values() if record.state == "running"]
+        running = [record for record in ledger.trials.values() if record.state == "running"]
+        self._unfinished = [record for record in running if record.repeats or not only_seeds]
 
     @property
     def done(self) -> bool:
         """Whether no trial is running and none is left to suggest."""
-        waiting = [*self._unfinished, *self._again, *self._further]
-        return not self._active and not waiting and not self._open_strategies()
+        return not self._active and not self._searches_on() and not self._repetitions()
+
+    def _searches_on(self) -> bool:
+        return bool(self._unfinished or self._again or self._further or self._open_strategies())
+
+    def _repetitions(self) -> list[tuple[TrialRecord, int]]:
+        return missing_repetitions(self.ledger, self._studies, self._seeds)
 
     def suggest(self) -> Suggestion | None:
         """The next trial, or None while there is nothing to start."""
@@ -124,9 +136,38 @@ class Search:
             record = self._further.pop(0)
             return self._variant_of(record, continues=record.name, until=self._epochs)
         ready = [strategy for strategy in self._open_strategies() if self._ready(strategy)]
-        return self._new_trial(min(ready, key=lambda strategy: len(self.ledger.asked(strategy)))) if ready else None
+        if ready:
+            return self._new_trial(min(ready, key=lambda strategy: len(self.ledger.asked(strategy))))
+        return None if self._searches_on() or self._is_searching() else self._next_repetition()
+
+    def _is_searching(self) -> bool:
+        return any(self.ledger.trials[name].repeats is None for name in self._active)
+
+    def _next_repetition(self) -> TrialRecord | None:
+        """The next best trial with another seed, once the model that it starts from has been trained with it."""
+        for record, seed_number in self._repetitions():
+            teacher = record.teacher and repetition_name(record.teacher, seed_number)
+            if teacher and self.ledger.trials[teacher.removeprefix(f"{TRIALS}/")].state == "running":
+                continue
+            name = repetition_name(record.name, seed_number)
+            self.ledger.append(
+                "suggested",
+                trial=name,
+                strategy=record.strategy,
+                number=record.number,
+                seed=seed_of(self._seed, record.strategy, record.number, "repetition", seed_number),
+                hyperparameters=dict(record.hyperparameters),
+                distributions=dict(record.distributions),
+                teacher=teacher,
+                repeats=record.name,
+                **({"until": record.until} if record.until else {}),
+            )
+            return self.ledger.trials[name]
+        return None
 
     def _open_strategies(self) -> Sequence[str]:
+        if self._only_seeds:
+            return []
         return [
             strategy
             for strategy in self._studies
@@ -198,12 +239,14 @@ class Search:
             self._fail(record, str(result["failed"]))
         elif "final" in result:
             self.ledger.append("finished", trial=name, final=result["final"])
-            self._studies[record.strategy].finished(record.number, result["final"])
+            if study := self._study_of(record):
+                study.finished(record.number, result["final"])
             self._ended(name)
         elif result["epoch"] == len(record.epochs) + 1:  # a restarted worker repeats what is known
             kept = {key: result[key] for key in RESULT_KEYS}
             self.ledger.append("epoch", trial=name, result=kept)
-            self._studies[record.strategy].report(record.number, result["epoch"], float(result["f1"]))
+            if study := self._study_of(record):
+                study.report(record.number, result["epoch"], float(result["f1"]))
         self._on_change(self.ledger.trials[name])
 
     def stop(self, name: str) -> None:
@@ -212,7 +255,8 @@ class Search:
         if record.state != "running" or self.halted is not None:
             return
         self.ledger.append("stopped", trial=name)
-        self._studies[record.strategy].stopped(record.number)
+        if study := self._study_of(record):
+            study.stopped(record.number)
         self._ended(name)
         self._on_change(self.ledger.trials[name])
 
@@ -234,8 +278,13 @@ class Search:
 
     def _fail(self, record: TrialRecord, reason: str) -> None:
         self.ledger.append("failed", trial=record.name, reason=reason)
-        self._studies[record.strategy].failed(record.number, reason)
+        if study := self._study_of(record):
+            study.failed(record.number, reason)
         self._ended(record.name)
+
+    def _study_of(self, record: TrialRecord) -> StrategyStudy | None:
+        """The study that hears of a trial; of a repetition none does."""
+        return None if record.repeats else self._studies[record.strategy]
 
     def _ended(self, name: str) -> None:
         self._active.discard(name)
@@ -269,6 +318,9 @@ class Search:
         if record.state != "finished":
             self._folder.delete_folder(f"{TRIALS}/{name}")
             return
+        if record.repeats:
+            self._discard_checkpoints(name, keep_last=False)
+            return
         finished = [trial for trial in self.ledger.of(record.strategy) if trial.state == "finished"]
         kept = {trial.name for trial in best_trials(finished, self._keep, objectives_of(record.strategy))}
         (best,) = best_trials(finished, 1, BY_F1)
@@ -289,3 +341,28 @@ def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[
     continued = {trial.continues for trial in ledger.trials.values() if trial.until == epochs}
     best = [best_trials(ledger.of(strategy), 1, BY_F1) for strategy in strategies]
     return [t for trials in best for t in trials if 0 < len(t.epochs) < epochs and t.name not in continued]
+
+
+def repetition_name(trial: str, seed_number: int) -> str:
+    """Of the trial, or its folder, that is trained again with another seed."""
+    return f"{trial}-seed{seed_number}"
+
+
+def missing_repetitions(ledger: Ledger, strategies: Iterable[str], seeds: int) -> list[tuple[TrialRecord, int]]:
+    """The trials still to be trained with other seeds, each with the seed's number, in the order to run them.
+
+    They are the best of each strategy and, before it, the trial that its model starts from. Where that fails with a
+    seed, those that start from it are not trained with that seed.
+    """
+    asked: list[tuple[TrialRecord, int]] = []
+    for seed_number in range(1, seeds):
+        for strategy in strategies:
+            best = best_trials(ledger.of(strategy), 1, objectives_of(strategy))[:1]
+            for trial in best:
+                teacher = ledger.trials[trial.teacher.removeprefix(f"{TRIALS}/")] if trial.teacher else None
+                started = ledger.trials.get(repetition_name(teacher.name, seed_number)) if teacher else None
+                if started is not None and started.state == "failed":
+                    continue
+                asked += [(of, seed_number) for of in (teacher, trial) if of is not None]
+    waiting = {(of.name, seed_number): (of, seed_number) for of, seed_number in asked}
+    return [pair for (name, n), pair in waiting.items() if repetition_name(name, n) not in ledger.trials]

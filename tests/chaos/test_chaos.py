@@ -75,7 +75,7 @@ class Arena:
             sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(self.notes), "--model",
             str(self.model_folder), "--max-length", "40", "--trials", str(trials), "--epochs", "3", "--strategies",
             "baseline,low_rank,quantization", "--address", self.nodes.cluster.address,
-            "--max-concurrent", str(at_once),
+            "--max-concurrent", str(at_once), "--seeds", "1",
         ]  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def launch_line(notes: Path, model_folder: Path, *more: str) -> list[str]:
     return command(
         "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--trials", "2",
         "--epochs", "3", "--strategies", "baseline,pruning", "--max-concurrent", "1", "--reduction-factor", "0",
-        "--storage", "runs", *more,
+        "--storage", "runs", "--seeds", "1", *more,
     )  # fmt: skip
 
 
@@ -224,7 +224,8 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
     assert "Continue with: symptune resume cut\n" in output
     assert "SIGINT" not in output
 
-    at_once = subprocess.Popen(command("resume", "cut"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    resume = command("resume", "cut", "--seeds", "1")
+    at_once = subprocess.Popen(resume, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     wait_for_events(Path("runs/cut"), 8)
     for stop in (signal.SIGTERM, signal.SIGINT):
         at_once.send_signal(stop)
@@ -258,6 +259,14 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
     for name, word in (("leaderboard", "Best configurations"), ("status", "finished")):
         assert main([name, "cut"]) == 0
         assert word in capsys.readouterr().out
+
+    assert main(["evaluate", "cut", "--seeds", "2"]) == 0
+    assert "seeds more" in capsys.readouterr().out
+    again = open_run(Folder("runs/cut"))
+    for strategy in ("baseline", "pruning"):
+        (best,) = again.best(strategy, 1)
+        assert [trial.name for trial in again.repetitions(best.name)] == [f"{best.name}-seed1"]
+        assert Path(f"runs/cut/trials/{best.name}-seed1/deployed").exists()
 
 
 def test_the_same_line_with_other_notes_in_the_file_is_refused(
@@ -335,7 +344,7 @@ def test_no_note_text_leaves_the_data_folder(notes: Path, model_folder: Path, tm
     printed = run_to_end(
         command(
             "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40", "--trials", "1",
-            "--epochs", "1", "--strategies", "baseline", "--name", "m", "--verbose",
+            "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
         ),
         env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
     )  # fmt: skip

@@ -83,7 +83,7 @@ def place(
     )
     line = [
         "launch", "--name", "run", "--storage", str(tmp_path), "--notes", str(notes), "--model", str(model_folder),
-        "--max-length", "40", "--strategies", "baseline,low_rank", "--reduction-factor", "0",
+        "--max-length", "40", "--strategies", "baseline,low_rank", "--reduction-factor", "0", "--seeds", "1",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as nodes:  # short enough for the names of sockets
         yield Place(cluster, f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", tmp_path, nodes, line)
@@ -122,7 +122,7 @@ def test_a_search_from_outside_waits_for_a_node_stops_and_ends_with_its_client(l
     assert outside.wait(60) == 130
     assert "Stopped. Continue with: symptune resume run" in place.printed
 
-    client = place.start(["resume", "run", "--storage", str(place.folder)], place.client)
+    client = place.start(["resume", "run", "--seeds", "1", "--storage", str(place.folder)], place.client)
     place.until(lambda: "baseline-0000      epoch" in place.printed)
     client.kill()
     client.wait()

@@ -71,7 +71,7 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     launch = [
         sys.executable, "-m", "tune_jobs", "launch", "--name", "far", "--notes", str(notes), "--model",
         str(model_folder), "--max-length", "40", "--trials", "1", "--epochs", "2", "--strategies",
-        "baseline,quantization", "--reduction-factor", "0", "--max-concurrent", "1", *storage,
+        "baseline,quantization", "--reduction-factor", "0", "--max-concurrent", "1", "--seeds", "1", *storage,
     ]  # fmt: skip
     killed = subprocess.Popen(launch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     wait_for_events(run, 2)
@@ -79,7 +79,7 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     killed.wait()
     first = read_events(run)
 
-    assert main(["resume", "far", "--max-concurrent", "1", *storage]) == 0
+    assert main(["resume", "far", "--max-concurrent", "1", "--seeds", "1", *storage]) == 0
     assert "Best configurations" in capsys.readouterr().out
     events = read_events(run)
     assert events[: len(first)] == first
@@ -92,8 +92,8 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     assert {"leaderboard.csv", "leaderboard.json", "leaderboard.md"} <= set(run.names("results"))
     assert "studies.journal" in run.names()
 
-    for command in ("status", "evaluate", "leaderboard"):
-        assert main([command, "far", *storage]) == 0
+    for command in (["status"], ["evaluate", "--seeds", "1"], ["leaderboard"]):
+        assert main([*command, "far", *storage]) == 0
         assert "quantization" in capsys.readouterr().out
     assert main(["export", "far", "--strategy", "quantization", "--to", "small", *storage]) == 0
     Path("texts.csv").write_text("TEXT\npatient denies fever but has cough\n")

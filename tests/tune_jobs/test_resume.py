@@ -42,7 +42,7 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
     ledger.append("suggested", trial=f"baseline-{number:04d}", number=number, **broken)
     ledger.append("failed", trial=f"baseline-{number:04d}", reason="the worker process died")
 
-    arguments = ["resume", "moved", "--retry-failed", "--epochs", "4"]
+    arguments = ["resume", "moved", "--retry-failed", "--epochs", "4", "--seeds", "1"]
     before = copied.folder.names("ledger")
     assert main([*arguments, "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
     assert all(trial.state == "finished" and [e["epoch"] for e in trial.epochs] == [1, 2, 3, 4] for trial in further)
     assert all(trial.epochs[:3] == run.trials[trial.continues or ""].epochs for trial in further)
 
-    assert main(["resume", "moved", "--epochs", "4"]) == 0  # nothing is left to add
+    assert main(["resume", "moved", "--epochs", "4", "--seeds", "1"]) == 0  # nothing is left to add
     assert len(open_run(copied.folder).trials) == len(run.trials)
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_or_missing_event_is_told_and_nothing_starts_afresh(
 
 def test_the_studies_are_in_the_database_that_was_asked_for(copied: Run) -> None:
     for _ in range(2):  # rebuilt, not doubled
-        assert main(["resume", "moved", "--optuna-storage", "sqlite:///studies.db"]) == 0
+        assert main(["resume", "moved", "--seeds", "1", "--optuna-storage", "sqlite:///studies.db"]) == 0
     names = optuna.get_all_study_names("sqlite:///studies.db")
     assert sorted(name.partition("/")[2] for name in names) == sorted(STRATEGIES)
     states = {"finished": "COMPLETE", "stopped": "PRUNED"}

@@ -14,7 +14,8 @@ import pytest
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
-from analysis.run import TrialRecord, read_events
+from analysis.run import TrialRecord, best_trials, read_events
+from search_spaces import objectives_of
 from tests.tiny_runs import FinishedRun
 from tune_jobs.ledger import Ledger
 from tune_jobs.scheduler import StrategyASHA
@@ -24,7 +25,7 @@ from tune_jobs.studies import StrategyStudy
 from tune_jobs.study_storage import StudyStorage
 
 STRATEGIES = ("baseline", "distillation", "low_rank", "combined")
-EPOCHS, TRIALS = 4, 7
+EPOCHS, TRIALS, SEEDS = 4, 7, 3
 
 
 class KilledError(BaseException):
@@ -80,7 +81,7 @@ def cluster(
     storage = storage or StudyStorage(InMemoryStorage())
     studies = {name: StrategyStudy(name, storage, seed, {}, random_trials=4) for name in STRATEGIES}
     scheduler = StrategyASHA(STRATEGIES, EPOCHS, 2, known=ledger.events)
-    search = Search(folder, ledger, studies, TRIALS, seed, stopped=scheduler.stopped)
+    search = Search(folder, ledger, studies, TRIALS, seed, seeds=SEEDS, stopped=scheduler.stopped)
     return SimulatedCluster(folder, search, scheduler, curves, EPOCHS, workers, losses)
 
 
@@ -122,7 +123,7 @@ def test_with_several_workers_that_are_lost_too_each_trial_runs_once() -> None:
     for seed in range(10):
         folder, _ = cut_until_it_ends(chance, seed, workers=3)
         ledger = Ledger(folder)
-        assert Counter(trial.strategy for trial in ledger.trials.values()) == dict.fromkeys(STRATEGIES, TRIALS)
+        assert {strategy: len(ledger.of(strategy)) for strategy in STRATEGIES} == dict.fromkeys(STRATEGIES, TRIALS)
         assert {trial.state for trial in ledger.trials.values()} == {"finished", "stopped"}
         seen = Counter((e["event"], e.get("trial"), e.get("result", {}).get("epoch")) for e in ledger.events)
         assert max(seen.values()) == 1
@@ -151,6 +152,36 @@ def test_more_workers_take_less_time() -> None:
         simulated.run()
         times.append(simulated.now)
     assert times[1] < times[0] / 2
+
+
+def test_the_best_of_each_strategy_is_trained_with_other_seeds_from_the_baseline_of_the_same_seed() -> None:
+    ledger = Ledger(straight(0))
+    best = {strategy: best_trials(ledger.of(strategy), 1, objectives_of(strategy))[0] for strategy in STRATEGIES}
+    found = [trial for trial in ledger.trials.values() if trial.repeats]
+    assert {trial.name for trial in found} == {f"{t.name}-seed{n}" for t in best.values() for n in (1, 2)}
+    for trial in found:
+        of = ledger.trials[trial.repeats or ""]
+        assert (trial.state, dict(trial.hyperparameters)) == ("finished", dict(of.hyperparameters))
+        assert trial.seed != of.seed
+        assert trial.teacher == (f"{of.teacher}-seed{trial.name[-1]}" if of.teacher else None)
+    last = max(i for i, event in enumerate(ledger.events) if event.get("trial") in {t.name for t in best.values()})
+    assert last < min(i for i, event in enumerate(ledger.events) if event.get("repeats"))  # they are no part of it
+
+
+def test_a_strategy_whose_teacher_fails_with_a_seed_goes_without_that_seed() -> None:
+    folder = MemoryFolder()
+    whole = straight(0)
+    for name in (name for name in whole.names("ledger") if "seed1" not in whole.read(f"ledger/{name}").decode()):
+        folder.write(f"ledger/{len(folder.names('ledger')):08d}-{name.partition('-')[2]}", whole.read(f"ledger/{name}"))
+    ledger = Ledger(folder)
+    teacher = ledger.trials[ledger.teacher or ""]
+    known = {name: getattr(teacher, name) for name in ("strategy", "number", "seed", "teacher")}
+    known |= {"hyperparameters": dict(teacher.hyperparameters), "distributions": dict(teacher.distributions)}
+    ledger.append("suggested", trial=f"{teacher.name}-seed1", repeats=teacher.name, **known)
+    ledger.append("failed", trial=f"{teacher.name}-seed1", reason="out of memory")
+    cluster(folder, 0).run()
+    ones = {trial.strategy for trial in Ledger(folder).trials.values() if trial.name.endswith("seed1")}
+    assert ones == {"baseline", "low_rank"}
 
 
 def test_a_database_that_is_ahead_of_the_ledger_is_set_right(tmp_path: Path) -> None:

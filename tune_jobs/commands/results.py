@@ -1,4 +1,4 @@
-"""Commands that show what a search found: status, evaluate and leaderboard."""
+"""Commands that show what a search found: status and leaderboard."""
 
 import argparse
 
@@ -54,10 +54,6 @@ def status(options: argparse.Namespace, console: Console) -> int:
     introduce(run, console)
     show_status(Ledger(run.folder), RunSettings.from_record(dict(run.settings)), console, run.folder.name)
     return 0
-
-
-def evaluate(options: argparse.Namespace, console: Console) -> int:
-    return show_results(opened(options).folder, options, console)
 
 
 def leaderboard(options: argparse.Namespace, console: Console) -> int:

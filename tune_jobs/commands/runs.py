@@ -44,10 +44,10 @@ def opened(options: argparse.Namespace) -> Run:
     raise InputError(f"RUN: no run {options.run!r} in {storage} ({there}); give a run's name or its folder")
 
 
-def resume_line(folder: Folder, storage: str) -> str:
+def resume_line(folder: Folder, storage: str, command: str = "resume") -> str:
     """The command that continues a run, ready to be pasted into a shell."""
     where = [] if Folder(storage).uri == Folder("runs").uri else ["--storage", storage]
-    return shlex.join(["symptune", "resume", folder.name, *where])
+    return shlex.join(["symptune", command, folder.name, *where])
 
 
 def writable_storage(options: argparse.Namespace) -> Folder:

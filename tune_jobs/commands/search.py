@@ -1,4 +1,4 @@
-"""Commands that search: launch and resume."""
+"""Commands that train: launch, resume, and evaluate, which may add seeds."""
 
 import argparse
 import hashlib
@@ -22,7 +22,7 @@ from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
 from tune_jobs.options import AUTO, cluster_address
 from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared, problems_before, source_hashes
-from tune_jobs.search import to_continue
+from tune_jobs.search import missing_repetitions, to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 from tune_jobs.signals import INTERRUPTED
 from tune_jobs.study_storage import database_problems
@@ -67,6 +67,8 @@ def _execution(options: argparse.Namespace) -> Execution:
         verbose=options.verbose,
         retry_failed=getattr(options, "retry_failed", False),
         further=options.epochs if options.command == "resume" else None,
+        seeds=options.seeds,
+        only_seeds=options.command == "evaluate",
         optuna_storage=options.optuna_storage,
     )
 
@@ -74,7 +76,7 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[str]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
-    for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top"):
+    for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top", "seeds"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             problems.append(f"--{name.replace('_', '-')}: must be more than 0, got {value:g}")
@@ -180,6 +182,23 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
 
 
+def evaluate(options: argparse.Namespace, console: Console) -> int:
+    execution = _execution(options)
+    problems = _execution_problems(options, execution)
+    run = opened(options)
+    settings = RunSettings.from_record(dict(run.settings))
+    missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.strategies, execution.seeds)
+    if missing:
+        problems += _cluster_problems(execution)
+    if problems:
+        raise InputError("\n".join(problems))
+    if not missing:
+        return show_results(run.folder, options, console)
+    with refusing("RUN"):
+        prepared = load_prepared(run.folder)
+    return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
+
+
 def _changes(run: Run, mend: str) -> list[str]:
     changes = changes_since(run)
     return [f"RUN: {run.folder.name} was made of other things than these ({', '.join(changes)}); {mend}"] * bool(
@@ -201,6 +220,8 @@ def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, con
         parts.append(f"trained on to {execution.further} epochs: " + (", ".join(t.name for t in further) or "none"))
     new = sum(max(settings.trials - len(ledger.asked(strategy)), 0) for strategy in settings.strategies)
     parts.append(f"new: {new}")
+    if execution.seeds > 1:
+        parts.append(f"then each strategy's best with {execution.seeds} seeds")
     console.print(f"  {'; '.join(parts)}", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -214,9 +235,9 @@ def _search_and_evaluate(
 ) -> int:
     run = open_run(folder)
     introduce(run, console)
-    if run.trials:
+    if run.trials and not execution.only_seeds:
         _say_what_is_kept(run, settings, execution, console)
-    again = resume_line(folder, options.storage)
+    again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
     with only_process(folder):
         if settings.trials != run.settings["trials"]:
             Ledger(folder).append("extended", trials=settings.trials)
@@ -229,6 +250,6 @@ def _search_and_evaluate(
             console.print(f"Stopped: {halt}. Mend that, then: {again}", markup=False, soft_wrap=True)
             return HALTED
         show_status(ledger, settings, console, folder.name)
-        if any(trial.state == "running" for trial in ledger.trials.values()):
+        if any(trial.state == "running" for trial in ledger.trials.values()) and not execution.only_seeds:
             console.print(f"Time is up. Continue with: {again}", markup=False, soft_wrap=True)
         return show_results(folder, options, console)
