@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from analysis.run import DEPLOYED, MODEL, TRIALS, Run
 from clinical_notes.batches import TokenisedExamples
@@ -128,4 +127,4 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
 
 def tokenised(run: Run, split: str) -> TokenisedExamples:
     """A split's examples as models read them."""
-    return run.tokenised(split, AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL)))
+    return run.tokenised(split, stored.load_tokenizer(run.folder.local_copy(MODEL)))

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from analysis.artifact import agreement, check_kept, deployed_folder, has_graph, onnx_file
 from analysis.cost import read_costs
@@ -67,7 +67,7 @@ def export(run: Run, name: str, to: Path) -> None:
         for file in card["sha256"]:
             if file != ONNX_FILE:
                 shutil.copyfile(deployed / file, staged / file)
-        tokenizer = AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL))
+        tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))
         tokenizer.model_max_length = run.settings["max_length"]  # what a stock pipeline cuts texts to
         tokenizer.save_pretrained(staged)
         (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))

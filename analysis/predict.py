@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from analysis.export import INPUT_FILE, check_export
 from analysis.tables import defused
@@ -25,6 +24,7 @@ from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.notes import NoteColumns, read_rows
 from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, int8_overflows, predict
 from trainables.parts.metrics import softmax
+from trainables.parts.stored import load_tokenizer
 
 CHUNK = 4_096
 """Texts that are sorted by length and labelled together."""
@@ -64,7 +64,7 @@ class ExportedModel:
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
         self.inputs = InputMaker(settings)
         self._model = OnnxDeployed(path / ONNX_FILE, {}, threads)
-        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        self._tokenizer = load_tokenizer(path)
 
     def overflows_here(self) -> bool:
         """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""

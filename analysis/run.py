@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -22,6 +23,8 @@ DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
 EPOCH_PREFIX = "epoch-"
 """Of the checkpoints in a trial's folder, which go when the trial ends."""
+
+_TRIAL_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{4,}")
 
 State = Literal["running", "stopped", "failed", "finished"]
 Event = Mapping[str, Any]
@@ -127,7 +130,7 @@ def read_events(folder: Folder) -> list[Event]:
     """The ledger's events in order; files still being written are passed over.
 
     Raises:
-        InputError: an event is damaged or missing.
+        InputError: an event is damaged or missing, or names a trial that could not be one.
     """
     names = [name for name in folder.names(LEDGER) if name.endswith(".json") and not name.startswith(".")]
     events = []
@@ -136,11 +139,23 @@ def read_events(folder: Folder) -> list[Event]:
             raise InputError(f"{folder}: event {number} of its {LEDGER}/ is missing; restore it from a copy of the run")
         try:
             event = json.loads(folder.read(f"{LEDGER}/{name}"))
-            assert event["event"] == name[9 : -len(".json")]
-        except (ValueError, KeyError, TypeError, AssertionError):
+            if event["event"] != name[9 : -len(".json")] or not _names_are_sound(event):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
             raise InputError(f"{folder}: {LEDGER}/{name} is damaged; restore it from a copy of the run") from None
         events.append(event)
     return events
+
+
+def _names_are_sound(event: Event) -> bool:
+    """Whether an event's trials have names such as a search gives: they become paths, also of what is deleted."""
+    names = [event[key] for key in ("trial", "retry_of", "continues") if event.get(key) is not None]
+    if event.get("teacher") is not None:
+        parent, _, teacher = event["teacher"].partition("/")
+        names += [teacher] if parent == TRIALS else [parent]
+    if event["event"] == "suggested" and event["trial"] != f"{event['strategy']}-{event['number']:04d}":
+        return False
+    return all(_TRIAL_NAME.fullmatch(name) for name in names)
 
 
 def trials_of(events: Iterable[Event]) -> dict[str, TrialRecord]:

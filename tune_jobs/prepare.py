@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sklearn.utils.class_weight import compute_class_weight
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.run import DATA, FORMAT, LEXICON_FILE, MODEL, RUN_FILE, Run, open_run
 from clinical_notes.annotate import annotate_notes
@@ -227,7 +227,7 @@ def load_prepared(folder: Folder) -> Prepared:
     """What the trials need of a run's folder: never the test split."""
     run = open_run(folder)
     local = folder.local_copy(MODEL)
-    tokenizer = AutoTokenizer.from_pretrained(local)
+    tokenizer = stored.load_tokenizer(local)
     train, validation = run.tokenised("train", tokenizer), run.tokenised("validation", tokenizer)
     weights = None
     if run.settings["class_weights"] == "balanced":

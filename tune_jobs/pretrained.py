@@ -85,7 +85,9 @@ def longest_input(config: PreTrainedConfig) -> int:
 def _configuration(model: str) -> PreTrainedConfig:
     source = source_of(model)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source, local_files_only=_only_local(source))
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            source, local_files_only=_only_local(source), trust_remote_code=False
+        )
         return config
     except (OSError, ValueError) as error:
         if _only_local(source):
@@ -136,6 +138,7 @@ def load_pretrained(
         classifier, loading = AutoModelForSequenceClassification.from_pretrained(
             source,
             local_files_only=_only_local(source),
+            trust_remote_code=False,
             output_loading_info=True,
             num_labels=len(labels),
             id2label=labels,
@@ -143,7 +146,7 @@ def load_pretrained(
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_only_local(source))
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_only_local(source), trust_remote_code=False)
     except Exception as error:  # damaged weights raise anything, by their format
         raise _not_loaded(model, error) from error
     heads = encoder.head_names(classifier)

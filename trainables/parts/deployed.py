@@ -172,8 +172,10 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 
 def check_files(directory: Path, hashes: Mapping[str, str]) -> None:
-    """Raises: InputError: a file is missing, or is not the one whose SHA-256 this is."""
+    """Raises: InputError: a file is missing, is not the one whose SHA-256 this is, or is not in this very folder."""
     for name, digest in hashes.items():
+        if Path(name).name != name:
+            raise InputError(f"{directory}: lists {name!r}, which is no file's name; make the folder again")
         if not (directory / name).is_file():
             raise InputError(f"{directory}: {name} is missing; restore it or make the folder again")
         if sha256(directory / name) != digest:

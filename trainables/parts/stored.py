@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from clinical_notes.errors import InputError
 from trainables.parts.encoder import build_model, classifier_class, config_from
 from trainables.parts.surgery import restructure, structure_of
 
@@ -76,6 +77,16 @@ def empty_model(directory: Path) -> PreTrainedModel:
     model = classifier_class(config)(config)
     restructure(model, structure)
     return model
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """A model's tokenizer; code that its folder brings is never run. Raises: InputError: it cannot be loaded."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        return tokenizer
+    except Exception as error:  # a damaged one raises anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise InputError(f"{directory}: its tokenizer cannot be loaded ({reason}); restore it") from error
 
 
 def _read_config(directory: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
