@@ -90,8 +90,10 @@ class RunTrainable(tune.Trainable):
         """End this process if the block takes too long: nothing else gets a hanging kernel out of the way."""
 
         def give_up() -> None:
-            self._folder.write(f"{self._home}/{HUNG}", f"{self._epoch_limit:g}".encode())
-            os._exit(1)  # the search deals the trial again, and its next process finds the note
+            try:
+                self._folder.write(f"{self._home}/{HUNG}", f"{self._epoch_limit:g}".encode())
+            finally:  # the storage may be what hangs
+                os._exit(1)  # the search deals the trial again, and its next process finds the note
 
         timer = threading.Timer(self._epoch_limit or 0, give_up)
         timer.daemon = True
@@ -213,8 +215,8 @@ def _reason(error: Exception) -> str:
 
 
 def _is_whole(directory: Path) -> bool:
-    manifest = directory / MANIFEST
-    if not manifest.exists():
+    try:
+        hashes = dict(json.loads((directory / MANIFEST).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):  # never written, cut short or changed
         return False
-    hashes: dict[str, str] = json.loads(manifest.read_text())
     return all((directory / name).exists() and sha256(directory / name) == digest for name, digest in hashes.items())

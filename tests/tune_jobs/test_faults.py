@@ -1,12 +1,14 @@
 """What happens when the storage fails: a clean stop, and a resume that loses nothing."""
 
 import errno
+import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -127,6 +129,21 @@ def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(tmp_path: Path, m
     assert (trial.state, trial.reason) == ("failed", "an epoch took longer than 0.01 s")
 
 
+def test_a_hanging_trial_is_ended_though_its_storage_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def end(code: int) -> NoReturn:
+        ended.set()
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    trial = RunTrainable.__new__(RunTrainable)
+    trial.config = {"trial": "baseline-0000"}
+    trial._folder, trial._epoch_limit = FailingFolder(str(tmp_path), 0, OSError(errno.EIO, "no answer")), 0.01
+    with trial._watched():
+        assert ended.wait(10)
+
+
 class Trial:
     """One trial of a run, driven as Ray drives it."""
 
@@ -150,22 +167,45 @@ def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Sug
     return folder, prepared, suggestion
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "record cut", "record gone"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     suggested: tuple[Folder, Prepared, Suggestion], damage: str
 ) -> None:
     folder = suggested[0]
     trial = Trial(*suggested)
     results = [trial.step() for _ in range(3)]
-    weights = Path(folder.uri) / "trials/baseline-0000/epoch-0003/model.safetensors"
-    whole = weights.read_bytes()
-    weights.unlink()
-    if damage != "gone":
-        weights.write_bytes(whole[:-1] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    name = "manifest.json" if damage.startswith("record") else "model.safetensors"
+    damaged = Path(folder.uri) / "trials/baseline-0000/epoch-0003" / name
+    whole = damaged.read_bytes()
+    damaged.unlink()
+    if not damage.endswith("gone"):
+        damaged.write_bytes(whole[:-1] if damage.endswith("cut") else whole[:-1] + bytes([whole[-1] ^ 1]))
     again = Trial(*suggested)
     found = [again.step() for _ in range(3)]
     assert "epoch-0003 is damaged" in found[0].pop("warning")
     assert found == results
+
+
+def test_a_trial_that_starts_again_trains_no_finished_epoch_again(
+    suggested: tuple[Folder, Prepared, Suggestion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    backward = StrategyTrainable._backward
+
+    def counted(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+        batches.append(len(index))
+        return backward(self, index, share)
+
+    monkeypatch.setattr(StrategyTrainable, "_backward", counted)
+    first = Trial(*suggested)
+    results = [first.step(), first.step()]
+    per_epoch = len(batches) // 2
+    batches.clear()
+    again = Trial(*suggested)
+    assert [again.step(), again.step()] == results
+    assert not batches
+    assert again.step()["epoch"] == 3
+    assert len(batches) == per_epoch
 
 
 def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_same(
