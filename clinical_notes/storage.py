@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,10 +18,17 @@ import pyarrow.fs as pafs
 
 from clinical_notes.errors import InputError
 
+_PASSWORD = re.compile(r"[^/?#]+://[^/?#]*:[^/?#]*@")
+
 
 def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+    if _PASSWORD.match(uri):
+        raise InputError(
+            "a storage's URI must hold no secret key, since it is printed and Ray keeps it; put the key where the "
+            "storage's client looks for it, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
         uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={_GCS_SECONDS}"
     try:

@@ -4,9 +4,10 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
+from clinical_notes.storage import Folder, refusing
 
 LOCK_FILE = "lock"
 
@@ -18,16 +19,21 @@ def only_process(folder: Folder) -> Iterator[None]:
     A run behind a URI is not locked: object stores have no locks.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it cannot be written or locked.
     """
     if not folder.is_local:
         yield
         return
-    with (Path(folder.uri) / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"RUN: another process is working on {folder.name}; wait for it, or stop it first"
-            ) from None
+    with refusing("RUN"):
+        file = (Path(folder.uri) / LOCK_FILE).open("w")
+    with file:
+        with refusing("RUN"):
+            _lock(file, folder)
         yield
+
+
+def _lock(file: IO[str], folder: Folder) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"RUN: another process is working on {folder.name}; wait for it, or stop it first") from None

@@ -80,7 +80,7 @@ def database_reason(error: BaseException) -> str:
 def _database(url: str) -> RDBStorage:
     mend = "give one such as postgresql://USER@HOST/DATABASE or sqlite:///FILE, or omit it"
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
+        shown = make_url(url).set(query={}).render_as_string(hide_password=True)  # a query may hold one too
     except ArgumentError:
         raise InputError(f"--optuna-storage: not a database URL; {mend}") from None
     try:

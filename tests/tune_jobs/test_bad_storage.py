@@ -79,6 +79,7 @@ def answering(code: int, error: str) -> Iterator[str]:
     [
         ("ftp://host/runs", ["--storage: ", "ftp://host/runs", "give a folder or a URI such as s3://"]),
         ("s4://bucket/runs", ["--storage: ", "s4://bucket/runs", "give a folder or a URI such as s3://"]),
+        ("s3://key:hidden@bucket/runs", ["--storage: ", "no secret key", "AWS_SECRET_ACCESS_KEY"]),
         ("s3://", ["--storage: ", "names no folder"]),
         ("s3://bucket/runs?endpoint=x", ["--storage: ", "'endpoint'"]),
         ("file", ["--storage: ", "Not a directory", "name another"]),
@@ -88,6 +89,7 @@ def answering(code: int, error: str) -> Iterator[str]:
 def test_a_storage_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], uri: str, words: list[str]) -> None:
     Path("file").write_text("x")
     refused_by_all(capsys, words, "--storage", uri)
+    assert "hidden" not in refused(capsys, "status", uri)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,22 @@ def test_a_run_without_the_right_to_it_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert "closed" in line
     assert not (as_nobody / "there").exists()
+
+
+def test_a_resume_of_a_run_that_may_only_be_read_is_refused(
+    capsys: pytest.CaptureFixture[str], model_folder: Path, as_nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(as_nobody)
+    create_run(Folder("runs/r"), settings_for(model_folder), workers=1)
+    for path in Path("runs/r").rglob("*"):
+        path.chmod(0o555)
+    Path("runs/r").chmod(0o555)
+    become_nobody()
+    before = contents(Path())
+    assert main(["resume", "r"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("symptune: error: RUN: the storage failed (Permission denied")
+    assert contents(Path()) == before
 
 
 def test_a_run_by_a_newer_version_or_a_damaged_one_is_refused(

@@ -163,6 +163,7 @@ def test_the_studies_are_in_the_database_that_was_asked_for(copied: Run) -> None
         ("not a url", "not a database URL"),
         ("sqlite:////nowhere/x.db", "sqlite:////nowhere/x.db cannot be opened"),
         ("postgresql://me:secret@localhost/x", "postgresql://me:***@localhost/x"),
+        ("postgresql://localhost/x?user=me&password=secret", "postgresql://localhost/x"),
         ("oracle://me:secret@localhost/x", "needs a driver"),
     ],
 )
