@@ -50,6 +50,8 @@ _LASTING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PAUSES = (0.2, 1.0, 4.0)
 """Seconds between attempts on a storage that answers errors."""
 
+_SCRATCH = ".scratch"
+
 _GCS_SECONDS = 5
 """For which Google's client tries by itself (its default is 15 minutes); it may take twice as long."""
 
@@ -209,9 +211,14 @@ class Folder:
         """A new local folder for files on their way in; on the same disk where the target is local."""
         if not self.is_local:
             return Path(tempfile.mkdtemp(prefix="symptune-"))
-        parent = Path(self._root) / ".scratch"
+        parent = Path(self._root) / _SCRATCH
         parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=parent))
+
+    def discard_scratch(self) -> None:
+        """Drop what processes that died left on its way in; none may be at work here."""
+        if self.is_local:
+            shutil.rmtree(Path(self._root) / _SCRATCH, ignore_errors=True)
 
     @_retried
     def local_copy(self, relative: str) -> Path:

@@ -242,6 +242,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
     assert [len(trial.epochs) for trial in cut.trials.values()] == [3] * 4
     assert {trial.state for trial in cut.trials.values()} == {"finished"}
 
+    assert not list(Path("runs/cut/.scratch").glob("*"))  # also of the process that ended at once
     left = {path.relative_to("runs/cut/trials") for path in Path("runs/cut/trials").glob("*/*")}
     checkpoints = {path for path in left if path.name.startswith("epoch-")}
     assert {path.name for path in left - checkpoints} <= {"deployed", "onnx", "train_logits.safetensors"}

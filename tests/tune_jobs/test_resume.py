@@ -53,7 +53,10 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
 
     Path("runs/moved/studies.journal").write_bytes(b"\x00 not a journal")  # rebuilt from the ledger
     Path("runs/moved/studies.journal.lock").touch()  # of a process that is no more
+    killed = Path(copied.folder.scratch())
+    (killed / "model.safetensors").touch()
     assert main(arguments) == 0
+    assert not killed.exists()
     run = open_run(copied.folder)
     study = optuna.load_study(
         study_name="baseline", storage=JournalStorage(JournalFileBackend("runs/moved/studies.journal"))

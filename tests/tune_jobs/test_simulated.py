@@ -242,3 +242,12 @@ def test_a_real_runs_curves_are_found_by_the_nearest_configuration(finished: Fin
             assert curves.nearest(trial.strategy, trial.hyperparameters).hyperparameters == trial.hyperparameters
             beside = {n: v * 1.0001 if isinstance(v, float) else v for n, v in trial.hyperparameters.items()}
             assert curves.nearest(trial.strategy, beside).name == trial.name
+
+    folder = MemoryFolder()
+    cluster(folder, seed=0, curves=curves, workers=2).run()
+    for trial in Ledger(folder).trials.values():
+        recorded = curves.nearest(trial.strategy, trial.hyperparameters)
+        assert [epoch["f1"] for epoch in trial.epochs] == [
+            recorded.epochs[min(epoch, len(recorded.epochs) - 1)]["f1"] for epoch in range(len(trial.epochs))
+        ]
+        assert trial.state == "stopped" or trial.score == recorded.score

@@ -6,13 +6,13 @@ Ours are tested without it:
 |---|---|
 | 1 a stopped trial is told as COMPLETE | test_ray: the studies say what the ledger says |
 | 2 a NaN trial stays RUNNING and burns its budget | test_ray: a trial that breaks fails alone |
-| 3 rungs are lost | test_search: rungs are rebuilt from the ledger; test_simulated |
-| 4 a database that is ahead kills the resume | test_simulated: a study database that is ahead |
-| 5 errored trials cannot be run again | test_resume: a moved run is extended, its failures run again |
-| 6 an unreadable state starts afresh | test_resume: a damaged or missing event is told |
-| 7 one race over all methods stops slow starters | test_ray: a slow weak strategy is not starved |
-| 11 what came after the last snapshot is lost | test_simulated: a thousand searches cut anywhere |
-| 18 a job that starts again starts from nothing | test_cli: the same line again; tests/chaos |
+| 3 rungs are lost | test_search: rungs are rebuilt from the ledger |
+| 4 a database that is ahead kills the resume | test_simulated: a database that is ahead of the ledger is set right |
+| 5 failures cannot run again | test_resume: a moved run is extended its failures run again and its best trained on |
+| 6 an unreadable state starts afresh | test_resume: a damaged or missing event is told and nothing starts afresh |
+| 7 one race over all methods stops slow starters | test_ray: a slow weak strategy is not starved by a fast one |
+| 11 what came after the last snapshot is lost | test_simulated: searches cut anywhere end as the undisturbed ones |
+| 18 a second start is a new one | test_cli: an interrupted run goes on where it was and ends; tests/chaos |
 """
 
 import signal

@@ -239,6 +239,7 @@ def _search_and_evaluate(
         _say_what_is_kept(run, settings, execution, console)
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
     with only_process(folder):
+        folder.discard_scratch()
         if settings.trials != run.settings["trials"]:
             Ledger(folder).append("extended", trials=settings.trials)
         try:
