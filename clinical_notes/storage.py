@@ -104,6 +104,15 @@ def _copies() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="symptune-")
 
 
+def _flush(path: Path) -> None:
+    """A rename may outlive a loss of power that what was written before it does not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Folder:
     """A folder whose files are addressed by relative POSIX paths.
 
@@ -191,7 +200,7 @@ class Folder:
 
     @_retried
     def put_folder(self, local: Path, relative: str) -> None:
-        """Move a finished local folder in, replacing what was there."""
+        """Move a finished local folder in, flushed to the disk, replacing what was there."""
         target = self._at(relative)
         if not self.is_local:
             pafs.copy_files(
@@ -203,6 +212,8 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         shutil.move(local, staged)  # crosses file systems by copying; the rename below does not
+        for file in staged.rglob("*"):
+            _flush(file)
         if path.exists():
             shutil.rmtree(path)
         staged.replace(path)

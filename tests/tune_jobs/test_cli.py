@@ -174,7 +174,8 @@ def test_a_hub_name_without_a_network_is_told_at_once(
 
 @pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard"])
 def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    (line,) = refused(capsys, command, "nothing")
+    more = ["--optuna-storage", "sqlite:///studies.db"] if command == "resume" else []
+    (line,) = refused(capsys, command, "nothing", *more)
     assert "no run 'nothing'" in line
 
 

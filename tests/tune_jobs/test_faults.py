@@ -120,6 +120,22 @@ def test_an_error_that_passes_is_tried_again_and_one_that_lasts_is_not(
     assert folder.names() == ["a"]
 
 
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that a loss of power cut short would stand there for good: its trial is recorded as finished."""
+    folder, flushed = Folder(tmp_path), set()
+    (folder.scratch() / "deployed").mkdir()
+    (made,) = (tmp_path / ".scratch").glob("*/deployed")
+    (made / "model").write_bytes(b"1")
+
+    def fsync(descriptor: int) -> None:
+        assert not folder.exists("deployed")
+        flushed.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder.put_folder(made, "deployed")
+    assert (tmp_path / "deployed" / "model").stat().st_ino in flushed
+
+
 def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(tmp_path: Path, model_folder: Path) -> None:
     settings = settings_for(model_folder, trials=1, epochs=2, strategies=("baseline",))
     folder = Folder(tmp_path / "run")

@@ -158,9 +158,9 @@ def _differences(run: Run, settings: RunSettings, how_to_resume: str, *, with_fi
 
 
 def resume(options: argparse.Namespace, console: Console) -> int:
+    run = opened(options)  # before the database is: a look at a new one makes it
     execution = _execution(options)
     problems = _execution_problems(options, execution)
-    run = opened(options)
     with refusing("RUN"):
         changes = [] if options.force else _changes(run, "restore that, or go on with --force")
     settings = RunSettings.from_record(dict(run.settings))
