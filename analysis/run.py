@@ -247,6 +247,9 @@ def checkpoints_of(folder: Folder, trial: str) -> list[str]:
     return [f"{home}/{name}" for name in folder.names(home) if name.startswith(EPOCH_PREFIX)]
 
 
+_REQUIRED = ("objectives", "symptoms", "counts", "patients", "fingerprint", "sources")
+
+
 def open_run(folder: Folder) -> Run:
     """A run with its settings as last extended.
 
@@ -260,6 +263,9 @@ def open_run(folder: Folder) -> Run:
         written, settings = manifest.get("format", FORMAT), dict(manifest["settings"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{folder}: {RUN_FILE} is damaged; restore it from a copy of the run") from None
+    lacking = [] if written != FORMAT else [name for name in _REQUIRED if name not in manifest]
+    if lacking:
+        raise InputError(f"{folder}: {RUN_FILE} lacks {', '.join(lacking)}; restore it from a copy of the run")
     if written != FORMAT:
         raise InputError(
             f"{folder}: a run of another version (format {written}, this one reads {FORMAT}); "

@@ -1,6 +1,8 @@
 """One process at a time on a run."""
 
 import fcntl
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +26,19 @@ def only_process(folder: Folder) -> Iterator[None]:
     if not folder.is_local:
         yield
         return
+    path = Path(folder.uri) / LOCK_FILE
+    made = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
     with refusing("RUN"):
-        file = (Path(folder.uri) / LOCK_FILE).open("w")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
     with file:
         with refusing("RUN"):
             _lock(file, folder)
-        yield
+        try:
+            yield
+        finally:
+            if made is not None and os.listdir(path.parent) == [LOCK_FILE]:  # nothing came of it
+                shutil.rmtree(made)
 
 
 def _lock(file: IO[str], folder: Folder) -> None:

@@ -1,5 +1,6 @@
 """Ray Tune's side of the search: thin adapters that ask and tell ``Search``."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ from ray.tune.search import Searcher
 
 from tune_jobs.search import Search
 from tune_jobs.signals import was_interrupted
+
+_STARVED = re.compile(r"OutOfMemoryError|low on memory")
+"""In what Ray says of a process that its memory monitor killed."""
 
 
 class RaySearcher(Searcher):
@@ -73,7 +77,8 @@ class LedgerCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         with self._search.halting_on_storage_errors():
-            self._search.lost(trial.config["trial"])
+            starved = bool(_STARVED.search(str(trial.get_error())))
+            self._search.lost(trial.config["trial"], starved=starved)
 
 
 class HaltStopper(Stopper):

@@ -19,6 +19,9 @@ TEACHER_STRATEGY = "baseline"
 
 BY_F1: tuple[Objective, ...] = (("f1", "maximize"),)
 
+HALF_BATCHES = "out of memory; goes on in half batches, whose gradients are added up"
+OUT_OF_MEMORY = "out of memory, with half batches too"
+
 MOST_LOSSES = 3
 """Times that a trial's process may die between two results, in one search."""
 
@@ -31,6 +34,8 @@ class Suggestion:
     """A trial to run: a new one, or one that goes on."""
 
     record: TrialRecord
+    parts: int = 1
+    """In so many parts each batch is computed, where a whole one took too much memory."""
 
     def config(self) -> dict[str, Any]:
         """What the trial's actor is told."""
@@ -44,6 +49,7 @@ class Suggestion:
             "continues": self.record.continues,
             "until": self.record.until,
             "repeats": self.record.repeats,
+            "parts": self.parts,
         }
 
 
@@ -94,6 +100,7 @@ class Search:
         self._active: set[str] = set()
         self.halted: str | None = None
         self._losses: Counter[tuple[str, int]] = Counter()
+        self._starved: set[str] = set()
         self._logits_seen = False
         if TEACHER_STRATEGY in studies:
             if not self._baselines_ended():
@@ -123,7 +130,7 @@ class Search:
             return None
         self._active.add(record.name)
         self._on_change(record)
-        return Suggestion(record)
+        return Suggestion(record, parts=2 if record.name in self._starved else 1)
 
     def _next_record(self) -> TrialRecord | None:
         if self._unfinished:
@@ -260,11 +267,23 @@ class Search:
         self._ended(name)
         self._on_change(self.ledger.trials[name])
 
-    def lost(self, name: str) -> None:
-        """Record that a trial lost its process: it is dealt again, and fails only where that does not help."""
+    def lost(self, name: str, *, starved: bool = False) -> None:
+        """Record that a trial lost its process: it is dealt again, and fails only where that does not help.
+
+        Args:
+            starved: the process was killed since memory ran low; the trial goes on in half batches, once.
+        """
         record = self.ledger.trials[name]
         if record.state != "running" or self.halted is not None:
             return
+        if starved and name in self._starved:
+            self._fail(record, OUT_OF_MEMORY)
+            self._on_change(self.ledger.trials[name])
+            return
+        if starved:
+            self._starved.add(name)
+            self.ledger.append("warning", trial=name, message=HALF_BATCHES)
+            self._on_warning(record, HALF_BATCHES)
         self._losses[name, len(record.epochs)] += 1
         if self._losses[name, len(record.epochs)] < MOST_LOSSES:
             self._active.discard(name)

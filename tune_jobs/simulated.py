@@ -81,6 +81,9 @@ class _Trial:
     def __post_init__(self) -> None:
         self.done = self.config["known_epochs"]
 
+    def get_error(self) -> str:
+        return "its node was lost"
+
     @property
     def seconds(self) -> float:
         """What the next result takes."""
@@ -173,8 +176,8 @@ class SimulatedCluster:
         first = min(self._running, key=lambda entry: entry[0] - entry[2].seconds)
         self._running.remove(first)
         heapq.heapify(self._running)
-        self._callback.on_trial_error(0, [], first[2])  # type: ignore[arg-type]
         self._searcher.on_trial_complete(first[2].trial_id, error=True)
+        self._callback.on_trial_error(0, [], first[2])  # type: ignore[arg-type]
 
 
 class MemoryFolder(Folder):

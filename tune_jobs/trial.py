@@ -22,6 +22,7 @@ from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
+from tune_jobs.search import HALF_BATCHES, OUT_OF_MEMORY
 
 MANIFEST = "manifest.json"
 HUNG = "hung"
@@ -49,10 +50,10 @@ class RunTrainable(tune.Trainable):
         self._epoch_limit = epoch_limit
         self._inner: StrategyTrainable | None = None
         self._warnings: list[str] = []
-        self._parts = 1
+        self._parts = config.get("parts", 1)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._inner, self._warnings, self._parts = None, [], 1
+        self._inner, self._warnings, self._parts = None, [], new_config["parts"]
         gc.collect()
         return True
 
@@ -75,7 +76,7 @@ class RunTrainable(tune.Trainable):
         except OSError as error:
             return _halted(storage_reason(error))
         except Exception as error:
-            reason = "out of memory, with half batches too" if is_out_of_memory(error) else _reason(error)
+            reason = OUT_OF_MEMORY if is_out_of_memory(error) else _reason(error)
         if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
             return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
         return {**_failed(reason), **self._noted()}
@@ -115,7 +116,7 @@ class RunTrainable(tune.Trainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._warnings.append("out of memory; goes on in half batches, whose gradients are added up")
+        self._warnings.append(HALF_BATCHES)
         return self._next_result()
 
     def _next_result(self) -> dict[str, Any]:

@@ -316,7 +316,8 @@ def test_a_run_name_with_other_settings_is_refused(
 ) -> None:
     Path("runs/taken").mkdir(parents=True)
     settings = {"strategies": ["baseline"], "trials": 7}
-    Path("runs/taken/run.json").write_text(json.dumps({"settings": settings}))
+    others = {key: {} for key in ("objectives", "symptoms", "counts", "patients", "fingerprint", "sources")}
+    Path("runs/taken/run.json").write_text(json.dumps({"settings": settings, **others}))
     (line,) = refused(
         capsys, "launch", "--name", "taken", "--model", str(model_folder), "--notes", str(notes), "--max-length", "40"
     )

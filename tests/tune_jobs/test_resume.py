@@ -177,3 +177,39 @@ def test_a_database_that_cannot_be_opened_is_told_without_its_password(
     (said,) = capsys.readouterr().err.splitlines()
     assert words in said
     assert "secret" not in said
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("writes", [1, 4, 9, 15])
+def test_what_is_killed_in_evaluation_or_while_tables_are_written_goes_on_there(
+    copied: Run, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    whole = {name: copied.folder.names(f"results/{name}") for name in ("", "predictions", "trials")}
+    copied.folder.delete_folder("results")
+    write, left = Folder.write, iter(range(writes))
+
+    def until_killed(folder: Folder, relative: str, data: bytes) -> None:
+        if next(left, None) is None:
+            raise KilledError
+        write(folder, relative, data)
+
+    monkeypatch.setattr(Folder, "write", until_killed)
+    with pytest.raises(KilledError):
+        main(["evaluate", "moved", "--seeds", "1"])
+    monkeypatch.setattr(Folder, "write", write)
+    kept = {path: path.read_bytes() for path in Path("runs/moved/results/predictions").glob("*")}
+    assert main(["evaluate", "moved", "--seeds", "1"]) == 0
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    for name, files in whole.items():
+        assert set(files) <= set(copied.folder.names(f"results/{name}"))
+
+
+def test_a_record_that_lacks_what_every_run_has_is_told(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads(copied.folder.read("run.json"))
+    del manifest["counts"], manifest["sources"]
+    copied.folder.write("run.json", json.dumps(manifest).encode())
+    assert main(["status", "moved"]) == 2
+    assert "run.json lacks counts, sources" in capsys.readouterr().err

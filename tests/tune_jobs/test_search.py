@@ -143,6 +143,20 @@ def test_a_trial_whose_process_dies_is_dealt_again_and_fails_only_where_it_gets_
     assert search.done
 
 
+def test_a_trial_killed_for_memory_goes_on_in_half_batches_and_fails_only_with_those(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline",), trials=2)
+    assert (suggestion := search.suggest())
+    assert suggestion.config()["parts"] == 1
+    search.lost("baseline-0000", starved=True)
+    assert (suggestion := search.suggest())
+    assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0000", 2)
+    assert search.ledger.events[-1]["message"].startswith("out of memory; goes on in half batches")
+    search.lost("baseline-0000", starved=True)
+    assert search.ledger.trials["baseline-0000"].reason == "out of memory, with half batches too"
+    assert (suggestion := search.suggest())
+    assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0001", 1)
+
+
 def test_a_search_rebuilt_from_the_ledger_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
     scores = {f"{strategy}-{n:04d}": 0.3 + 0.1 * n for strategy in STRATEGIES for n in range(6)}
     straight = make(tmp_path / "straight", trials=6)

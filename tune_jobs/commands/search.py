@@ -133,7 +133,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     else:
         source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
         console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
-        with refusing("--storage"):
+        with refusing("--storage"), only_process(folder):
             prepared = create_run(folder, settings, os.cpu_count() or 1)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
