@@ -1,40 +1,43 @@
 """Open the test set, once the search is over: the figures of the best deployed models and of the controls."""
 
 import hashlib
-import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.artifact import agreement, check_kept, runnable, tokenised
 from analysis.controls import CONTROLS, control_probabilities
 from analysis.cost import measure_costs, read_costs
+from analysis.inference import write_statistics
+from analysis.predictions import TEST, VALIDATION, Predictions, has_predictions, write_predictions
 from analysis.run import RESULTS, Run
+from analysis.statistics.verdict import MARGIN
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
 
-TEST = "test"
 
-
-def evaluate(run: Run, top: int) -> None:
+def evaluate(run: Run, top: int, margin: float = MARGIN) -> None:
     """Write the test figures and costs of each strategy's ``top`` best trials, and the figures of the controls.
 
     A model's figures stand in ``results/trials/<name>.json``, its predictions, by example id and without text, in
-    ``results/predictions/<name>.parquet``; what is done already is kept.
+    ``results/predictions/<name>.parquet`` (on validation: ``<name>-validation.parquet``); what is done already is
+    kept. What may be said of them is then written by ``analysis.inference``.
+
+    Args:
+        margin: of macro F1, by which a strategy may be worse than the baseline and still do.
 
     Raises:
         InputError: a model to evaluate is not on the storage any more, or is damaged.
     """
     names = [trial.name for strategy in run.strategies for trial in run.best(strategy, top)]
-    evaluate_trials(run, names)
+    evaluate_trials(run, names + [seed.name for name in names for seed in run.repetitions(name)])
     for name in CONTROLS:
         if not _is_done(run, name):
             _evaluate_control(run, name)
+    write_statistics(run, margin)
     measure_costs(run, names, {name: _identity(run, name) for name in names})
 
 
@@ -54,11 +57,14 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
     waiting = [name for name in names if not _is_done(run, name)]
     if not waiting:
         return
-    test = tokenised(run, TEST)
+    splits = {split: tokenised(run, split) for split in (VALIDATION, TEST)}
     for name in waiting:
         model = runnable(run, name, threads=os.cpu_count() or 1)
-        probabilities = softmax(predict(model.logits, test, run.manifest["pad_token_id"]))
-        _write(run, name, test.ids, test.labels, probabilities, agreement=agreement(run, name))
+        found = {
+            split: Predictions(of.ids, of.labels, softmax(predict(model.logits, of, run.manifest["pad_token_id"])))
+            for split, of in splits.items()
+        }
+        _write(run, name, found, agreement=agreement(run, name))
 
 
 def test_figures(run: Run, name: str) -> dict[str, Any] | None:
@@ -73,7 +79,8 @@ def _figures(name: str) -> str:
 
 def _is_done(run: Run, name: str) -> bool:
     figures = test_figures(run, name)
-    return figures is not None and figures["identity"] == _identity(run, name)
+    written = all(has_predictions(run, name, split) for split in (VALIDATION, TEST))
+    return written and figures is not None and figures["identity"] == _identity(run, name)
 
 
 def _identity(run: Run, name: str) -> str:
@@ -83,33 +90,27 @@ def _identity(run: Run, name: str) -> str:
 
 
 def _evaluate_control(run: Run, name: str) -> None:
-    train, validation, test = (run.examples(split) for split in ("train", "validation", TEST))
+    train, *others = (run.examples(split) for split in ("train", VALIDATION, TEST))
     balanced = run.settings["class_weights"] == "balanced"
-    on_validation, on_test = control_probabilities(name, run.symptoms, train, (validation, test), balanced=balanced)
-    scores = classification_metrics(np.array(run.labels(validation)), on_validation, run.symptoms)
-    _write(run, name, test["id"].to_numpy(), np.array(run.labels(test)), on_test, validation=scores)
+    probabilities = control_probabilities(name, run.symptoms, train, others, balanced=balanced)
+    found = {
+        split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), of)
+        for split, frame, of in zip((VALIDATION, TEST), others, probabilities, strict=True)
+    }
+    scores = classification_metrics(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
+    _write(run, name, found, validation=scores)
 
 
-def _write(
-    run: Run,
-    name: str,
-    ids: NDArray[Any],
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    **more: Any,
-) -> None:
-    """Predictions first: the figures' file says that both are there."""
-    predictions = pd.DataFrame({"id": ids, "label": labels})
-    for column, symptom in enumerate(run.symptoms):
-        predictions[f"probability_{symptom}"] = probabilities[:, column]
-    buffer = io.BytesIO()
-    predictions.to_parquet(buffer, index=False)
-    run.folder.write(f"{RESULTS}/predictions/{name}.parquet", buffer.getvalue())
+def _write(run: Run, name: str, found: Mapping[str, Predictions], **more: Any) -> None:
+    """Predictions first: the figures' file says that they are there."""
+    for split, predictions in found.items():
+        write_predictions(run, name, split, predictions)
+    test = found[TEST]
     figures = {
         "name": name,
         "identity": _identity(run, name),
-        "examples": len(labels),
-        TEST: classification_metrics(labels, probabilities, run.symptoms),
+        "examples": len(test.labels),
+        TEST: classification_metrics(test.labels, test.probabilities, run.symptoms),
         **more,
     }
     run.folder.write(_figures(name), json.dumps(figures, indent=2, allow_nan=False).encode())

@@ -36,3 +36,13 @@ def cell_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A LaTeX table of the ``booktabs`` package; every cell is plain text."""
+    return str(table.map(cell_text).to_latex(index=False, escape=True))
+
+
+def short(value: float) -> str:
+    """Three decimals without the leading zero, as papers print shares."""
+    return f"{value:.3f}".replace("0.", ".", 1)

@@ -279,3 +279,9 @@ def _add_top_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", metavar="N", type=int, default=1, help="best trials of each strategy to evaluate (default 1)"
     )
+    parser.add_argument(
+        "--margin",
+        metavar="M",
+        type=_number,
+        help="of macro F1: a strategy worse than the baseline by less still does (default 0.01, or as last given)",
+    )

@@ -73,11 +73,11 @@ def test_a_strategy_without_a_model_is_named_with_its_reason(run: Run) -> None:
     assert "low_rank: no model (all 1 trials failed: out of memory)" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_the_tables_are_written_in_three_forms_that_agree(run: Run) -> None:
+def test_the_tables_are_written_in_forms_that_agree(run: Run) -> None:
     write_leaderboard(run, build_leaderboard(run, top=1))
     results = Path(run.folder.uri) / "results"
     assert {path.name for path in results.iterdir() if path.is_file()} == {
-        f"{table}.{ending}" for table in ("leaderboard", "table1", "table2") for ending in ("csv", "json", "md")
+        f"{table}.{ending}" for table in ("leaderboard", "table1", "table2") for ending in ("csv", "json", "md", "tex")
     }
     rows = json.loads((results / "leaderboard.json").read_text())
     assert rows[0]["hp_ratio"] == 0.5
@@ -89,6 +89,7 @@ def test_the_tables_are_written_in_three_forms_that_agree(run: Run) -> None:
     assert list(table2.columns) == ["symptom", "strategy", "precision", "recall", "f1", "auroc"]
     assert len(table2) == 2 * 4
     assert len((results / "table2.md").read_text().splitlines()) == 2 + 2 * 4
+    assert r"=edema & pruning & .500 & .500 & .600 & not defined \\" in (results / "table2.tex").read_text()
 
 
 def test_cells_that_a_spreadsheet_would_run_are_defused(run: Run) -> None:

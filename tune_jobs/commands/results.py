@@ -5,8 +5,10 @@ import argparse
 from rich.console import Console
 
 from analysis.evaluate import evaluate as evaluate_run
+from analysis.inference import margin_of, write_statistics
 from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
 from analysis.run import RESULTS, Run, open_run
+from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
 from tune_jobs.commands.runs import opened
 from tune_jobs.ledger import Ledger
@@ -37,8 +39,17 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console) 
         for strategy, reason in build_leaderboard(run, options.top).without.items():
             console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
         return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
-    evaluate_run(run, options.top)
+    evaluate_run(run, options.top, _margin(run, options))
     return _write_and_print(run, options.top, console)
+
+
+def _margin(run: Run, options: argparse.Namespace) -> float:
+    """As asked for, else as it was. Raises: InputError: not above 0."""
+    if options.margin is None:
+        return margin_of(run)
+    if options.margin <= 0:
+        raise InputError(f"--margin: must be more than 0, got {options.margin:g}")
+    return float(options.margin)
 
 
 def _write_and_print(run: Run, top: int, console: Console) -> int:
@@ -57,4 +68,6 @@ def status(options: argparse.Namespace, console: Console) -> int:
 
 
 def leaderboard(options: argparse.Namespace, console: Console) -> int:
-    return _write_and_print(opened(options), options.top, console)
+    run = opened(options)
+    write_statistics(run, _margin(run, options))
+    return _write_and_print(run, options.top, console)
