@@ -89,7 +89,7 @@ def test_the_tables_are_written_in_forms_that_agree(run: Run) -> None:
     assert list(table2.columns) == ["symptom", "strategy", "precision", "recall", "f1", "auroc"]
     assert len(table2) == 2 * 4
     assert len((results / "table2.md").read_text().splitlines()) == 2 + 2 * 4
-    assert r"=edema & pruning & .500 & .500 & .600 & not defined \\" in (results / "table2.tex").read_text()
+    assert r"=edema & pruning & 0.5000 & 0.5000 & 0.6000 & not defined \\" in (results / "table2.tex").read_text()
 
 
 def test_cells_that_a_spreadsheet_would_run_are_defused(run: Run) -> None:

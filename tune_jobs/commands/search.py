@@ -76,7 +76,7 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[str]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
-    for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top", "seeds"):
+    for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top", "seeds", "margin"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             problems.append(f"--{name.replace('_', '-')}: must be more than 0, got {value:g}")
