@@ -435,8 +435,7 @@ def _print_by_symptom(table2: pd.DataFrame, console: Console) -> None:
     rows = _gaps_as_none(table2).to_dict("records")
     shown = table2.assign(f1=[_with_half(row) for row in rows]) if fits else table2
     wide = shown.pivot_table(index="strategy", columns="symptom", values="f1", sort=False, aggfunc="first")
-    what = "± half of its interval; " if fits else ""
-    title = f"Test F1 by symptom ({what}all of the paper's Table II is in the files)"
+    title = f"Test F1 by symptom{', ± half of its interval' if fits else ''} (all of Table II is in the files)"
     _print_plain(wide.reset_index().astype(object), title, console)
 
 
