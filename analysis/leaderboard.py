@@ -430,7 +430,7 @@ def _print_by_symptom(table2: pd.DataFrame, console: Console) -> None:
     symptoms = table2["symptom"].unique()
     fits = (
         "f1_low" in table2
-        and sum(max(len(symptom), len(".882 ± .041")) + 2 for symptom in symptoms) + 20 <= console.width
+        and sum(max(len(symptom), len(".882 ± .041")) + 3 for symptom in symptoms) + 20 <= console.width
     )
     rows = _gaps_as_none(table2).to_dict("records")
     shown = table2.assign(f1=[_with_half(row) for row in rows]) if fits else table2
