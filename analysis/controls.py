@@ -1,6 +1,6 @@
 """Two rows that keep a leaderboard honest: what one gets without a language model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,10 @@ from sklearn.pipeline import make_pipeline
 
 CONTROLS = ("control-majority", "control-tfidf")
 """The most frequent symptom for every text; TF-IDF of words and word pairs with logistic regression."""
+
+
+Predict = Callable[[Sequence[str]], NDArray[np.float64]]
+"""n texts to probabilities (n, symptoms)."""
 
 
 def _classifier(name: str, *, balanced: bool) -> ClassifierMixin:
@@ -32,6 +36,12 @@ def control_probabilities(
     balanced: bool,
 ) -> list[NDArray[np.float64]]:
     """Probabilities (n, symptoms) for each of ``others`` by a control fitted on ``train`` alone."""
+    predict = fitted_control(name, symptoms, train, balanced=balanced)
+    return [predict(list(frame["text"])) for frame in others]
+
+
+def fitted_control(name: str, symptoms: Sequence[str], train: pd.DataFrame, *, balanced: bool) -> Predict:
+    """A control fitted on ``train`` alone."""
     classifier = _classifier(name, balanced=balanced).fit(train["text"], train["symptom"])
     order = [list(classifier.classes_).index(symptom) for symptom in symptoms]
-    return [np.asarray(classifier.predict_proba(frame["text"]))[:, order] for frame in others]
+    return lambda texts: np.asarray(classifier.predict_proba(texts))[:, order]

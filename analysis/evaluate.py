@@ -13,13 +13,14 @@ from analysis.controls import CONTROLS, control_probabilities
 from analysis.cost import measure_costs, read_costs
 from analysis.inference import write_statistics
 from analysis.predictions import TEST, VALIDATION, Predictions, has_predictions, write_predictions
+from analysis.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.run import RESULTS, Run
 from analysis.statistics.verdict import MARGIN
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
 
 
-def evaluate(run: Run, top: int, margin: float = MARGIN) -> None:
+def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = SMALLEST_GROUP) -> None:
     """Write the test figures and costs of each strategy's ``top`` best trials, and the figures of the controls.
 
     A model's figures stand in ``results/trials/<name>.json``, its predictions, by example id and without text, in
@@ -28,6 +29,7 @@ def evaluate(run: Run, top: int, margin: float = MARGIN) -> None:
 
     Args:
         margin: of macro F1, by which a strategy may be worse than the baseline and still do.
+        smallest_group: see ``robustness.measure_robustness``.
 
     Raises:
         InputError: a model to evaluate is not on the storage any more, or is damaged.
@@ -39,6 +41,7 @@ def evaluate(run: Run, top: int, margin: float = MARGIN) -> None:
             _evaluate_control(run, name)
     write_statistics(run, margin)
     measure_costs(run, names, {name: _identity(run, name) for name in names})
+    measure_robustness(run, {name: _identity(run, name) for name in (*names, *CONTROLS)}, smallest_group)
 
 
 def measure_missing_costs(run: Run, name: str) -> None:

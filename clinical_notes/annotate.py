@@ -14,7 +14,7 @@ import pyarrow as pa
 from clinical_notes.clean import clean
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import Mention, MentionFinder
-from clinical_notes.units import UNITS, UnitKind
+from clinical_notes.units import GROUP, UNITS, UnitKind
 
 _ROWS_PER_TASK = 2_000
 _IN_FLIGHT_PER_WORKER = 2
@@ -39,7 +39,7 @@ def annotate_notes(
     """Units that mention a symptom, as tables of ``units.UNITS``; the same for any number of workers.
 
     Args:
-        chunks: frames of note, patient, category, text, as ``read_notes`` gives them.
+        chunks: frames of note, patient, category, text and groups, as ``read_notes`` gives them.
         unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it.
         window_chars: characters of the cleaned note that make its window, cut at a word.
         raw_window: the window is the start of the lower-case note as written, as in the paper author's run.
@@ -95,8 +95,10 @@ def _annotate_in_worker(chunk: pd.DataFrame, settings: _Settings) -> pa.Table:
 
 def _annotate(chunk: pd.DataFrame, finder: MentionFinder, settings: _Settings) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    for note, patient, category, text in zip(
-        chunk["note"], chunk["patient"], chunk["category"], chunk["text"], strict=True
+    grouped_by = [name for name in chunk.columns if name.startswith(GROUP)]
+    groups = chunk[grouped_by].to_numpy(dtype=object).tolist()
+    for note, patient, category, of_groups, text in zip(
+        chunk["note"], chunk["patient"], chunk["category"], groups, chunk["text"], strict=True
     ):
         for sentence, cleaned, mentions in _units(text, finder, settings):
             rows.append(
@@ -105,6 +107,7 @@ def _annotate(chunk: pd.DataFrame, finder: MentionFinder, settings: _Settings) -
                     "sentence": sentence,
                     "patient": patient,
                     "category": category,
+                    "groups": of_groups,
                     "text": cleaned,
                     "mentions": mentions,
                 }

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
 from clinical_notes.errors import InputError
-from clinical_notes.units import AFFIRMED, UnitKind
+from clinical_notes.units import AFFIRMED, GROUP, UnitKind
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40
@@ -38,6 +38,7 @@ class LabelSettings:
         balance: cut every class down to the size of the rarest, in each split.
         split: fractions of train, validation and test.
         hold_back: surface forms of each class that train and validation never show.
+        group_by: the notes' columns to group by, as the notes were read with.
         seed: of the split, the cut and the forms held back.
     """
 
@@ -48,12 +49,13 @@ class LabelSettings:
     balance: bool = False
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     hold_back: int = 0
+    group_by: tuple[str, ...] = ()
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class LabelledExamples:
-    """Examples by split, each a frame of id, text, symptom, patient and category.
+    """Examples by split, each a frame of id, text, symptom, patient, category and ``group_<column>`` for each group.
 
     Attributes:
         symptoms: the classes, most frequent first.
@@ -80,7 +82,7 @@ def make_examples(units: pa.Table, settings: LabelSettings) -> LabelledExamples:
     Raises:
         InputError: too few symptoms, or a symptom with too few examples or patients.
     """
-    table = units.drop_columns(["mentions"]).to_pandas()
+    table = units.drop_columns(["mentions", "groups"]).to_pandas()
     mentions = _mentions(units, settings.negated)
     if not len(mentions):
         raise InputError("no symptom of the lexicon is mentioned in these notes: check --category, --sample, --lexicon")
@@ -95,10 +97,13 @@ def make_examples(units: pa.Table, settings: LabelSettings) -> LabelledExamples:
     examples = _without_forms(examples, held_back)
     if settings.mentions == "mask":
         examples["text"] = _masked(examples["text"], units, symptoms)
+    groups = units["groups"].take(pa.array(examples.index)).to_pylist()
+    for place, name in enumerate(settings.group_by):
+        examples[f"{GROUP}{name}"] = [of_groups[place] for of_groups in groups]
     _check_sizes(examples, symptoms)
     if settings.balance:
         examples = _balanced(examples, settings.seed)
-    columns = ["id", "text", "symptom", "patient", "category"]
+    columns = ["id", "text", "symptom", "patient", "category", *(f"{GROUP}{name}" for name in settings.group_by)]
     return LabelledExamples(
         symptoms,
         {s: examples.loc[examples["split"] == s, columns].reset_index(drop=True) for s in SPLITS},

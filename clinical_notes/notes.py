@@ -4,7 +4,7 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinical_notes.errors import InputError
+from clinical_notes.units import GROUP
 
 
 class _TableError(Exception):
@@ -22,19 +23,28 @@ class _TableError(Exception):
 
 @dataclass(frozen=True)
 class NoteColumns:
-    """Names of the columns that are read; only the text is required."""
+    """Names of the columns that are read; only the text, and what is to be grouped by, is required."""
 
     text: str = "TEXT"
     patient: str = "SUBJECT_ID"
     category: str = "CATEGORY"
     error: str = "ISERROR"
+    groups: tuple[str, ...] = ()
 
 
 _DEFAULT = NoteColumns()
-_LONGEST_CATEGORY = 60
+LONGEST_VALUE, MOST_VALUES = 60, 50
+"""Of a column that notes are grouped by: characters of a value, and different values; more may be texts or people."""
+_ROLES = ("text", "patient", "category", "error")
 _COLUMN_NAME = re.compile(r"[A-Za-z_]\w{0,30}")
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _LONGEST_FIELD = 2**31 - 1
+_NO_GROUPS = {
+    "text": "holds the notes' texts",
+    "patient": "tells patients apart",
+    "category": "is always grouped by",
+    "error": "is the same for all notes that are read",
+}
 _OPTIONS = {"text": "--text-column", "patient": "--patient-column", "category": "--category-column"}
 
 
@@ -47,7 +57,9 @@ def read_notes(
     categories: Sequence[str] = (),
     chunk_rows: int = 20_000,
 ) -> Iterator[pd.DataFrame]:
-    """Frames of note (0-based data row), patient, category and text, without rows marked as errors.
+    """Frames of note (0-based data row), patient, category, text and groups, without rows marked as errors.
+
+    The groups are columns ``group_<name>``, as many as ``columns`` names.
 
     Args:
         path: MIMIC-III's NOTEEVENTS as .csv, .csv.gz or .parquet, or any table with a text column.
@@ -64,6 +76,7 @@ def read_notes(
     seen: set[str] = set()
     draw = np.random.default_rng(seed)
     kept = 0
+    groups: dict[str, set[str]] = {f"{GROUP}{name}": set() for name in columns.groups}
     for frame in read_rows(path, columns=columns, chunk_rows=chunk_rows):
         chosen = draw.random(len(frame)) < sample
         seen.update(frame["category"].str.strip().unique())
@@ -71,10 +84,14 @@ def read_notes(
             chosen &= frame["category"].str.strip().str.lower().isin(wanted).to_numpy()
         chosen &= ~frame["error"].str.strip().isin(["1", "1.0"]).to_numpy()
         chosen &= (frame["text"].str.strip() != "").to_numpy()
-        result = frame.loc[chosen, ["note", "patient", "category", "text"]].copy()
+        result = frame.loc[chosen, ["note", "patient", "category", "text", *groups]].copy()
         alone = result["patient"].str.strip() == ""  # a note without a patient is one of its own
         result.loc[alone, "patient"] = "note-" + result.loc[alone, "note"].astype(str)
         kept += len(result)
+        for name, values in groups.items():
+            result[name] = result[name].str.strip()
+            values.update(result[name].unique())
+            _check_groups(name.removeprefix(GROUP), values)
         if len(result):
             yield result
     if wanted and not wanted & {category.lower() for category in seen}:
@@ -123,10 +140,23 @@ def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
     next(read_notes(path, columns=columns, chunk_rows=100), None)
 
 
+def _check_groups(name: str, values: set[str]) -> None:
+    reason = why_no_groups(values)
+    if reason:
+        raise InputError(f"--group-by: {name} has {reason}; name a column of categories")
+
+
+def why_no_groups(values: Collection[str]) -> str | None:
+    """What speaks against showing figures by these values of a column: they may be texts, or single people."""
+    if any(len(value) > LONGEST_VALUE for value in values):
+        return f"values of more than {LONGEST_VALUE} characters"
+    return f"more than {MOST_VALUES} different values" if len(values) > MOST_VALUES else None
+
+
 def _listed(names: set[str]) -> str:
     """Types of notes, unless they may be texts."""
     ordered = sorted(name for name in names if name)
-    if any(len(name) > _LONGEST_CATEGORY for name in ordered):
+    if any(len(name) > LONGEST_VALUE for name in ordered):
         return f"{len(ordered)} others, too long to be types"
     return ", ".join(ordered[:12]) + (", …" if len(ordered) > 12 else "") if ordered else "no categories"
 
@@ -134,32 +164,56 @@ def _listed(names: set[str]) -> str:
 def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str, str]:
     """Role to the file's own name of the column: exact, else without case."""
     loose = {name.strip().lower(): name for name in header}
-    repeated = [name for name in vars(columns).values() if header.count(name) > 1]
+    named = (*(getattr(columns, role) for role in _ROLES), *columns.groups)
+    repeated = [name for name in named if header.count(name) > 1]
     if repeated:
         raise _TableError(f" has the column {repeated[0]} twice; rename one")
     found = {}
-    for role in ("text", "patient", "category", "error"):
+    for role in _ROLES:
         asked = getattr(columns, role)
         name = asked if asked in header else loose.get(asked.lower())
         if name is not None:
             found[role] = name
         elif role == "text" or asked != getattr(_DEFAULT, role):
-            names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]
-            if not loose.keys() & {name.lower() for name in vars(_DEFAULT).values()} and len(names) < len(header):
-                names = []  # it may be a note
-            shown = f"it has {', '.join(names)}" if names else "its first row is no header"
-            raise _TableError(f" has no column {asked} ({shown}); name it with {_OPTIONS[role]}")
-    return found
+            raise _TableError(f" has no column {asked} ({_shown(header)}); name it with {_OPTIONS[role]}")
+    return found | _found_groups(header, loose, columns, found)
+
+
+def _shown(header: Sequence[str]) -> str:
+    names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]
+    known = {getattr(_DEFAULT, role).lower() for role in _ROLES}
+    if not {name.strip().lower() for name in header} & known and len(names) < len(header):
+        names = []  # it may be a note
+    return f"it has {', '.join(names)}" if names else "its first row is no header"
+
+
+def _found_groups(
+    header: Sequence[str], loose: Mapping[str, str], columns: NoteColumns, found: Mapping[str, str]
+) -> dict[str, str]:
+    """``group_<name as asked>`` to the file's own name of the column."""
+    groups = {}
+    for asked in columns.groups:
+        name = asked if asked in header else loose.get(asked.strip().lower())
+        if name is None:
+            raise InputError(f"--group-by: the table of notes has no column {asked} ({_shown(header)}); name one of it")
+        for role, why in _NO_GROUPS.items():
+            if name == found.get(role):
+                raise InputError(f"--group-by: {asked} {why}; name another column")
+        groups[f"{GROUP}{asked}"] = name
+    if len(set(groups.values())) < len(groups):
+        raise InputError(f"--group-by: {', '.join(columns.groups)} names a column twice; name each once")
+    return groups
 
 
 def _completed(frame: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
-    """Columns text, patient, category and error, as text, empty where the file has none."""
+    """Columns text, patient, category, error and groups, as text, empty where the file has none."""
+    groups = [role for role in found if role.startswith(GROUP)]
     return pd.DataFrame(
         {
             role: frame[found[role]].fillna("").astype(str)
             if role in found
             else pd.Series("", index=frame.index, dtype=str)
-            for role in ("text", "patient", "category", "error")
+            for role in (*_ROLES, *groups)
         }
     ).reset_index(drop=True)
 

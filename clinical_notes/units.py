@@ -6,6 +6,9 @@ import pyarrow as pa
 
 UnitKind = Literal["note", "sentence"]
 
+GROUP = "group_"
+"""Begins the names of columns that examples are grouped by."""
+
 AFFIRMED, NEGATED, OTHER = "affirmed", "negated", "other"
 """How a mention is asserted; OTHER is not about the patient now (family, hypothetical)."""
 
@@ -24,6 +27,7 @@ UNITS = pa.schema(
         pa.field("sentence", pa.int32()),  # index within the note; 0 for unit = note
         pa.field("patient", pa.string()),
         pa.field("category", pa.string()),
+        pa.field("groups", pa.list_(pa.string())),  # values of the columns to group by, in order
         pa.field("text", pa.string()),  # cleaned
         pa.field("mentions", pa.list_(MENTION)),  # in order of appearance, offsets into the cleaned text
     ]

@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
         _add_storage_option(parser_of)
         if name != "status":
             _add_top_option(parser_of)
+        if name == "evaluate":
+            _add_smallest_group_option(parser_of)
 
     export = commands.add_parser("export", help="write a trial's model as a folder that stands alone")
     export.add_argument("run", metavar="RUN", help="the run's name or folder")
@@ -79,6 +81,12 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"give a number, not {text!r}")
     return number
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a whole number from 1, not {text!r}")
+    return int(text)
 
 
 def _gpus(text: str) -> float | str:
@@ -119,6 +127,12 @@ def _add_notes_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--category-column", metavar="NAME", help="default CATEGORY")
     group.add_argument("--sample", type=_number, metavar="FRACTION", help="draw this fraction of the notes by the seed")
     group.add_argument("--category", metavar="TYPE", action="append", help="only notes of this type; repeatable")
+    group.add_argument(
+        "--group-by",
+        metavar="COLUMN",
+        action="append",
+        help="also give test figures by this column of the notes; repeatable (default: by category alone)",
+    )
     group = parser.add_argument_group("examples")
     group.add_argument("--protocol", choices=["paper"], help="the author's run; single options still override it")
     group.add_argument("--unit", choices=["note", "sentence"], help="what one example is (default sentence)")
@@ -267,6 +281,7 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_storage_option(parser)
     _add_top_option(parser)
+    _add_smallest_group_option(parser)
 
 
 def _add_storage_option(parser: argparse.ArgumentParser) -> None:
@@ -284,4 +299,14 @@ def _add_top_option(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         type=_number,
         help="of macro F1: a strategy worse than the baseline by less still does (default 0.01, or as last given)",
+    )
+
+
+def _add_smallest_group_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--smallest-group",
+        metavar="N",
+        type=_at_least_one,
+        default=20,
+        help="test examples that a group of its own has; smaller ones are taken together (default 20)",
     )

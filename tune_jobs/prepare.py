@@ -37,7 +37,8 @@ _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together."""
 
 _OF_NOTES = tuple(
-    f"--{name}" for name in ("notes", "patients", "sample", "seed", "window", "lexicon", "absorb", "symptoms", "split")
+    f"--{name}"
+    for name in ("notes", "patients", "sample", "seed", "window", "lexicon", "absorb", "symptoms", "split", "group-by")
 )
 
 _PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
@@ -88,7 +89,12 @@ def _notes_problems(settings: RunSettings) -> list[str]:
 
 
 def _columns(settings: RunSettings) -> NoteColumns:
-    return NoteColumns(text=settings.text_column, patient=settings.patient_column, category=settings.category_column)
+    return NoteColumns(
+        text=settings.text_column,
+        patient=settings.patient_column,
+        category=settings.category_column,
+        groups=settings.group_by,
+    )
 
 
 def _lexicon_problems(settings: RunSettings) -> list[str]:
@@ -135,6 +141,7 @@ def make_run_examples(settings: RunSettings, workers: int) -> LabelledExamples:
             balance=settings.balance,
             split=settings.split,
             hold_back=settings.hold_back,
+            group_by=settings.group_by,
             seed=settings.seed,
         ),
     )

@@ -30,6 +30,7 @@ class RunSettings:
     category_column: str = "CATEGORY"
     sample: float = 1.0
     category: tuple[str, ...] = ()
+    group_by: tuple[str, ...] = ()
     # labels
     lexicon: str | None = None
     absorb: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from rich.console import Console
 from analysis.evaluate import evaluate as evaluate_run
 from analysis.inference import margin_of, write_statistics
 from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.robustness import print_robustness
 from analysis.run import RESULTS, Run, open_run
 from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder
@@ -39,7 +40,7 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console) 
         for strategy, reason in build_leaderboard(run, options.top).without.items():
             console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
         return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
-    evaluate_run(run, options.top, _margin(run, options))
+    evaluate_run(run, options.top, _margin(run, options), options.smallest_group)
     return _write_and_print(run, options.top, console)
 
 
@@ -56,6 +57,7 @@ def _write_and_print(run: Run, top: int, console: Console) -> int:
     tables = build_leaderboard(run, top)
     write_leaderboard(run, tables)
     print_leaderboard(tables, console)
+    print_robustness(run, console)
     console.print(f"Written to {run.folder.child(RESULTS)}", highlight=False, soft_wrap=True)
     return 0
 

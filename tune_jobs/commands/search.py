@@ -38,8 +38,8 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     given = {name: value for name, value in vars(options).items() if value is not None}
     values: dict[str, Any] = dict(PROTOCOL_PAPER) if given.get("protocol") else {}
     values |= {name: given[name] for name in RunSettings.__dataclass_fields__ if name in given and name != "space"}
-    for name in ("category", "absorb"):
-        values[name] = tuple(values.get(name, ()))
+    for name in ("category", "absorb", "group_by"):
+        values[name] = tuple(dict.fromkeys(values.get(name, ())))
     if values.get("notes", SYNTHETIC) == SYNTHETIC:
         values.setdefault("patients", DEFAULT_PATIENTS)
         if "model" not in values:
