@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from analysis.artifact import runnable
 from analysis.controls import CONTROLS, Predict, fitted_control
@@ -79,10 +79,13 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[
     predictions = {name: _predictions(run, name, test) for name in models}
     baseline = next((predictions[name] for name, strategy in models.items() if strategy == "baseline"), None)
     balanced = run.settings["class_weights"] == "balanced"
+    tokenizer = AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL))
 
     def figures_of(name: str) -> dict[str, Any]:
         control = name in CONTROLS
-        again = fitted_control(name, run.symptoms, train, balanced=balanced) if control else _model(run, name)
+        again = (
+            fitted_control(name, run.symptoms, train, balanced=balanced) if control else _model(run, name, tokenizer)
+        )
         compared = None if models[name] == "baseline" else baseline
         return {
             "strategy": models[name],
@@ -290,8 +293,7 @@ def _predictions(run: Run, name: str, test: pd.DataFrame) -> NDArray[np.float64]
     return kept.loc[test["id"], [f"probability_{symptom}" for symptom in run.symptoms]].to_numpy()
 
 
-def _model(run: Run, name: str) -> Predict:
-    tokenizer = AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL))
+def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:
     model = runnable(run, name, threads=os.cpu_count() or 1)
 
     def again(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -349,11 +351,11 @@ def print_robustness(run: Run, console: Console) -> None:
     if found is None:
         return
     table = Table(
-        title="Test macro F1 as written, symptom masked, symptom renamed; denied: share that still says it",
+        title="Test macro F1, texts rewritten",
         title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), title_style="bold",
     )  # fmt: skip
     table.add_column("strategy", no_wrap=True)
-    for name in ("as written", "masked", "renamed", "denied"):
+    for name in ("as written", "masked", "renamed", "negated: still says"):
         table.add_column(name, justify="right", no_wrap=True)
     for model in found["models"].values():
         of = model["readings"]

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from rich.console import Console
+from scipy.stats import binomtest
 
 from analysis.controls import CONTROLS
-from analysis.evaluate import evaluate, test_figures
+from analysis.evaluate import evaluate
+from analysis.evaluate import test_figures as figures_of
 from analysis.robustness import (
     READINGS,
     accuracy_interval,
@@ -34,7 +36,7 @@ from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 
 SYMPTOMS = ("cough", "fever", "pain")
-NAMES = {"cough": ("tussis",), "fever": ("pyrexia",), "pain": ()}
+NAMES = {"cough": ("tussive",), "fever": ("pyrexia",), "pain": ()}
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_a_run_is_read_in_all_ways_and_printed_without_its_texts(copied: Run) ->
     assert [model["strategy"] for model in found["models"].values()] == [*STRATEGIES, *CONTROLS]
     examples = copied.examples("test")
     for name, model in found["models"].items():
-        figures = test_figures(copied, name)
+        figures = figures_of(copied, name)
         assert figures is not None
         assert model["readings"]["as_written"]["f1"] == figures["test"]["f1"]
         for reading in model["readings"].values():
@@ -171,15 +173,14 @@ def test_small_groups_and_single_patients_are_taken_together() -> None:
 
 
 def test_the_interval_is_wilsons_where_examples_of_a_patient_are_no_more_alike_than_others() -> None:
-    from scipy.stats import binomtest
-
     right = np.array([True] * 160 + [False] * 40)
     alone = pd.Series(range(200))
     wilson = binomtest(160, 200).proportion_ci(method="wilson")
     assert accuracy_interval(right, alone) == pytest.approx((wilson.low, wilson.high), abs=0.003)
     alike = pd.Series(np.arange(200) // 10)
     low, high = accuracy_interval(right, alike)
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     assert high - low > 2.5 * (wilson.high - wilson.low)
     assert accuracy_interval(right, pd.Series(["one"] * 200)) == (None, None)
 

@@ -40,6 +40,15 @@ def sentence_examples(notes: pd.DataFrame) -> LabelledExamples:
     return make_examples(units_of(notes), LabelSettings())
 
 
+def test_examples_carry_the_columns_that_they_are_grouped_by() -> None:
+    notes = frame_of(*["Fever. Cough. Has fever again."] * 30).assign(group_SEX=["F", "M"] * 15, group_AGE="40")
+    splits = make_examples(units_of(notes), LabelSettings(symptoms=2, group_by=("SEX", "AGE"))).splits
+    for frame in splits.values():
+        assert list(frame["group_SEX"]) == ["FM"[int(patient) % 2] for patient in frame["patient"]]
+        assert set(frame["group_AGE"]) == {"40"}
+    assert "group_SEX" not in make_examples(units_of(notes), LabelSettings(symptoms=2)).splits["test"]
+
+
 def test_no_patient_is_on_two_sides(sentence_examples: LabelledExamples) -> None:
     patients = [set(sentence_examples.splits[split]["patient"]) for split in SPLITS]
     assert sum(map(len, patients)) == len(set.union(*patients))

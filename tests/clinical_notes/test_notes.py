@@ -65,6 +65,38 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert list(notes["patient"]) == ["7", "7"]
 
 
+@pytest.mark.parametrize("name", ["n.csv", "n.parquet"])
+def test_columns_to_group_by_come_along(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"TEXT": ["a", " ", "c", "d"], "Sex": ["F ", "M", None, "M"], "AGE": [40, 50, 60, 40]})
+    frame.to_csv(tmp_path / name, index=False) if name == "n.csv" else frame.to_parquet(tmp_path / name)
+    notes = read_all(tmp_path / name, columns=NoteColumns(groups=("SEX", "AGE")), chunk_rows=2)
+    assert list(notes["group_SEX"]) == ["F", "", "M"]
+    assert list(notes["group_AGE"]) == ["40", "60", "40"]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("SHOE", ["no column SHOE", "SUBJECT_ID", "REMARK"]),
+        ("text", ["holds the notes' texts"]),
+        ("SUBJECT_ID", ["tells patients apart"]),
+        ("CATEGORY", ["is always grouped by"]),
+        ("REMARK", ["values of more than 60 characters"]),
+        ("ROW_ID", ["more than 50 different values"]),
+    ],
+)
+def test_a_column_that_may_hold_texts_or_tell_people_apart_is_not_grouped_by(
+    tmp_path: Path, column: str, words: list[str]
+) -> None:
+    rows = [(i, i, "Nursing", "secret " * 9 if i == 60 else "short", "a note") for i in range(70)]
+    table = pd.DataFrame(rows, columns=["ROW_ID", "SUBJECT_ID", "CATEGORY", "REMARK", "TEXT"])
+    table.to_csv(tmp_path / "n.csv", index=False)
+    with pytest.raises(InputError, match="--group-by") as caught:
+        read_all(tmp_path / "n.csv", columns=NoteColumns(groups=(column,)), chunk_rows=30)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "secret" not in str(caught.value)
+
+
 def test_a_sample_depends_on_the_seed_and_not_on_the_chunks(tmp_path: Path) -> None:
     path = write_mimic(tmp_path / "n.csv", tuple(f"note {i}" for i in range(400)))
     small = read_all(path, sample=0.25, seed=1, chunk_rows=7)

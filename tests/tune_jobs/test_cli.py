@@ -78,6 +78,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--hold-back", "-1"], ["--hold-back", "at least 0"]),
         (["--hold-back", "1", "--mentions", "mask"], ["--hold-back", "--mentions mask"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
+        (["--patients", "9", "--group-by", "SHOE"], ["--group-by", "no column SHOE", "CATEGORY"]),
+        (["--smallest-group", "0"], ["--smallest-group", "from 1"]),
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
         (["--address", "ray://127.0.0.1:1", "--storage", "/runs"], ["--address", "no Ray Client server answers"]),
         (["--address", "ray://127.0.0.1:1"], ["--storage", "absolute path", "'runs'"]),
