@@ -104,6 +104,8 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[
         notes.append(f"no form of {', '.join(without)} is new to training, so that no text of it is renamed")
     if run.settings["mentions"] == "mask":
         notes.append("the run's texts are masked already, so that they cannot be rewritten")
+    if run.settings["negated"] == "keep":
+        notes.append("denied mentions are labels of this run too, so that its models were trained to say them")
     if not drawn.all():
         notes.append(f"{len(sample):,} of {len(test):,} test examples are read again, of patients drawn by the seed")
     return {

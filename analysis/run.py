@@ -188,7 +188,7 @@ class Run:
         return {symptom: tuple(forms) for symptom, forms in self.manifest.get("held_back", {}).items()}
 
     def examples(self, split: str) -> pd.DataFrame:
-        """The labelled examples of a split: id, text, symptom, patient, category."""
+        """The labelled examples of a split: id, text, symptom, patient, category, ``group_<column>`` of --group-by."""
         return pd.read_parquet(io.BytesIO(self.folder.read(f"{DATA}/{split}.parquet")))
 
     def labels(self, examples: pd.DataFrame) -> list[int]:

@@ -79,7 +79,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--hold-back", "1", "--mentions", "mask"], ["--hold-back", "--mentions mask"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
         (["--patients", "9", "--group-by", "SHOE"], ["--group-by", "no column SHOE", "CATEGORY"]),
-        (["--smallest-group", "0"], ["--smallest-group", "from 1"]),
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
         (["--address", "ray://127.0.0.1:1", "--storage", "/runs"], ["--address", "no Ray Client server answers"]),
         (["--address", "ray://127.0.0.1:1"], ["--storage", "absolute path", "'runs'"]),
@@ -135,7 +134,9 @@ def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) 
     assert [line.split(": ")[2] for line in lines] == list(named)
 
 
-@pytest.mark.parametrize("option", ["--gpus-per-trial", "--cpus-per-trial", "--time-budget", "--sample", "--split"])
+@pytest.mark.parametrize(
+    "option", ["--gpus-per-trial", "--cpus-per-trial", "--time-budget", "--sample", "--split", "--smallest-group"]
+)
 def test_what_is_no_number_is_refused(capsys: pytest.CaptureFixture[str], option: str) -> None:
     """A NaN would pass every comparison, and no trial could ever start."""
     for value in ("nan", "inf", "x"):
