@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from analysis.artifact import runnable
 from analysis.controls import CONTROLS, Predict, fitted_control
@@ -27,6 +27,7 @@ from clinical_notes.rewrites import Rewriter, unseen_forms
 from clinical_notes.units import GROUP
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.stored import load_tokenizer
 
 AS_WRITTEN, MASKED, RENAMED, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
 MOST_EXAMPLES = 5_000
@@ -79,7 +80,7 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[
     predictions = {name: _predictions(run, name, test) for name in models}
     baseline = next((predictions[name] for name, strategy in models.items() if strategy == "baseline"), None)
     balanced = run.settings["class_weights"] == "balanced"
-    tokenizer = AutoTokenizer.from_pretrained(run.folder.local_copy(MODEL))
+    tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
 
     def figures_of(name: str) -> dict[str, Any]:
         control = name in CONTROLS
