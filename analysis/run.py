@@ -126,15 +126,15 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
         trials[event["trial"]] = replace(trials[event["trial"]], state="failed", reason=event["reason"])
 
 
-def read_events(folder: Folder) -> list[Event]:
-    """The ledger's events in order; files still being written are passed over.
+def read_events(folder: Folder, start: int = 0) -> list[Event]:
+    """The ledger's events in order, from number ``start`` on; files still being written are passed over.
 
     Raises:
         InputError: an event is damaged or missing, or names a trial that could not be one.
     """
     names = [name for name in folder.names(LEDGER) if name.endswith(".json") and not name.startswith(".")]
     events = []
-    for number, name in enumerate(names):
+    for number, name in enumerate(names[start:], start):
         if not name.startswith(f"{number:08d}-"):
             raise InputError(f"{folder}: event {number} of its {LEDGER}/ is missing; restore it from a copy of the run")
         try:

@@ -20,6 +20,8 @@ _MODULES = {
     "export": "models",
     "predict": "models",
     "audit-labels": "labels",
+    "compare-paper": "paper",
+    "dashboard": "dashboard",
 }
 """Command to the module of ``tune_jobs.commands`` that has a function of its name."""
 

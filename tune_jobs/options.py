@@ -62,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--sentences", action="store_true", help="label each sentence of every text")
     predict.add_argument("--threads", metavar="N", type=int, default=os.cpu_count() or 1, help="default: all cores")
 
+    paper = commands.add_parser("compare-paper", help="lay the run's tables beside the paper's, and judge its claims")
+    paper.add_argument("run", metavar="RUN", help="the run's name or folder")
+    _add_storage_option(paper)
+
+    dashboard = commands.add_parser("dashboard", help="open the studies in optuna-dashboard, the trials in TensorBoard")
+    _add_dashboard_options(dashboard)
+
     audit = commands.add_parser("audit-labels", help="score the labelling rules against labels made by people")
     _add_audit_options(audit)
     return top
@@ -180,6 +187,16 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--text-column", metavar="NAME", default="TEXT", help="default TEXT")
     group.add_argument("--key", metavar="FILE", help="also write what the rules say of them, as .tsv or .csv")
     group.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (default 0)")
+
+
+def _add_dashboard_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the run's name or folder")
+    parser.add_argument("--port", metavar="N", type=int, default=8080, help="of optuna-dashboard (default 8080)")
+    parser.add_argument("--tensorboard-port", metavar="N", type=int, default=6006, help="default 6006")
+    parser.add_argument(
+        "--optuna-storage", metavar="URL", help="the database that has the studies, if launch was given one"
+    )
+    _add_storage_option(parser)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
