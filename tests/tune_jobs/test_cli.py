@@ -175,7 +175,7 @@ def test_a_hub_name_without_a_network_is_told_at_once(
     assert "does not answer" in line
 
 
-@pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard"])
+@pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard", "compare-paper"])
 def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], command: str) -> None:
     more = ["--optuna-storage", "sqlite:///studies.db"] if command == "resume" else []
     (line,) = refused(capsys, command, "nothing", *more)
