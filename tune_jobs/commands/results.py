@@ -6,6 +6,7 @@ from rich.console import Console
 
 from analysis.evaluate import evaluate as evaluate_run
 from analysis.inference import margin_of, write_statistics
+from analysis.insight import write_insight
 from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
 from analysis.robustness import print_robustness
 from analysis.run import RESULTS, Run, open_run
@@ -56,6 +57,7 @@ def _margin(run: Run, options: argparse.Namespace) -> float:
 def _write_and_print(run: Run, top: int, console: Console) -> int:
     tables = build_leaderboard(run, top)
     write_leaderboard(run, tables)
+    write_insight(run)
     print_leaderboard(tables, console)
     print_robustness(run, console)
     console.print(f"Written to {run.folder.child(RESULTS)}", highlight=False, soft_wrap=True)
