@@ -16,6 +16,7 @@ from optuna.search_space import intersection_search_space
 from optuna.trial import TrialState, create_trial
 
 from analysis.evaluate import test_figures
+from analysis.predictions import TEST
 from analysis.run import RESULTS, Run, TrialRecord
 from analysis.statistics.selection import expected_best
 from analysis.tables import csv_text, markdown
@@ -124,9 +125,9 @@ def _gap(run: Run, strategy: str) -> dict[str, float] | None:
     """Validation macro F1 of the strategy's best trial less its test macro F1, once that is known."""
     best = run.best(strategy, 1)
     figures = test_figures(run, best[0].name) if best else None
-    if figures is None or figures["test"]["f1"] is None:
+    if figures is None or figures[TEST]["f1"] is None:
         return None
-    validation, test = best[0].score, float(figures["test"]["f1"])
+    validation, test = best[0].score, float(figures[TEST]["f1"])
     return {"validation_f1": validation, "test_f1": test, "difference": validation - test}
 
 

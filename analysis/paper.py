@@ -1,6 +1,5 @@
 """A run laid beside the paper: its two tables with intervals, and which of the paper's claims the run supports."""
 
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.evaluate import test_figures
+from analysis.inference import STATISTICS, read_statistics
 from analysis.paper_figures import OVERALL, REACH, PaperFigures, paper_figures
+from analysis.predictions import TEST, read_predictions
 from analysis.run import RESULTS, Run
 from analysis.statistics.comparison import compare
 from analysis.statistics.resampling import METRICS, Resampled, resample
@@ -24,7 +24,6 @@ TABLES = {
     "table1": ("Table I: test set, macro averages", METRICS),
     "table2": ("Table II: each symptom against the rest", METRICS[1:]),
 }
-STATISTICS = f"{RESULTS}/statistics.json"
 
 NOTES = (
     "Brackets: 95 % intervals. The paper's are those that its 435 test examples imply, taken as independent; ours are "
@@ -214,15 +213,10 @@ class OurDifferences:
 
     @cached_property
     def _resampled(self) -> Resampled:
-        examples = self._run.examples("test")
-        probabilities = np.array([self._probabilities(name, examples["id"]) for name in self._models])
-        labels, patients = np.array(self._run.labels(examples)), examples["patient"].to_numpy()
-        return resample(labels, patients, probabilities, resamples=1)  # the jackknife is what comparing needs
-
-    def _probabilities(self, trial: str, ids: "pd.Series[Any]") -> NDArray[np.float64]:
-        table = pd.read_parquet(io.BytesIO(self._run.folder.read(f"{RESULTS}/predictions/{trial}.parquet")))
-        columns = [f"probability_{symptom}" for symptom in self._run.symptoms]
-        return table.set_index("id").loc[ids, columns].to_numpy()
+        found = [read_predictions(self._run, name, TEST) for name in self._models]
+        patients = self._run.examples(TEST).sort_values("id")["patient"].to_numpy()
+        probabilities = np.stack([of.probabilities for of in found])
+        return resample(found[0].labels, patients, probabilities, resamples=1)  # comparing needs the jackknife alone
 
     def judged(self, claim: Claim) -> tuple[str, str, str]:
         """Verdict, the difference that decides it or is nearest to, and why, in one sentence."""
@@ -255,7 +249,7 @@ def compare_paper(run: Run, *, protocol: bool) -> dict[str, Any]:
     Args:
         protocol: whether the run was made by the author's protocol.
     """
-    statistics = json.loads(run.folder.read(STATISTICS)) if run.folder.exists(STATISTICS) else None
+    statistics = read_statistics(run)
     theirs, ours = PaperDifferences(paper_figures()), OurDifferences(run, statistics)
     found: dict[str, Any] = {"protocol": protocol}
     for table, (_, metrics) in TABLES.items():
@@ -317,7 +311,7 @@ def _figures(run: Run, statistics: Mapping[str, Any] | None, strategy: str) -> M
     evaluated = test_figures(run, best[0].name) if best else None
     if evaluated is None:
         return {}
-    scores = {OVERALL: evaluated["test"], **evaluated["test"]["per_symptom"]}
+    scores = {OVERALL: evaluated[TEST], **evaluated[TEST]["per_symptom"]}
     return {name: {m: {"point": its[m]} for m in METRICS if m in its} for name, its in scores.items()}
 
 
