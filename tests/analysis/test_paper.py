@@ -112,7 +112,9 @@ def run(tmp_path: Path) -> Run:
         scores = np.exp(common + 0.3 * generator.normal(size=(240, 4)) + quality * np.eye(4)[labels])
         scores /= scores.sum(axis=1, keepdims=True)
         probabilities.append(scores)
-        table = pd.DataFrame({"id": ids, **{f"probability_{s}": scores[:, c] for c, s in enumerate(SYMPTOMS)}})
+        table = pd.DataFrame(
+            {"id": ids, "label": labels, **{f"probability_{s}": scores[:, c] for c, s in enumerate(SYMPTOMS)}}
+        )
         buffer = io.BytesIO()
         table.sample(frac=1, random_state=1).to_parquet(buffer)
         folder.write(f"results/predictions/{strategy}-0000.parquet", buffer.getvalue())

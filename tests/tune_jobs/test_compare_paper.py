@@ -16,6 +16,7 @@ def run_in(folder: Path, *, finished: bool = True, **settings: Any) -> None:
     """A run of one strategy with one trial, not evaluated."""
     record = RunSettings(strategies=("baseline",), **settings).record()
     manifest = {"settings": record, "symptoms": ["pain"], "objectives": {"baseline": [["f1", "maximize"]]}}
+    manifest |= {name: {} for name in ("counts", "patients", "fingerprint", "sources")}
     run = Folder(folder)
     run.write("run.json", json.dumps(manifest).encode())
     ledger = Ledger(run)
