@@ -31,7 +31,8 @@ needs_tools = pytest.mark.skipif(not HAS_TOOLS, reason="optuna-dashboard and ten
 def ledger(tmp_path: Path) -> Ledger:
     """Of a run with one stopped trial, and its studies."""
     folder = Folder(tmp_path / "runs" / "small")
-    folder.write("run.json", json.dumps({"format": 1, "settings": {"strategies": ["baseline"]}}).encode())
+    manifest = {name: {} for name in ("objectives", "symptoms", "counts", "patients", "fingerprint", "sources")}
+    folder.write("run.json", json.dumps({**manifest, "settings": {"strategies": ["baseline"]}}).encode())
     study = StrategyStudy("baseline", StudyStorage(journal(Path(folder.uri) / JOURNAL)), 0, {})
     number, hyperparameters, distributions = study.ask()
     ledger = Ledger(folder)
