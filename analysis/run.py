@@ -24,7 +24,7 @@ LEXICON_FILE = "lexicon.json"
 EPOCH_PREFIX = "epoch-"
 """Of the checkpoints in a trial's folder, which go when the trial ends."""
 
-_TRIAL_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{4,}")
+_TRIAL_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{4,}(-seed[0-9]+)?")
 
 State = Literal["running", "stopped", "failed", "finished"]
 Event = Mapping[str, Any]
@@ -149,11 +149,13 @@ def read_events(folder: Folder, start: int = 0) -> list[Event]:
 
 def _names_are_sound(event: Event) -> bool:
     """Whether an event's trials have names such as a search gives: they become paths, also of what is deleted."""
-    names = [event[key] for key in ("trial", "retry_of", "continues") if event.get(key) is not None]
+    names = [event[key] for key in ("trial", "retry_of", "continues", "repeats") if event.get(key) is not None]
     if event.get("teacher") is not None:
         parent, _, teacher = event["teacher"].partition("/")
         names += [teacher] if parent == TRIALS else [parent]
-    if event["event"] == "suggested" and event["trial"] != f"{event['strategy']}-{event['number']:04d}":
+    if event["event"] == "suggested" and event["trial"].partition("-seed")[0] != (
+        f"{event['strategy']}-{event['number']:04d}"
+    ):
         return False
     return all(_TRIAL_NAME.fullmatch(name) for name in names)
 
