@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run import TRIALS, Objective, TrialRecord, best_trials, checkpoints_of
+from analysis.run import TRIALS, TrialRecord, best_trials, checkpoints_of
 from clinical_notes.storage import Folder, storage_reason
 from search_spaces import objectives_of
 from trainables import trainable_class
@@ -16,8 +16,6 @@ from tune_jobs.studies import StrategyStudy, seed_of
 from tune_jobs.study_storage import DATABASE_ERRORS, database_reason
 
 TEACHER_STRATEGY = "baseline"
-
-BY_F1: tuple[Objective, ...] = (("f1", "maximize"),)
 
 HALF_BATCHES = "out of memory; goes on in half batches, whose gradients are added up"
 OUT_OF_MEMORY = "out of memory, with half batches too"
@@ -341,8 +339,8 @@ class Search:
             self._discard_checkpoints(name, keep_last=False)
             return
         finished = [trial for trial in self.ledger.of(record.strategy) if trial.state == "finished"]
-        kept = {trial.name for trial in best_trials(finished, self._keep, objectives_of(record.strategy))}
-        (best,) = best_trials(finished, 1, BY_F1)
+        best, *others = best_trials(finished, self._keep, objectives_of(record.strategy))
+        kept = {trial.name for trial in (best, *others)}
         for trial in finished:
             if trial.name not in kept and trial.name != self.ledger.teacher:
                 self._folder.delete_folder(f"{TRIALS}/{trial.name}")
@@ -358,7 +356,7 @@ class Search:
 def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[TrialRecord]:
     """The best finished trial of each strategy, where it was trained, and for fewer epochs than asked."""
     continued = {trial.continues for trial in ledger.trials.values() if trial.until == epochs}
-    best = [best_trials(ledger.of(strategy), 1, BY_F1) for strategy in strategies]
+    best = [best_trials(ledger.of(strategy), 1, objectives_of(strategy))[:1] for strategy in strategies]
     return [t for trials in best for t in trials if 0 < len(t.epochs) < epochs and t.name not in continued]
 
 

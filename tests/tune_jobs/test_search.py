@@ -207,6 +207,20 @@ def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
     assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
 
 
+def test_of_equally_good_trials_the_smaller_ones_model_and_checkpoint_stay(tmp_path: Path) -> None:
+    search = make(tmp_path, ("baseline", "combined"), trials=2)
+    folder = Folder(tmp_path)
+    for size in (1000, 1000, 900, 100):
+        suggestion = search.suggest()
+        assert suggestion
+        name = suggestion.record.name
+        for path in (f"trials/{name}/deployed/x", f"trials/{name}/epoch-0001/x", f"trials/baseline-0000/{LOGITS_FILE}"):
+            folder.write(path, b"x")
+        search.report(name, {"f1": 0.5, "final": {"validation": {"f1": 0.5}, "bytes": size}})
+    assert folder.names("trials/combined-0000") == []
+    assert folder.names("trials/combined-0001") == ["deployed", "epoch-0001"]
+
+
 def test_the_ledger_is_one_small_file_per_event_in_order(tmp_path: Path) -> None:
     search = make(tmp_path, ("baseline",), trials=1)
     run_all(search)
