@@ -1,0 +1,90 @@
+"""All that a report is made of: the run, its leaderboard and what the analyses wrote."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.cost import read_costs
+from analysis.evaluate import TEST, test_figures
+from analysis.leaderboard import Leaderboard, build_leaderboard
+from analysis.run import LEDGER, RESULTS, Event, Run, TrialRecord, read_events
+
+BASELINE = "baseline"
+STATISTICS, ROBUSTNESS, INSIGHT, PAPER = "statistics.json", "robustness.json", "insight.json", "paper.json"
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a run.
+
+    Attributes:
+        board: rows of all trials that left a model.
+        tests: figures on the test set of each trial and control that was evaluated.
+        records: by trial, the ledger's last file about it.
+        statistics, robustness, insight, paper: what the analyses wrote, or None.
+    """
+
+    run: Run
+    board: Leaderboard
+    costs: Record
+    tests: Mapping[str, Record]
+    records: Mapping[str, str]
+    statistics: Record | None
+    robustness: Record | None
+    insight: Record | None
+    paper: Record | None
+
+    def best(self, strategy: str) -> TrialRecord | None:
+        """The trial that stands for a strategy: the one that was tested, else the best by validation."""
+        judged = (self.statistics or {}).get("strategies", {}).get(strategy)
+        if judged and judged["trial"] in self.run.trials:
+            return self.run.trials[judged["trial"]]
+        return next(iter(self.run.best(strategy, 1)), None) if strategy in self.run.strategies else None
+
+    def verdict(self, strategy: str) -> Record | None:
+        judged: Record = (self.statistics or {}).get("strategies", {}).get(strategy, {})
+        return judged.get("verdict")
+
+    def test_score(self, name: str, metric: str = "f1") -> Record | None:
+        """A macro figure of a model on the test set: ``point``, and ``low`` and ``high`` where they are known."""
+        model = (self.statistics or {}).get("models", {}).get(name)
+        if model:
+            return dict(model["figures"]["overall"][metric])
+        if name in self.tests and self.tests[name][TEST][metric] is not None:
+            return {"point": self.tests[name][TEST][metric], "low": None, "high": None}
+        return None
+
+    def latency(self, name: str) -> float | None:
+        """Seconds of one text on one thread."""
+        found = self.costs["cpu"].get(name)
+        return found["latency_median"] if found else None
+
+
+def read_findings(run: Run) -> Findings:
+    """Read what there is. Raises: InputError: a file of the run is damaged."""
+    names = [name.removesuffix(".json") for name in run.folder.names(f"{RESULTS}/trials")]
+    found = {name: test_figures(run, name) for name in names}
+    return Findings(
+        run=run,
+        board=build_leaderboard(run, max(1, len(run.trials))),
+        costs=read_costs(run),
+        tests={name: figures for name, figures in found.items() if figures},
+        records=_records(read_events(run.folder)),
+        **{name.removesuffix(".json"): _read(run, name) for name in (STATISTICS, ROBUSTNESS, INSIGHT, PAPER)},
+    )
+
+
+def _read(run: Run, name: str) -> Record | None:
+    path = f"{RESULTS}/{name}"
+    return json.loads(run.folder.read(path)) if run.folder.exists(path) else None
+
+
+def _records(events: list[Event]) -> dict[str, str]:
+    return {
+        event["trial"]: f"{LEDGER}/{number:08d}-{event['event']}.json"
+        for number, event in enumerate(events)
+        if "trial" in event
+    }

@@ -1,0 +1,229 @@
+"""The page's first screen: what was asked, of what data, what is known, what to take; and how to repeat it."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from analysis.report.findings import BASELINE, STATISTICS, Findings
+from analysis.report.recommend import RULE, Recommendation, recommend
+from analysis.report.sections import figures_file, lacking
+from analysis.report.table import Column, Table
+from analysis.run import RESULTS
+from analysis.statistics.verdict import Outcome
+
+SPACE_FILE = f"{RESULTS}/report/space.yaml"
+_SPLITS = ("train", "validation", "test")
+_SIGNS = {
+    Outcome.BETTER: "▲", Outcome.WORSE: "▼", Outcome.EQUIVALENT: "≈", Outcome.NOT_WORSE: "✓", Outcome.SAME: "=",
+    Outcome.NOT_KNOWN: "?",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A strategy's row on the first screen; texts are ready to be read.
+
+    Attributes:
+        kind: of its colour: ``good``, ``bad`` or ``open``.
+    """
+
+    strategy: str
+    trial: str | None
+    href: str | None
+    sign: str
+    outcome: str
+    words: str
+    kind: str
+    score: str
+    interval: str
+    size: str
+    latency: str
+    seeds: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first screen."""
+
+    question: str
+    facts: list[tuple[str, str]]
+    counts: Table
+    recommendation: Recommendation | None
+    rule: str
+    verdicts: list[Verdict]
+    notes: list[str]
+
+
+def overview(findings: Findings) -> Overview:
+    chosen = recommend(findings)
+    notes = [] if findings.statistics else [lacking(STATISTICS, "Intervals and verdicts have")]
+    judged = (findings.statistics or {}).get("strategies", {})
+    if judged and not any(of.get("verdict", {}).get("of_training") for of in judged.values()):
+        notes.append(
+            "One training of each configuration: verdicts speak of these models, not of what another training of the "
+            "same configuration would give."
+        )
+    return Overview(
+        question=_question(findings),
+        facts=_facts(findings),
+        counts=_counts(findings),
+        recommendation=chosen,
+        rule=RULE,
+        verdicts=[_verdict(findings, strategy, chosen) for strategy in findings.run.strategies],
+        notes=notes,
+    )
+
+
+def _question(findings: Findings) -> str:
+    settings = findings.run.settings
+    compressed = [strategy.replace("_", " ") for strategy in findings.run.strategies if strategy != BASELINE]
+    what = f"told apart by {settings.get('model', 'the encoder')} in clinical {settings.get('unit', 'note')}s"
+    if not compressed:
+        return f"How well are {len(findings.run.symptoms)} symptoms {what}, fine-tuned plainly?"
+    ways = compressed[0] if len(compressed) == 1 else f"{', '.join(compressed[:-1])} or {compressed[-1]}"
+    return f"{len(findings.run.symptoms)} symptoms are {what}. Can {ways} make it smaller and keep its quality?"
+
+
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    settings, manifest = findings.run.settings, findings.run.manifest
+    split = settings.get("split")
+    margin = (findings.statistics or {}).get("margin")
+    facts = [
+        ("notes", str(settings.get("notes", "–"))),
+        ("split by patient", " / ".join(f"{100 * part:.0f} %" for part in split) if split else "–"),
+        ("search", f"{settings.get('trials', '–')} trials a strategy, up to {settings.get('epochs', '–')} epochs"),
+        ("margin", f"{margin:g} macro F1" if margin is not None else "–"),
+        ("fingerprint of the data", str(manifest.get("fingerprint", "–"))[:16]),
+    ]
+    return [fact for fact in facts if fact[1] != "–"]
+
+
+def _counts(findings: Findings) -> Table:
+    counts = findings.run.manifest.get("counts", {})
+    patients = findings.run.manifest.get("patients", {})
+    rows = [
+        {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in _SPLITS}}
+        for symptom in findings.run.symptoms
+    ]
+    rows.append({"symptom": "all examples", **{split: sum(counts.get(split, {}).values()) for split in _SPLITS}})
+    rows.append({"symptom": "patients", **{split: patients.get(split) for split in _SPLITS}})
+    columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in _SPLITS)]
+    return Table("counts", "Examples by symptom and split", pd.DataFrame(rows, dtype=object), columns, [("run.json", "../run.json")])
+
+
+def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -> Verdict:
+    trial = findings.best(strategy)
+    judged = (findings.statistics or {}).get("strategies", {}).get(strategy, {})
+    sign, outcome, words, kind = _said(findings, strategy, judged)
+    tested = trial is not None and trial.name in findings.tests
+    score = _mean_score(judged) or (findings.test_score(trial.name) if trial and tested else None)
+    return Verdict(
+        strategy=strategy,
+        trial=trial.name if trial else None,
+        href=figures_file({"model": trial.name}) if trial and tested else None,
+        sign=sign,
+        outcome=outcome,
+        words=words,
+        kind=kind,
+        score=f"{score['point']:.3f}" if score and score["point"] is not None else "–",
+        interval=f"{score['low']:.3f} to {score['high']:.3f}" if score and score["low"] is not None else "",
+        size=_ratio(findings, strategy, "bytes"),
+        latency=_ratio(findings, strategy, "latency"),
+        seeds=str(len(judged["seeds"])) if judged else "1" if trial else "–",
+        chosen=chosen is not None and trial is not None and chosen.trial.name == trial.name,
+    )
+
+
+def _said(findings: Findings, strategy: str, judged: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    if strategy in findings.board.without:
+        return "✕", "no model", findings.board.without[strategy], "bad"
+    if strategy == BASELINE:
+        return "•", "the baseline", "what the others are compared with", "open"
+    if not judged.get("verdict"):
+        return "?", "not compared", "there are no statistics of it against a baseline", "open"
+    verdict = judged["verdict"]
+    outcome = Outcome(verdict["outcome"])
+    kind = "bad" if outcome is Outcome.WORSE else "open" if outcome is Outcome.NOT_KNOWN else "good"
+    return _SIGNS[outcome], verdict["outcome"], verdict["words"], kind
+
+
+def _mean_score(judged: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return judged["figures"]["overall"]["f1"] if judged.get("figures") else None
+
+
+def _ratio(findings: Findings, strategy: str, figure: str) -> str:
+    """A cost with how many times less it is than the baseline's."""
+    trial, baseline = findings.best(strategy), findings.best(BASELINE)
+    mine, theirs = (_cost(findings, t.name, figure) if t else None for t in (trial, baseline))
+    if mine is None:
+        return "–"
+    shown = f"{mine / 1e6:.1f} MB" if figure == "bytes" else f"{mine * 1e3:.2f} ms"
+    return shown if theirs is None or strategy == BASELINE else f"{shown} ({theirs / mine:.1f} ×)"
+
+
+def _cost(findings: Findings, name: str, figure: str) -> float | None:
+    return findings.run.trials[name].final.get("bytes") if figure == "bytes" else findings.latency(name)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How to do it again: the command, and what it ran with."""
+
+    line: str
+    settings: Table
+    versions: Table
+    space: str
+
+
+def reproduction(findings: Findings) -> Reproduction:
+    run = findings.run
+    manifest = run.manifest
+    identity = {"fingerprint of the data": manifest.get("fingerprint"), "measured on": findings.costs["machine"] or None}
+    identity |= {f"source: {name}": value for name, value in manifest.get("sources", {}).items()}
+    return Reproduction(
+        line=launch_line(run.folder.name, run.settings),
+        settings=_pairs("settings", "Settings of the run", {k: v for k, v in run.settings.items() if k != "space"}),
+        versions=_pairs("versions", "Versions, data and machine", {**manifest.get("versions", {}), **identity}),
+        space=yaml.safe_dump(run.settings.get("space") or {}, sort_keys=False),
+    )
+
+
+def _pairs(slug: str, caption: str, pairs: Mapping[str, Any]) -> Table:
+    rows = [{"name": name, "value": _value(value)} for name, value in pairs.items() if value is not None]
+    columns = [Column("name", "name", "text"), Column("value", "value", "text")]
+    return Table(slug, caption, pd.DataFrame(rows, columns=["name", "value"]), columns, [("run.json", "../run.json")])
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+_WITHOUT_OPTION = ("space", "raw_window")
+
+
+def launch_line(name: str, settings: Mapping[str, Any]) -> str:
+    """The command that starts the same run, every setting said, beside the space's file."""
+    words = ["symptune", "launch", "--name", name]
+    if settings.get("raw_window"):
+        words += ["--protocol", "paper"]  # all that it sets besides is said again
+    for key, value in settings.items():
+        if key not in _WITHOUT_OPTION and not (key == "notes" and value == "synthetic"):
+            words += _option(f"--{key.replace('_', '-')}", value, settings)
+    if settings.get("space"):
+        words += ["--space", "space.yaml"]
+    return shlex.join(words)
+
+
+def _option(option: str, value: Any, settings: Mapping[str, Any]) -> list[str]:
+    if value is None or option == "--patients" and settings.get("notes") != "synthetic":
+        return []
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option[2:]}"]
+    if option in ("--absorb", "--category"):
+        return [word for one in value for word in (option, one)]
+    return [option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]

@@ -1,0 +1,68 @@
+"""Which configuration to take, and the line that exports it."""
+
+import shlex
+from dataclasses import dataclass
+
+from analysis.report.findings import BASELINE, Findings
+from analysis.run import Run, TrialRecord
+from analysis.statistics.verdict import Outcome
+from clinical_notes.storage import Folder
+
+RULE = (
+    "Of the baseline and the strategies whose verdict is better, equivalent, not worse by more than the margin or the "
+    "same predictions, the smallest in bytes."
+)
+_GOOD_ENOUGH = (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NOT_WORSE, Outcome.SAME)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A trial to export, why, and how."""
+
+    trial: TrialRecord
+    why: str
+    line: str
+
+
+def recommend(findings: Findings) -> Recommendation | None:
+    """By ``RULE`` where verdicts are known, else the best by validation; None where no trial left a model."""
+    left = {strategy: trial for strategy in findings.run.strategies if (trial := findings.best(strategy))}
+    if not left:
+        return None
+    verdicts = {strategy: verdict for strategy in left if (verdict := findings.verdict(strategy))}
+    if BASELINE not in left or not verdicts:
+        lacking = (
+            "no baseline left a model to compare with" if BASELINE not in left else "no verdict has been worked out"
+        )
+        trial = max(left.values(), key=lambda t: (t.score, -t.final["bytes"]))
+        return Recommendation(trial, f"The best by validation macro F1, since {lacking}.", export_line(findings, trial))
+    fit = [left[s] for s in verdicts if s != BASELINE and verdicts[s]["outcome"] in set(_GOOD_ENOUGH)]
+    trial = min([left[BASELINE], *fit], key=lambda t: (t.final["bytes"], -t.score))
+    return Recommendation(trial, _why(trial, left[BASELINE], findings, bool(fit)), export_line(findings, trial))
+
+
+def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit: bool) -> str:
+    if trial is baseline:
+        found = "no smaller strategy is" if any_fit else "no compressed strategy is"
+        return f"The baseline: {found} known to be as good within the margin, with this much test data."
+    verdict = findings.verdict(trial.strategy)
+    assert verdict is not None
+    smaller = baseline.final["bytes"] / trial.final["bytes"]
+    return (
+        f"{smaller:.1f} × smaller than the baseline ({trial.final['bytes'] / 1e6:.1f} MB against "
+        f"{baseline.final['bytes'] / 1e6:.1f} MB), and {verdict['outcome']} ({verdict['margin']:g} macro F1)."
+    )
+
+
+def export_line(findings: Findings, trial: TrialRecord) -> str:
+    """The command that exports a trial, ready to be pasted into a shell."""
+    to = f"models/{trial.name}"
+    return shlex.join(["symptune", "export", *run_and_storage(findings.run), "--trial", trial.name, "--to", to])
+
+
+def run_and_storage(run: Run) -> list[str]:
+    """The run as commands take it; an address, which may hold keys, is left for the reader to fill in."""
+    if not run.folder.is_local:
+        return [run.folder.name, "--storage", "URI"]
+    known = run.folder.uri == Folder("runs").child(run.folder.name).uri
+    return [run.folder.name] if known else [run.folder.uri]

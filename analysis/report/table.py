@@ -1,0 +1,127 @@
+"""Tables of the page: figures as people read them, sortable by what they are."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from analysis.tables import cell_text
+
+Form = str
+"""How a column reads: a key of ``_FORMS``."""
+
+Links = Mapping[str, Callable[[Mapping[str, Any]], str | None]]
+"""By column, the file that a row's figure comes from, relative to the page."""
+
+_FORMS: Mapping[Form, Callable[[Any], str]] = {
+    "text": str,
+    "count": lambda value: f"{value:,.0f}",
+    "score": lambda value: f"{value:.3f}",
+    "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
+    "percent": lambda value: f"{100 * value:.1f} %",
+    "MB": lambda value: f"{value / 1e6:.1f}",
+    "ms": lambda value: f"{value * 1e3:.2f}",
+    "times": lambda value: f"{value:.2f} ×",
+    "seconds": lambda value: f"{value:,.1f}",
+    "p": lambda value: f"{value:.3f}" if value >= 0.001 else f"{value:.0e}",
+    "yes": lambda value: "yes" if value else "",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: in the frame; ``name_low`` and ``name_high`` beside it are its 95 % interval.
+        title: what it is, where its label does not say.
+    """
+
+    name: str
+    label: str
+    form: Form = "score"
+    title: str = ""
+
+    @property
+    def numeric(self) -> bool:
+        return self.form not in ("text", "yes")
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    order: str | None = None
+    interval: str | None = None
+    href: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page, also written as CSV, LaTeX and Markdown.
+
+    Attributes:
+        slug: of its id and its files.
+        caption: what it shows, and what to see.
+        sources: files in the run that its figures come from: words and address relative to the page.
+    """
+
+    slug: str
+    caption: str
+    frame: pd.DataFrame
+    columns: Sequence[Column]
+    sources: Sequence[tuple[str, str]] = ()
+    links: Links = field(default_factory=dict)
+    most: int | None = None
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        shown = self.frame if self.most is None else self.frame[: self.most]
+        return [[self._cell(row, column) for column in self.columns] for row in _records(shown)]
+
+    def _cell(self, row: Mapping[str, Any], column: Column) -> Cell:
+        value = row.get(column.name)
+        link = self.links.get(column.name)
+        href = link(row) if link else None
+        if value is None or isinstance(value, str) and column.form != "text":
+            return Cell(value or "–", order="" if column.numeric else None, href=href)
+        text = _FORMS[column.form](value)
+        low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
+        interval = None if low is None or high is None else f"{_plain(low, column)} to {_plain(high, column)}"
+        return Cell(text, repr(value) if column.numeric else None, interval, href)
+
+
+def _plain(value: float, column: Column) -> str:
+    return _FORMS[column.form](value)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): None if _is_gap(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or isinstance(value, float) and math.isnan(value)
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """With None for gaps, as the writers of files take it."""
+    return frame.astype(object).where(frame.notna(), None)
+
+
+def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """A LaTeX table with booktabs rules; every character of a cell is text."""
+    cells = frame.map(cell_text).rename(columns=str)
+    escaped = cells.map(_latex_text).rename(columns=_latex_text)
+    return str(escaped.to_latex(index=False, escape=False, caption=_latex_text(caption), label=f"tab:{label}"))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "–": "--", "−": "$-$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def _latex_text(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
