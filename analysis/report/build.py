@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -36,7 +37,7 @@ def build_report(run: Run) -> Report:
     again = reproduction(findings)
     parts = sections(findings, first.recommendation)
     beside = {f"{_BESIDE}/space.yaml": again.space.encode()} if run.settings.get("space") else {}
-    for table in [first.counts, *_tables(parts)]:
+    for table in [first.counts, *_tables(parts), again.settings, again.versions]:
         beside |= _table_files(table)
     drawn = {}
     for drawing in (block for part in parts for block in part.blocks if isinstance(block, Drawing)):
@@ -79,6 +80,7 @@ def _environment() -> Environment:
     )
     environment.tests["drawing"] = lambda block: isinstance(block, Drawing)
     environment.filters["coded"] = _coded
+    environment.filters["command"] = _command
     return environment
 
 
@@ -88,6 +90,12 @@ def _coded(text: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
     )
+
+
+def _command(line: str) -> Markup:
+    """A command that breaks between its options alone."""
+    options = re.split(r" (?=--)", line)
+    return Markup(" ").join(Markup('<span class="option">{}</span>').format(option) for option in options)
 
 
 def _asset(name: str) -> str:

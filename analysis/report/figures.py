@@ -111,26 +111,24 @@ def quality_against(points: Sequence[Point], strategies: Sequence[str], label: s
     """Quality against a cost, the cheaper and better to the upper left, with the front of the points."""
     figure = Figure(figsize=(WIDTH, 4.4))
     axes = figure.subplots()
-    _whole_grid(axes)
-    front = _front(points)
-    axes.step(
-        [p.cost for p in front], [p.quality for p in front], where="post", color=MUTED, linewidth=1.2, label="front"
-    )
-    for strategy in dict.fromkeys(p.strategy for p in points):
+    axes.grid(True)
+    for strategy in (s for s in strategies if any(p.strategy == s for p in points)):
         mine = [p for p in points if p.strategy == strategy]
         colour, marker = _look(strategies, strategy)
         for p in (p for p in mine if p.low is not None and p.high is not None):
             axes.plot([p.cost] * 2, [p.low or 0, p.high or 0], color=colour, linewidth=1.4, alpha=0.8)
         axes.scatter(
-            [p.cost for p in mine], [p.quality for p in mine], s=60, marker=marker, color=colour, edgecolors=PAPER,
-            linewidths=0.8, zorder=3, label=strategy,
+            [p.cost for p in mine], [p.quality for p in mine], s=75, marker=marker, color=colour, edgecolors=PAPER,
+            linewidths=0.7, zorder=3, label=strategy,
         )  # fmt: skip
     for p in (p for p in points if p.chosen):
         axes.scatter(p.cost, p.quality, s=230, facecolors="none", edgecolors=INK, linewidths=1.6, label="recommended")
+    front = _front(points)
+    axes.step([p.cost for p in front], [p.quality for p in front], where="post", color=MUTED, label="Pareto front")
     axes.set_xlabel(label)
     axes.set_ylabel("test macro F1")
     axes.set_xlim(left=0)
-    figure.legend(loc="outside right upper", labelspacing=0.8)
+    _legend(figure)
     return figure
 
 
@@ -154,7 +152,7 @@ def differences_forest(rows: Sequence[Difference], strategies: Sequence[str], ma
         colour, marker = _look(strategies, row.strategy)
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [place] * 2, color=colour, linewidth=2.2, solid_capstyle="butt")
-        axes.plot(row.point, place, marker=marker, color=colour, markersize=8, markeredgecolor=PAPER)
+        axes.plot(row.point, place, marker=marker, color=colour, markersize=9, markeredgecolor=PAPER)
         axes.annotate(
             _with_interval(row), (1.02, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
         )
@@ -221,7 +219,7 @@ def search_history(curves: Mapping[str, Sequence[tuple[int, Curve]]], strategies
     """Each trial's best validation macro F1 in order of suggestion, and the best so far of each strategy."""
     figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.subplots()
-    _whole_grid(axes)
+    axes.grid(True)
     for strategy, mine in curves.items():
         colour, marker = _look(strategies, strategy)
         scored = [(place, curve, _top(curve)) for place, curve in mine if curve.final is not None or curve.scores]
@@ -238,7 +236,7 @@ def search_history(curves: Mapping[str, Sequence[tuple[int, Curve]]], strategies
     axes.set_xlabel("trial, in order of suggestion")
     axes.set_ylabel("validation macro F1")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside right upper", labelspacing=0.8)
+    _legend(figure)
     return figure
 
 
@@ -274,8 +272,8 @@ def reliability(curves: Mapping[str, Reliability]) -> Figure:
         before = axes.plot(*curve.before, color=THEME["series-4"], marker="s", markersize=4, linestyle="--")
         after = axes.plot(*curve.after, color=THEME["series-6"], marker="o", markersize=4)
         axes.set_title(name)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    figure.legend([before[0], after[0]], ["as trained", "with temperature"], loc="outside upper right", ncols=2)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0.2, 0.4, 0.6, 0.8], yticks=[0, 0.5, 1])
+    figure.legend([before[0], after[0]], ["as trained", "with temperature"], loc="outside upper left", ncols=2)
     figure.supxlabel("mean confidence", size=10.5)
     figure.supylabel("accuracy", size=10.5)
     return figure
@@ -321,7 +319,7 @@ def _cells(axes: Axes, values: np.ndarray[Any, Any], low: float, high: float) ->
         np.ma.masked_invalid(values), cmap=_BLUES, vmin=low, vmax=max(high, low + 1e-6), edgecolors=PAPER,
         linewidth=0 if many else 1.5, rasterized=many,
     )  # fmt: skip
-    axes.invert_yaxis()
+    axes.set_ylim(len(values), 0)
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -343,8 +341,9 @@ def _slanted(axes: Axes, names: Sequence[str]) -> None:
         label.set_rotation_mode("anchor")
 
 
-def _whole_grid(axes: Axes) -> None:
-    axes.grid(True)
+def _legend(figure: Figure) -> None:
+    """Above the axes, where a narrow screen shows it first."""
+    figure.legend(loc="outside upper left", ncols=4, columnspacing=1.6, handletextpad=0.4)
 
 
 def _look(strategies: Sequence[str], strategy: str) -> tuple[str, str]:

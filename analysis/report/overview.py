@@ -16,6 +16,7 @@ from analysis.run import RESULTS
 from analysis.statistics.verdict import Outcome
 
 SPACE_FILE = f"{RESULTS}/report/space.yaml"
+_MOST_NAMED = 8
 _SPLITS = ("train", "validation", "test")
 _SIGNS = {
     Outcome.BETTER: "▲", Outcome.WORSE: "▼", Outcome.EQUIVALENT: "≈", Outcome.NOT_WORSE: "✓", Outcome.SAME: "=",
@@ -28,6 +29,7 @@ class Verdict:
     """A strategy's row on the first screen; texts are ready to be read.
 
     Attributes:
+        difference, size, latency: and what is said below each.
         kind: of its colour: ``good``, ``bad`` or ``open``.
     """
 
@@ -40,9 +42,10 @@ class Verdict:
     kind: str
     score: str
     interval: str
-    size: str
-    latency: str
-    seeds: str
+    difference: tuple[str, str]
+    size: tuple[str, str]
+    latency: tuple[str, str]
+    seeds: int
     chosen: bool
 
 
@@ -51,6 +54,7 @@ class Overview:
     """The first screen."""
 
     question: str
+    data: str
     facts: list[tuple[str, str]]
     counts: Table
     recommendation: Recommendation | None
@@ -70,6 +74,7 @@ def overview(findings: Findings) -> Overview:
         )
     return Overview(
         question=_question(findings),
+        data=_data(findings),
         facts=_facts(findings),
         counts=_counts(findings),
         recommendation=chosen,
@@ -87,6 +92,17 @@ def _question(findings: Findings) -> str:
         return f"How well are {len(findings.run.symptoms)} symptoms {what}, fine-tuned plainly?"
     ways = compressed[0] if len(compressed) == 1 else f"{', '.join(compressed[:-1])} or {compressed[-1]}"
     return f"{len(findings.run.symptoms)} symptoms are {what}. Can {ways} make it smaller and keep its quality?"
+
+
+def _data(findings: Findings) -> str:
+    """Examples, patients and what the test set holds of each symptom, in a sentence or two."""
+    counts, patients = findings.run.manifest.get("counts", {}), findings.run.manifest.get("patients", {})
+    if not counts:
+        return ""
+    sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in _SPLITS)
+    each = [f"{symptom} {counts['test'].get(symptom, 0):,}" for symptom in findings.run.symptoms]
+    rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
+    return f"Examples: {sizes}. To be told apart in test: {', '.join(each[:_MOST_NAMED])}{rest}."
 
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
@@ -132,9 +148,10 @@ def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -
         kind=kind,
         score=f"{score['point']:.3f}" if score and score["point"] is not None else "–",
         interval=f"{score['low']:.3f} to {score['high']:.3f}" if score and score["low"] is not None else "",
+        difference=_difference(judged.get("verdict")),
         size=_ratio(findings, strategy, "bytes"),
         latency=_ratio(findings, strategy, "latency"),
-        seeds=str(len(judged["seeds"])) if judged else "1" if trial else "–",
+        seeds=len(judged["seeds"]) if judged else 1,
         chosen=chosen is not None and trial is not None and chosen.trial.name == trial.name,
     )
 
@@ -149,21 +166,33 @@ def _said(findings: Findings, strategy: str, judged: Mapping[str, Any]) -> tuple
     verdict = judged["verdict"]
     outcome = Outcome(verdict["outcome"])
     kind = "bad" if outcome is Outcome.WORSE else "open" if outcome is Outcome.NOT_KNOWN else "good"
-    return _SIGNS[outcome], verdict["outcome"], verdict["words"], kind
+    _, _, more = verdict["words"].rpartition(verdict["outcome"])  # of the margin, or what would tell
+    return _SIGNS[outcome], verdict["outcome"], more.strip("; ,"), kind
+
+
+def _difference(verdict: Mapping[str, Any] | None) -> tuple[str, str]:
+    if verdict is None:
+        return "–", ""
+    low, high = verdict["low"], verdict["high"]
+    interval = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+    return f"{verdict['difference']:+.3f}".replace("-", "−"), interval.replace("-", "−")
 
 
 def _mean_score(judged: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return judged["figures"]["overall"]["f1"] if judged.get("figures") else None
 
 
-def _ratio(findings: Findings, strategy: str, figure: str) -> str:
-    """A cost with how many times less it is than the baseline's."""
+def _ratio(findings: Findings, strategy: str, figure: str) -> tuple[str, str]:
+    """A cost, and how many times less it is than the baseline's."""
     trial, baseline = findings.best(strategy), findings.best(BASELINE)
     mine, theirs = (_cost(findings, t.name, figure) if t else None for t in (trial, baseline))
     if mine is None:
-        return "–"
+        return "–", ""
     shown = f"{mine / 1e6:.1f} MB" if figure == "bytes" else f"{mine * 1e3:.2f} ms"
-    return shown if theirs is None or strategy == BASELINE else f"{shown} ({theirs / mine:.1f} ×)"
+    if theirs is None or strategy == BASELINE:
+        return shown, ""
+    less, more = ("smaller", "larger") if figure == "bytes" else ("faster", "slower")
+    return shown, f"{theirs / mine:.1f} × {less}" if mine <= theirs else f"{mine / theirs:.1f} × {more}"
 
 
 def _cost(findings: Findings, name: str, figure: str) -> float | None:

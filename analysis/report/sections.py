@@ -194,8 +194,8 @@ def _symptoms(findings: Findings) -> Section:
     drawing = Drawing(
         "heat",
         "Test F1 by symptom",
-        "Darker is better. Read across a row: where one cell is much paler than the baseline's in the same column, "
-        "that strategy harms that symptom. Grey: not defined, the test set lacks the symptom.",
+        "Darker is better. Read down a column: a cell that is much paler than the baseline's shows a symptom that "
+        "the strategy harms. Grey: not defined, the test set lacks the symptom.",
         lambda: draw.heat_map(wide, "test F1"),
         table,
     )
@@ -317,8 +317,9 @@ def _search_table(insight: Mapping[str, Row]) -> Table:
         *(Column(name, name, "count") for name in ("trials", "finished", "stopped", "failed")),
         Column("stopped_after", "stopped after", "text"), Column("validation_f1", "validation F1"),
         Column("test_f1", "test F1"), Column("difference", "gap", "signed", "test minus validation, as written there"),
-        Column("note", "importances", "text"),
     ]  # fmt: skip
+    if any(row["note"] for row in rows):
+        columns.append(Column("note", "importances", "words"))
     return Table(
         "search-outcome",
         "What became of the trials, and how the best one's validation figure held on the test set",
@@ -422,18 +423,17 @@ def _robustness(findings: Findings) -> Section:
     table = Table("robustness", "Each deployed model on the four readings of the test set",
                   pd.DataFrame(rows, dtype=object).drop(columns="per_symptom", errors="ignore"), columns,
                   _sources(ROBUSTNESS), {"model": figures_file})  # fmt: skip
-    blocks: list[Drawing | Table] = [table, _recall_table(models, read)]
-    if wide.notna().any(axis=None):
-        blocks.insert(
-            0,
-            Drawing(
-                "readings",
-                "Macro F1 by reading",
-                "A cell that is much paler than “as written” in its row shows what the model owes to the symptom's name.",
-                lambda: draw.heat_map(wide, "macro F1"),
-            ),
-        )
-    return Section("robustness", "Robustness", lead, blocks)
+    recall = _recall_table(models, read)
+    if not wide.notna().any(axis=None):
+        return Section("robustness", "Robustness", lead, [table, recall])
+    drawing = Drawing(
+        "readings",
+        "Macro F1 by reading",
+        "A cell that is much paler than “as written” in its row shows what the model owes to the symptom's name.",
+        lambda: draw.heat_map(wide, "macro F1"),
+        recall,
+    )
+    return Section("robustness", "Robustness", lead, [drawing, table])
 
 
 def _recall_table(models: Mapping[str, Row], read: Mapping[str, str]) -> Table:
@@ -489,8 +489,8 @@ def _paper(findings: Findings) -> Section:
         line = f"Not compared yet (there is no results/{PAPER}): `symptune compare-paper` does that."
         return Section("paper", "Against the paper", lead, missing=[line])
     claims = [
-        Column("claim", "claim", "text"), Column("paper", "the paper", "text"), Column("ours", "this run", "text"),
-        Column("verdict", "verdict", "text"), Column("why", "why", "text"),
+        Column("claim", "claim", "words"), Column("paper", "the paper", "words"), Column("ours", "this run", "words"),
+        Column("verdict", "verdict", "text"), Column("why", "why", "words"),
     ]  # fmt: skip
     blocks = []
     if findings.paper.get("claims"):
@@ -528,7 +528,7 @@ def _leaderboard(findings: Findings) -> Section:
         Column("bytes", "MB", "MB"), Column("latency", "ms", "ms"),
         Column("pareto", "front", "yes", "no other finished trial is both better (val F1) and smaller"),
         Column("epochs", "epochs", "count"), Column("seconds", "s", "seconds", "of training"),
-        Column("seed", "seed", "text"), Column("configuration", "configuration", "text"), Column("reason", "note", "text"),
+        Column("seed", "seed", "text"), Column("configuration", "configuration", "words"), Column("reason", "note", "words"),
     ]  # fmt: skip
     table = Table("trials", "All trials, best validation macro F1 first", frame, columns, _sources("leaderboard.csv"),
                   {"trial": _trial_link(findings), "test_f1": _test_link(findings)}, most=2000)  # fmt: skip

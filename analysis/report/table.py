@@ -17,6 +17,7 @@ Links = Mapping[str, Callable[[Mapping[str, Any]], str | None]]
 
 _FORMS: Mapping[Form, Callable[[Any], str]] = {
     "text": str,
+    "words": str,
     "count": lambda value: f"{value:,.0f}",
     "score": lambda value: f"{value:.3f}",
     "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
@@ -35,6 +36,7 @@ class Column:
     """A column of a table.
 
     Attributes:
+        form: a key of ``_FORMS``; ``words`` are long and may wrap.
         name: in the frame; ``name_low`` and ``name_high`` beside it are its 95 % interval.
         title: what it is, where its label does not say.
     """
@@ -46,7 +48,7 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        return self.form not in ("text", "yes")
+        return self.form not in ("text", "words", "yes")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Table:
         value = row.get(column.name)
         link = self.links.get(column.name)
         href = link(row) if link else None
-        if value is None or isinstance(value, str) and column.form != "text":
+        if value is None or isinstance(value, str) and column.numeric:
             return Cell(value or "–", order="" if column.numeric else None, href=href)
         text = _FORMS[column.form](value)
         low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
