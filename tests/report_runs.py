@@ -17,7 +17,13 @@ from tune_jobs.settings import RunSettings
 
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
-OUTCOMES = dict(zip(STRATEGIES[1:], (Outcome.WORSE, Outcome.NOT_WORSE, Outcome.NOT_KNOWN, Outcome.EQUIVALENT, Outcome.WORSE), strict=False))  # fmt: skip
+OUTCOMES = dict(
+    zip(
+        STRATEGIES[1:],
+        (Outcome.WORSE, Outcome.NOT_WORSE, Outcome.NOT_KNOWN, Outcome.EQUIVALENT, Outcome.WORSE),
+        strict=False,
+    )
+)
 BYTES = dict(zip(STRATEGIES, (91e6, 45e6, 91e6, 60e6, 23e6, 12e6), strict=True))
 
 
@@ -29,7 +35,10 @@ class Builder:
     ) -> None:
         self.folder, self.strategies, self.symptoms = Folder(folder), strategies, symptoms
         self.random = np.random.default_rng(0)
-        counts = {split: {s: size // (i + 1) for i, s in enumerate(symptoms)} for split, size in (("train", 2400), ("validation", 340), ("test", 700))}  # fmt: skip
+        counts = {
+            split: {s: size // (i + 1) for i, s in enumerate(symptoms)}
+            for split, size in (("train", 2400), ("validation", 340), ("test", 700))
+        }
         record = RunSettings(patients=400, strategies=tuple(strategies), epochs=6, **settings).record()
         manifest = {
             "format": 1,
@@ -49,14 +58,27 @@ class Builder:
         """One trial with a learning curve up to this macro F1."""
         name = f"{strategy}-{number:04d}"
         hyperparameters = {"learning_rate": float(10 ** self.random.uniform(-5, -3)), "batch_size": 16, "scheme": "a_b"}
-        self.ledger.append("suggested", trial=name, strategy=strategy, number=number, seed=number, teacher=None,
-                    hyperparameters=hyperparameters, distributions={})  # fmt: skip
+        self.ledger.append(
+            "suggested",
+            trial=name,
+            strategy=strategy,
+            number=number,
+            seed=number,
+            teacher=None,
+            hyperparameters=hyperparameters,
+            distributions={},
+        )
         epochs = {"finished": 6, "stopped": 2, "running": 1, "failed": 0}[state]
         for epoch in range(1, epochs + 1):
             self.ledger.append("epoch", trial=name, result={"epoch": epoch, "f1": f1 * (1 - 0.6 ** (epoch + 1))})
         if state == "finished":
             final = {"validation": self.metrics(f1), "parameters": 22_000_000, "nonzero_parameters": 22_000_000}
-            final |= {"bytes": int(BYTES[strategy] * (1 + number / 20)), "epoch": 6, "seconds": 31.5, "runtime": "torch"}
+            final |= {
+                "bytes": int(BYTES[strategy] * (1 + number / 20)),
+                "epoch": 6,
+                "seconds": 31.5,
+                "runtime": "torch",
+            }
             self.ledger.append("finished", trial=name, final=final)
         elif state != "running":
             self.ledger.append(state, trial=name, **({"reason": reason} if state == "failed" else {}))
@@ -72,7 +94,10 @@ class Builder:
     def metrics(self, f1: float, absent: str | None = None) -> dict[str, Any]:
         scores = {"precision": f1, "recall": f1 - 0.01, "f1": f1, "auroc": min(f1 + 0.08, 1.0)}
         gaps = dict.fromkeys(scores)
-        each = {s: gaps if s == absent else {m: v - 0.03 * i for m, v in scores.items()} for i, s in enumerate(self.symptoms)}  # fmt: skip
+        each = {
+            s: gaps if s == absent else {m: v - 0.03 * i for m, v in scores.items()}
+            for i, s in enumerate(self.symptoms)
+        }
         return {"accuracy": f1 + 0.01, **scores, "per_symptom": each}
 
     def evaluate(self, absent: str | None = None) -> Run:
@@ -81,12 +106,34 @@ class Builder:
         best = {s: found[0].name for s in self.strategies if (found := run.best(s, 1))}
         for name in [*best.values(), *CONTROLS]:
             f1 = run.trials[name].score - 0.02 if name in run.trials else 0.6
-            self._write(f"results/trials/{name}.json", {"name": name, "identity": "", "examples": 1458,
-                        "validation": self.metrics(f1), "test": self.metrics(f1, absent)})  # fmt: skip
-        costs = {name: {"latency_median": BYTES[s] / 1e10, "latency_p95": 0.01, "throughput": 900.0,
-                        "peak_memory_bytes": 2e8} for s, name in best.items()}  # fmt: skip
-        self._write("results/costs.json", {"models": dict.fromkeys(best.values(), ""), "threads": 1, "cpu": costs,
-                                           "machine": "Xeon (avx2, avx512_vnni)"})  # fmt: skip
+            self._write(
+                f"results/trials/{name}.json",
+                {
+                    "name": name,
+                    "identity": "",
+                    "examples": 1458,
+                    "validation": self.metrics(f1),
+                    "test": self.metrics(f1, absent),
+                },
+            )
+        costs = {
+            name: {
+                "latency_median": BYTES[s] / 1e10,
+                "latency_p95": 0.01,
+                "throughput": 900.0,
+                "peak_memory_bytes": 2e8,
+            }
+            for s, name in best.items()
+        }
+        self._write(
+            "results/costs.json",
+            {
+                "models": dict.fromkeys(best.values(), ""),
+                "threads": 1,
+                "cpu": costs,
+                "machine": "Xeon (avx2, avx512_vnni)",
+            },
+        )
         return run
 
     def analyse(self, absent: str | None = None) -> Run:
@@ -96,9 +143,24 @@ class Builder:
         self._write("results/statistics.json", self._statistics(run, best, absent))
         self._write("results/robustness.json", self._robustness(best))
         self._write("results/insight.json", self._insight(run))
-        claims = [{"claim": "Quantization keeps F1", "paper": "0.99", "ours": "0.84", "verdict": "can't be said", "why": "one run"}]  # fmt: skip
-        self._write("results/paper.json", {"protocol": False, "table1": [{"strategy": "baseline", "paper_f1": 0.99, "ours_f1": 0.84}],
-                                           "table2": [], "claims": claims})  # fmt: skip
+        claims = [
+            {
+                "claim": "Quantization keeps F1",
+                "paper": "0.99",
+                "ours": "0.84",
+                "verdict": "can't be said",
+                "why": "one run",
+            }
+        ]
+        self._write(
+            "results/paper.json",
+            {
+                "protocol": False,
+                "table1": [{"strategy": "baseline", "paper_f1": 0.99, "ours_f1": 0.84}],
+                "table2": [],
+                "claims": claims,
+            },
+        )
         return self.run()
 
     def run(self) -> Run:
@@ -110,16 +172,37 @@ class Builder:
         bins = np.linspace(0.3, 0.97, 10)
         curve = {"confidence": bins.tolist(), "accuracy": (bins**1.3).tolist(), "examples": [146] * 10}
         tempered = {**curve, "accuracy": (bins**1.05).tolist()}
-        calibration = {"temperature": 1.4, "error": 0.06, "tempered_error": 0.02, "reliability": curve, "tempered_reliability": tempered}  # fmt: skip
+        calibration = {
+            "temperature": 1.4,
+            "error": 0.06,
+            "tempered_error": 0.02,
+            "reliability": curve,
+            "tempered_reliability": tempered,
+        }
         models = {
-            name: {"strategy": strategy, "figures": self._figures(run.trials[name].score - 0.02, absent), "confusion": confusion,
-                   "calibration": calibration, "validation_f1": run.trials[name].score, "test_f1": run.trials[name].score - 0.02}
+            name: {
+                "strategy": strategy,
+                "figures": self._figures(run.trials[name].score - 0.02, absent),
+                "confusion": confusion,
+                "calibration": calibration,
+                "validation_f1": run.trials[name].score,
+                "test_f1": run.trials[name].score - 0.02,
+            }
             for strategy, name in best.items()
-        }  # fmt: skip
+        }
         strategies = {s: self._strategy(s, name, run.trials[name].score - 0.02, absent) for s, name in best.items()}
-        return {"identity": "", "margin": 0.01, "level": 0.95, "resamples": 5000, "patients": 80, "examples": 1458,
-                "examples_per_symptom": dict.fromkeys(self.symptoms, 364), "undefined_note": None,
-                "models": models, "strategies": strategies}  # fmt: skip
+        return {
+            "identity": "",
+            "margin": 0.01,
+            "level": 0.95,
+            "resamples": 5000,
+            "patients": 80,
+            "examples": 1458,
+            "examples_per_symptom": dict.fromkeys(self.symptoms, 364),
+            "undefined_note": None,
+            "models": models,
+            "strategies": strategies,
+        }
 
     def _figures(self, f1: float, absent: str | None = None) -> dict[str, Any]:
         def scores(at: float | None) -> dict[str, Any]:
@@ -137,14 +220,27 @@ class Builder:
         point = round(float(self.random.normal(-0.01, 0.012)), 4)
         by = {m: {"point": point, "low": point - 0.012, "high": point + 0.012, "p": 0.2} for m in METRICS}
         outcome = OUTCOMES[strategy]
-        verdict = {"outcome": str(outcome), "difference": point, "low": point - 0.012, "high": point + 0.012, "p": 0.2, "p_not_worse": 0.02,
-                   "words": f"macro F1 {point:+.4f} (95 % interval {point - 0.012:+.4f} to {point + 0.012:+.4f}, corrected p 0.2): {outcome}",
-                   "not_worse": True, "margin": 0.01, "patients": 80, "patients_needed": None, "of_training": True}  # fmt: skip
+        verdict = {
+            "outcome": str(outcome),
+            "difference": point,
+            "low": point - 0.012,
+            "high": point + 0.012,
+            "p": 0.2,
+            "p_not_worse": 0.02,
+            "words": f"macro F1 {point:+.4f} (95 % interval {point - 0.012:+.4f} to {point + 0.012:+.4f}, corrected p 0.2): {outcome}",
+            "not_worse": True,
+            "margin": 0.01,
+            "patients": 80,
+            "patients_needed": None,
+            "of_training": True,
+        }
         return found | {
             "differences": {"overall": by, **dict.fromkeys(self.symptoms, by)},
             "mcnemar": {"only_model": 12, "only_baseline": 20, "p": 0.2, "p_holm": 0.6},
-            "delong": dict.fromkeys(self.symptoms, 0.3), "delong_holm": dict.fromkeys(self.symptoms, 0.9), "verdict": verdict,
-        }  # fmt: skip
+            "delong": dict.fromkeys(self.symptoms, 0.3),
+            "delong_holm": dict.fromkeys(self.symptoms, 0.9),
+            "verdict": verdict,
+        }
 
     def _robustness(self, best: Mapping[str, str]) -> dict[str, Any]:
         models = {}
@@ -153,12 +249,37 @@ class Builder:
             for place, reading in enumerate(("as_written", "masked", "renamed", "negated")):
                 f1 = 0.86 - 0.12 * place
                 each = {s: {"examples": 300, "recall": f1 - 0.02 * i} for i, s in enumerate(self.symptoms)}
-                readings[reading] = {"examples": 1458 - 100 * place, "left_out": 100 * place, "accuracy": f1, "f1": None if place == 3 else f1,
-                                     "per_symptom": each, "still_says": 0.71 if place == 3 else None, "mean_confidence": 0.9}  # fmt: skip
-            groups = [{"value": value, "examples": size, "patients": size // 2, "accuracy": 0.85, "f1": 0.8, "low": 0.8, "high": 0.89,
-                       "disagreement": 0.05, "harmed": 9, "helped": 4} for value, size in (("Nursing <b>", 900), ("=Physician", 558))]  # fmt: skip
+                readings[reading] = {
+                    "examples": 1458 - 100 * place,
+                    "left_out": 100 * place,
+                    "accuracy": f1,
+                    "f1": None if place == 3 else f1,
+                    "per_symptom": each,
+                    "still_says": 0.71 if place == 3 else None,
+                    "mean_confidence": 0.9,
+                }
+            groups = [
+                {
+                    "value": value,
+                    "examples": size,
+                    "patients": size // 2,
+                    "accuracy": 0.85,
+                    "f1": 0.8,
+                    "low": 0.8,
+                    "high": 0.89,
+                    "disagreement": 0.05,
+                    "harmed": 9,
+                    "helped": 4,
+                }
+                for value, size in (("Nursing <b>", 900), ("=Physician", 558))
+            ]
             models[name] = {"readings": readings, "subgroups": {"category": groups}}
-        return {"identity": "", "held_back": {}, "readings": ["as_written", "masked", "renamed", "negated"], "models": models}  # fmt: skip
+        return {
+            "identity": "",
+            "held_back": {},
+            "readings": ["as_written", "masked", "renamed", "negated"],
+            "models": models,
+        }
 
     def _insight(self, run: Run) -> dict[str, Any]:
         strategies = {}
@@ -167,12 +288,20 @@ class Builder:
             n = np.arange(1, len(mine) + 1)
             mean = 0.86 - 0.15 / n
             strategies[strategy] = {
-                "trials": len(mine), **{s: sum(t.state == s for t in mine) for s in ("finished", "stopped", "failed")},
-                "expected_best": {"trials": n.tolist(), "mean": mean.tolist(), "low": (mean - 0.08 / n).tolist(), "high": (mean + 0.04 / n).tolist()},
+                "trials": len(mine),
+                **{s: sum(t.state == s for t in mine) for s in ("finished", "stopped", "failed")},
+                "expected_best": {
+                    "trials": n.tolist(),
+                    "mean": mean.tolist(),
+                    "low": (mean - 0.08 / n).tolist(),
+                    "high": (mean + 0.04 / n).tolist(),
+                },
                 "gap": {"validation_f1": 0.86, "test_f1": 0.84, "difference": -0.02},
-                "importances": {"learning_rate": 0.7, "batch_size": 0.1, f"{strategy}_ratio": 0.2}, "importances_note": None,
-                "stopped_after": {"2": sum(t.state == "stopped" for t in mine)}, "curves": {},
-            }  # fmt: skip
+                "importances": {"learning_rate": 0.7, "batch_size": 0.1, f"{strategy}_ratio": 0.2},
+                "importances_note": None,
+                "stopped_after": {"2": sum(t.state == "stopped" for t in mine)},
+                "curves": {},
+            }
         return {"identity": "", "strategies": strategies, "history": []}
 
     def _write(self, path: str, content: Any) -> None:

@@ -17,6 +17,7 @@ _MODULES = {
     "status": "results",
     "evaluate": "search",
     "leaderboard": "results",
+    "report": "results",
     "export": "models",
     "predict": "models",
     "audit-labels": "labels",

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         ("status", "how a run stands"),
         ("evaluate", "re-evaluate the best trials on the test set"),
         ("leaderboard", "print and write the tables of what has been evaluated"),
+        ("report", "write a page of all that is known of a run, with its figures and tables"),
     ):
         parser_of = commands.add_parser(name, help=text)
         parser_of.add_argument("run", metavar="RUN", help="the run's name or folder")
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
             _add_execution_options(parser_of)
             continue
         _add_storage_option(parser_of)
-        if name != "status":
+        if name == "leaderboard":
             _add_top_option(parser_of)
         if name == "evaluate":
             _add_smallest_group_option(parser_of)

@@ -47,8 +47,8 @@ def build_report(run: Run) -> Report:
         drawn[drawing.slug] = inline(svg, drawing.slug, drawing.title, drawing.caption)
     script = _asset("table.js")
     page = _environment().get_template("page.html.j2").render(
-        run=run, first=first, again=again, sections=parts, drawn=drawn, style=Markup(_asset("style.css")),  # noqa: S704
-        script=Markup(script), script_hash=_hash(script), symptune=run.manifest.get("versions", {}).get("symptune", ""),  # noqa: S704
+        run=run, first=first, again=again, sections=parts, drawn=drawn, style=Markup(_asset("style.css")),
+        script=Markup(script), script_hash=_hash(script), symptune=run.manifest.get("versions", {}).get("symptune", ""),
     )  # fmt: skip
     return Report(page, beside)
 

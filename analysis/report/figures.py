@@ -336,7 +336,9 @@ def _numbers(axes: Axes, values: np.ndarray[Any, Any], mesh: Any, form: str) -> 
 
 def _slanted(axes: Axes, names: Sequence[str]) -> None:
     turned = max(map(len, names)) * len(names) > 60 or axes.get_subplotspec().get_gridspec().ncols > 1  # type: ignore[union-attr]
-    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40 if turned else 0, ha="right" if turned else "center")
+    axes.set_xticks(
+        np.arange(len(names)) + 0.5, names, rotation=40 if turned else 0, ha="right" if turned else "center"
+    )
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")
 

@@ -24,6 +24,7 @@ class Findings:
         board: rows of all trials that left a model.
         tests: figures on the test set of each trial and control that was evaluated.
         records: by trial, the ledger's last file about it.
+        files: names of what stands in ``results/``, where the page will be.
         statistics, robustness, insight, paper: what the analyses wrote, or None.
     """
 
@@ -32,10 +33,15 @@ class Findings:
     costs: Record
     tests: Mapping[str, Record]
     records: Mapping[str, str]
+    files: frozenset[str]
     statistics: Record | None
     robustness: Record | None
     insight: Record | None
     paper: Record | None
+
+    def sources(self, *names: str) -> list[tuple[str, str]]:
+        """Words and addresses, relative to the page, of the files among these that there are."""
+        return [(f"{RESULTS}/{name}", name) for name in names if name in self.files]
 
     def best(self, strategy: str) -> TrialRecord | None:
         """The trial that stands for a strategy: the one that was tested, else the best by validation."""
@@ -73,6 +79,7 @@ def read_findings(run: Run) -> Findings:
         costs=read_costs(run),
         tests={name: figures for name, figures in found.items() if figures},
         records=_records(read_events(run.folder)),
+        files=frozenset(run.folder.names(RESULTS)),
         **{name.removesuffix(".json"): _read(run, name) for name in (STATISTICS, ROBUSTNESS, INSIGHT, PAPER)},
     )
 

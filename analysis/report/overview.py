@@ -12,10 +12,8 @@ from analysis.report.findings import BASELINE, STATISTICS, Findings
 from analysis.report.recommend import RULE, Recommendation, recommend
 from analysis.report.sections import figures_file, lacking
 from analysis.report.table import Column, Table
-from analysis.run import RESULTS
 from analysis.statistics.verdict import Outcome
 
-SPACE_FILE = f"{RESULTS}/report/space.yaml"
 _MOST_NAMED = 8
 _SPLITS = ("train", "validation", "test")
 _SIGNS = {
@@ -59,6 +57,7 @@ class Overview:
     counts: Table
     recommendation: Recommendation | None
     rule: str
+    sources: list[tuple[str, str]]
     verdicts: list[Verdict]
     notes: list[str]
 
@@ -79,6 +78,7 @@ def overview(findings: Findings) -> Overview:
         counts=_counts(findings),
         recommendation=chosen,
         rule=RULE,
+        sources=findings.sources(STATISTICS, "costs.json"),
         verdicts=[_verdict(findings, strategy, chosen) for strategy in findings.run.strategies],
         notes=notes,
     )
@@ -102,7 +102,11 @@ def _data(findings: Findings) -> str:
     sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in _SPLITS)
     each = [f"{symptom} {counts['test'].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
-    return f"Examples: {sizes}. To be told apart in test: {', '.join(each[:_MOST_NAMED])}{rest}."
+    fingerprint = str(findings.run.manifest.get("fingerprint", ""))[:12]
+    return (
+        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. "
+        f"Fingerprint of the data: {fingerprint}."
+    )
 
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
@@ -111,10 +115,10 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     margin = (findings.statistics or {}).get("margin")
     facts = [
         ("notes", str(settings.get("notes", "–"))),
-        ("split by patient", " / ".join(f"{100 * part:.0f} %" for part in split) if split else "–"),
+        ("train / validation / test", " / ".join(f"{100 * part:.0f} %" for part in split) if split else "–"),
         ("search", f"{settings.get('trials', '–')} trials a strategy, up to {settings.get('epochs', '–')} epochs"),
         ("margin", f"{margin:g} macro F1" if margin is not None else "–"),
-        ("fingerprint of the data", str(manifest.get("fingerprint", "–"))[:16]),
+        ("fingerprint of the data", str(manifest.get("fingerprint", "–"))),
     ]
     return [fact for fact in facts if fact[1] != "–"]
 
@@ -129,7 +133,13 @@ def _counts(findings: Findings) -> Table:
     rows.append({"symptom": "all examples", **{split: sum(counts.get(split, {}).values()) for split in _SPLITS}})
     rows.append({"symptom": "patients", **{split: patients.get(split) for split in _SPLITS}})
     columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in _SPLITS)]
-    return Table("counts", "Examples by symptom and split", pd.DataFrame(rows, dtype=object), columns, [("run.json", "../run.json")])
+    return Table(
+        "counts",
+        "Examples by symptom and split",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        [("run.json", "../run.json")],
+    )
 
 
 def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -> Verdict:
@@ -191,8 +201,9 @@ def _ratio(findings: Findings, strategy: str, figure: str) -> tuple[str, str]:
     shown = f"{mine / 1e6:.1f} MB" if figure == "bytes" else f"{mine * 1e3:.2f} ms"
     if theirs is None or strategy == BASELINE:
         return shown, ""
-    less, more = ("smaller", "larger") if figure == "bytes" else ("faster", "slower")
-    return shown, f"{theirs / mine:.1f} × {less}" if mine <= theirs else f"{mine / theirs:.1f} × {more}"
+    less, more, as_much = ("smaller", "larger", "as large") if figure == "bytes" else ("faster", "slower", "as fast")
+    times, word = (theirs / mine, less) if mine <= theirs else (mine / theirs, more)
+    return shown, as_much if f"{times:.1f}" == "1.0" else f"{times:.1f} × {word}"
 
 
 def _cost(findings: Findings, name: str, figure: str) -> float | None:
@@ -212,7 +223,10 @@ class Reproduction:
 def reproduction(findings: Findings) -> Reproduction:
     run = findings.run
     manifest = run.manifest
-    identity = {"fingerprint of the data": manifest.get("fingerprint"), "measured on": findings.costs["machine"] or None}
+    identity = {
+        "fingerprint of the data": manifest.get("fingerprint"),
+        "measured on": findings.costs["machine"] or None,
+    }
     identity |= {f"source: {name}": value for name, value in manifest.get("sources", {}).items()}
     return Reproduction(
         line=launch_line(run.folder.name, run.settings),
@@ -249,7 +263,7 @@ def launch_line(name: str, settings: Mapping[str, Any]) -> str:
 
 
 def _option(option: str, value: Any, settings: Mapping[str, Any]) -> list[str]:
-    if value is None or option == "--patients" and settings.get("notes") != "synthetic":
+    if value is None or (option == "--patients" and settings.get("notes") != "synthetic"):
         return []
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from analysis.report.findings import BASELINE, Findings
-from analysis.run import Run, TrialRecord
+from analysis.run import TrialRecord
 from analysis.statistics.verdict import Outcome
 from clinical_notes.storage import Folder
 
@@ -56,13 +56,6 @@ def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit:
 
 def export_line(findings: Findings, trial: TrialRecord) -> str:
     """The command that exports a trial, ready to be pasted into a shell."""
-    to = f"models/{trial.name}"
-    return shlex.join(["symptune", "export", *run_and_storage(findings.run), "--trial", trial.name, "--to", to])
-
-
-def run_and_storage(run: Run) -> list[str]:
-    """The run as commands take it; an address, which may hold keys, is left for the reader to fill in."""
-    if not run.folder.is_local:
-        return [run.folder.name, "--storage", "URI"]
-    known = run.folder.uri == Folder("runs").child(run.folder.name).uri
-    return [run.folder.name] if known else [run.folder.uri]
+    folder = findings.run.folder
+    run = folder.name if folder.uri == Folder("runs").child(folder.name).uri else folder.uri
+    return shlex.join(["symptune", "export", run, "--trial", trial.name, "--to", f"models/{trial.name}"])

@@ -56,11 +56,14 @@ def _quality(findings: Findings, chosen: Recommendation | None) -> Section:
     rows = [_cost_row(findings, trial) for trial in findings.run.trials.values() if trial.name in findings.tests]
     frame = pd.DataFrame(rows, dtype=object)
     columns = [
-        Column("model", "model", "text"), Column("strategy", "strategy", "text"),
-        Column("f1", "test macro F1", title="with its 95 % interval, over patients"), Column("bytes", "MB", "MB"),
+        Column("model", "model", "text"),
+        Column("strategy", "strategy", "text"),
+        Column("f1", "test macro F1", title="with its 95 % interval, over patients"),
+        Column("bytes", "MB", "MB"),
         Column("latency", "ms", "ms", "median of one text, one thread, ONNX Runtime"),
-        Column("throughput", "texts/s", "count"), Column("memory", "peak MB", "MB"),
-    ]  # fmt: skip
+        Column("throughput", "texts/s", "count"),
+        Column("memory", "peak MB", "MB"),
+    ]
     blocks = []
     for slug, cost, scale, label in (
         ("quality-bytes", "bytes", 1e6, "size of the deployed model, MB"),
@@ -70,9 +73,13 @@ def _quality(findings: Findings, chosen: Recommendation | None) -> Section:
         points = [_point(row, cost, scale, chosen) for row in known]
         if points:
             table = Table(
-                slug, f"Test macro F1 and {label.split(',')[0]}", frame, columns, _sources("costs.json", STATISTICS),
+                slug,
+                f"Test macro F1 and {label.split(',')[0]}",
+                frame,
+                columns,
+                findings.sources("costs.json", STATISTICS),
                 {"model": figures_file},
-            )  # fmt: skip
+            )
             blocks.append(_quality_drawing(slug, label, points, findings, table))
     missing = [] if rows else [_NOT_EVALUATED]
     if rows and not findings.costs["cpu"]:
@@ -104,9 +111,13 @@ def _scored(name: str, score: Row | None) -> dict[str, Any]:
 
 def _point(row: Row, cost: str, scale: float, chosen: Recommendation | None) -> Point:
     return Point(
-        row["strategy"], row[cost] * scale if cost == "latency" else row[cost] / scale, row["f1"], row["f1_low"],
-        row["f1_high"], chosen is not None and chosen.trial.name == row["model"],
-    )  # fmt: skip
+        row["strategy"],
+        row[cost] * scale if cost == "latency" else row[cost] / scale,
+        row["f1"],
+        row["f1_low"],
+        row["f1_high"],
+        chosen is not None and chosen.trial.name == row["model"],
+    )
 
 
 def _quality_drawing(slug: str, label: str, points: list[Point], findings: Findings, table: Table) -> Drawing:
@@ -130,21 +141,22 @@ def _differences(findings: Findings) -> Section:
         return Section("differences", "Differences from the baseline", lead, missing=[lacking(STATISTICS, "They have")])
     rows = [_difference_row(s, of) for s, of in findings.statistics["strategies"].items() if of.get("differences")]
     if not rows:
-        return Section(
-            "differences", "Differences from the baseline", lead, missing=["There is no baseline and another strategy."]
-        )
+        alone = findings.best(BASELINE) is not None
+        line = "There is nothing to compare the baseline with." if alone else "There is no baseline to compare with."
+        return Section("differences", "Differences from the baseline", lead, missing=[line])
     columns = [
-        Column("strategy", "strategy", "text"), *(Column(m, c.label, "signed") for m, c in zip(METRICS, _SCORES)),
+        Column("strategy", "strategy", "text"),
+        *(Column(m, c.label, "signed") for m, c in zip(METRICS, _SCORES)),
         Column("p", "p, Holm", "p", "corrected over the strategies; macro F1"),
         Column("mcnemar", "McNemar, Holm", "p", "accuracy, exact; takes examples as independent"),
         Column("seeds", "seeds", "count", "trainings of the best configuration"),
-    ]  # fmt: skip
+    ]
     table = Table(
         "differences",
         "Macro figures minus the baseline's, with 95 % intervals",
         pd.DataFrame(rows, dtype=object),
         columns,
-        _sources(STATISTICS),
+        findings.sources(STATISTICS),
     )
     points = [Difference(row["strategy"], row["f1"], row["f1_low"], row["f1_high"]) for row in rows]
     margin = findings.statistics["margin"]
@@ -188,7 +200,7 @@ def _symptoms(findings: Findings) -> Section:
         "Test figures by symptom and strategy, with 95 % intervals where they are known",
         pd.DataFrame(rows, dtype=object),
         columns,
-        _sources("table2.csv", STATISTICS),
+        findings.sources("table2.csv", STATISTICS),
         {"strategy": figures_file},
     )
     drawing = Drawing(
@@ -241,7 +253,9 @@ def _search(findings: Findings) -> Section:
         missing.append("No trial has finished an epoch.")
     if findings.insight is None:
         return Section("search", "The search", lead, blocks, [*missing, lacking(INSIGHT, "Search insight has")])
-    return Section("search", "The search", lead, [*blocks, *_insight(findings, findings.insight["strategies"])], missing)
+    return Section(
+        "search", "The search", lead, [*blocks, *_insight(findings, findings.insight["strategies"])], missing
+    )
 
 
 def _curve(trial: TrialRecord) -> Curve:
@@ -250,8 +264,11 @@ def _curve(trial: TrialRecord) -> Curve:
 
 
 def _insight(findings: Findings, insight: Mapping[str, Row]) -> list[Drawing | Table]:
-    bands = {s: Band(*(of["expected_best"][k] for k in ("mean", "low", "high"))) for s, of in insight.items()
-             if of.get("expected_best") and of["expected_best"]["mean"]}  # fmt: skip
+    bands = {
+        s: Band(*(of["expected_best"][k] for k in ("mean", "low", "high")))
+        for s, of in insight.items()
+        if of.get("expected_best") and of["expected_best"]["mean"]
+    }
     shares = {s: of["importances"] for s, of in insight.items() if of.get("importances")}
     blocks: list[Drawing | Table] = []
     if bands:
@@ -263,45 +280,50 @@ def _insight(findings: Findings, insight: Mapping[str, Row]) -> list[Drawing | T
                 "95 of 100 such searches. A line that still climbs at its right end says that more trials would pay. "
                 "Dashed grey: the baseline.",
                 lambda: draw.expected_best(bands, findings.run.strategies, BASELINE),
-                _expected_table(bands),
+                _expected_table(findings, bands),
             )
         )
     if shares:
-        blocks.append(_importances(shares))
-    return [*blocks, _search_table(insight)]
+        blocks.append(_importances(findings, shares))
+    return [*blocks, _search_table(findings, insight)]
 
 
-def _expected_table(bands: Mapping[str, Band]) -> Table:
+def _expected_table(findings: Findings, bands: Mapping[str, Band]) -> Table:
     rows = [
         {"strategy": strategy, "trials": k, "f1": mean, "f1_low": low, "f1_high": high}
         for strategy, band in bands.items()
         for k, (mean, low, high) in enumerate(zip(band.mean, band.low, band.high, strict=True), 1)
     ]
     columns = [
-        Column("strategy", "strategy", "text"), Column("trials", "trials", "count"), Column("f1", "expected best F1"),
-    ]  # fmt: skip
-    return Table("expected", "Expected best validation macro F1", pd.DataFrame(rows), columns, _sources(INSIGHT))
+        Column("strategy", "strategy", "text"),
+        Column("trials", "trials", "count"),
+        Column("f1", "expected best F1"),
+    ]
+    return Table(
+        "expected", "Expected best validation macro F1", pd.DataFrame(rows), columns, findings.sources(INSIGHT)
+    )
 
 
-def _importances(shares: Mapping[str, Mapping[str, float]]) -> Drawing:
+def _importances(findings: Findings, shares: Mapping[str, Mapping[str, float]]) -> Drawing:
     wide = pd.DataFrame(shares)
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index]
     rows = [{"parameter": p, "strategy": s, "share": v} for s, of in shares.items() for p, v in of.items()]
     columns = [
-        Column("parameter", "parameter", "text"), Column("strategy", "strategy", "text"),
+        Column("parameter", "parameter", "text"),
+        Column("strategy", "strategy", "text"),
         Column("share", "share", "percent"),
-    ]  # fmt: skip
+    ]
     return Drawing(
         "importances",
         "Parameter importances",
         "Share of the variance of validation macro F1 that each searched parameter explains (fANOVA). Grey: not "
         "searched by that strategy. Few trials make these rough.",
         lambda: draw.heat_map(wide, "share of the variance", percent=True),
-        Table("importances", "Importances by fANOVA", pd.DataFrame(rows), columns, _sources(INSIGHT)),
+        Table("importances", "Importances by fANOVA", pd.DataFrame(rows), columns, findings.sources(INSIGHT)),
     )
 
 
-def _search_table(insight: Mapping[str, Row]) -> Table:
+def _search_table(findings: Findings, insight: Mapping[str, Row]) -> Table:
     rows = [
         {
             "strategy": strategy,
@@ -315,9 +337,11 @@ def _search_table(insight: Mapping[str, Row]) -> Table:
     columns = [
         Column("strategy", "strategy", "text"),
         *(Column(name, name, "count") for name in ("trials", "finished", "stopped", "failed")),
-        Column("stopped_after", "stopped after", "text"), Column("validation_f1", "validation F1"),
-        Column("test_f1", "test F1"), Column("difference", "gap", "signed", "test minus validation, as written there"),
-    ]  # fmt: skip
+        Column("stopped_after", "stopped after", "text"),
+        Column("validation_f1", "validation F1"),
+        Column("test_f1", "test F1"),
+        Column("difference", "gap", "signed", "test minus validation, as written there"),
+    ]
     if any(row["note"] for row in rows):
         columns.append(Column("note", "importances", "words"))
     return Table(
@@ -325,7 +349,7 @@ def _search_table(insight: Mapping[str, Row]) -> Table:
         "What became of the trials, and how the best one's validation figure held on the test set",
         pd.DataFrame(rows, dtype=object),
         columns,
-        _sources(INSIGHT),
+        findings.sources(INSIGHT),
     )
 
 
@@ -344,18 +368,21 @@ def _calibration(findings: Findings) -> Section:
     curves = {name: _reliability(known[name]["calibration"]) for name in names}
     rows = [
         {"model": n, "error": c["error"], "tempered_error": c["tempered_error"], "temperature": c["temperature"]}
-        for n in known for c in [known[n]["calibration"]]
-    ]  # fmt: skip
+        for n in known
+        for c in [known[n]["calibration"]]
+    ]
     columns = [
-        Column("model", "model", "text"), Column("error", "calibration error"),
-        Column("tempered_error", "with temperature"), Column("temperature", "temperature", "score", "above 1: it was too sure"),
-    ]  # fmt: skip
+        Column("model", "model", "text"),
+        Column("error", "calibration error"),
+        Column("tempered_error", "with temperature"),
+        Column("temperature", "temperature", "score", "above 1: it was too sure"),
+    ]
     table = Table(
         "calibration",
         "Expected calibration error on the test set, 10 bins of equal mass: 0 is perfect",
         pd.DataFrame(rows, dtype=object),
         columns,
-        _sources(STATISTICS),
+        findings.sources(STATISTICS),
         {"model": figures_file},
     )
     drawing = Drawing(
@@ -387,8 +414,14 @@ def _confusions(findings: Findings) -> Section:
     ]
     columns = [Column("model", "model", "text"), Column("true", "true symptom", "text")]
     columns += [Column(symptom, f"as {symptom}", "count") for symptom in symptoms]
-    table = Table("confusions", "Test examples by true and predicted symptom", pd.DataFrame(rows, dtype=object), columns,
-                  _sources(STATISTICS), {"model": figures_file})  # fmt: skip
+    table = Table(
+        "confusions",
+        "Test examples by true and predicted symptom",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        findings.sources(STATISTICS),
+        {"model": figures_file},
+    )
     drawing = Drawing(
         "confusions",
         "Confusion matrices",
@@ -412,18 +445,31 @@ def _robustness(findings: Findings) -> Section:
     f1 = {n: {read[r]: of["f1"] for r, of in m["readings"].items() if r != "negated"} for n, m in models.items()}
     wide = pd.DataFrame.from_dict(f1, orient="index").astype(float)
     rows = [
-        {"model": name, "reading": read[reading], **of} for name, m in models.items() for reading, of in m["readings"].items()
-    ]  # fmt: skip
+        {"model": name, "reading": read[reading], **of}
+        for name, m in models.items()
+        for reading, of in m["readings"].items()
+    ]
     columns = [
-        Column("model", "model", "text"), Column("reading", "reading", "text"), Column("examples", "examples", "count"),
-        Column("left_out", "left out", "count", "texts that cannot be rewritten so"), Column("accuracy", "accuracy"),
-        Column("f1", "macro F1"), Column("still_says", "still says it", "percent",
-        "negated texts for which the model still says the denied symptom"), Column("mean_confidence", "confidence"),
-    ]  # fmt: skip
-    table = Table("robustness", "Each deployed model on the four readings of the test set",
-                  pd.DataFrame(rows, dtype=object).drop(columns="per_symptom", errors="ignore"), columns,
-                  _sources(ROBUSTNESS), {"model": figures_file})  # fmt: skip
-    recall = _recall_table(models, read)
+        Column("model", "model", "text"),
+        Column("reading", "reading", "text"),
+        Column("examples", "examples", "count"),
+        Column("left_out", "left out", "count", "texts that cannot be rewritten so"),
+        Column("accuracy", "accuracy"),
+        Column("f1", "macro F1"),
+        Column(
+            "still_says", "still says it", "percent", "negated texts for which the model still says the denied symptom"
+        ),
+        Column("mean_confidence", "confidence"),
+    ]
+    table = Table(
+        "robustness",
+        "Each deployed model on the four readings of the test set",
+        pd.DataFrame(rows, dtype=object).drop(columns="per_symptom", errors="ignore"),
+        columns,
+        findings.sources(ROBUSTNESS),
+        {"model": figures_file},
+    )
+    recall = _recall_table(findings, models, read)
     if not wide.notna().any(axis=None):
         return Section("robustness", "Robustness", lead, [table, recall])
     drawing = Drawing(
@@ -436,7 +482,7 @@ def _robustness(findings: Findings) -> Section:
     return Section("robustness", "Robustness", lead, [drawing, table])
 
 
-def _recall_table(models: Mapping[str, Row], read: Mapping[str, str]) -> Table:
+def _recall_table(findings: Findings, models: Mapping[str, Row], read: Mapping[str, str]) -> Table:
     rows = []
     for name, model in models.items():
         symptoms = dict.fromkeys(s for of in model["readings"].values() for s in of["per_symptom"])
@@ -450,7 +496,7 @@ def _recall_table(models: Mapping[str, Row], read: Mapping[str, str]) -> Table:
         "Share of each symptom's texts for which the model says the symptom, by reading. For negated texts, low is good",
         pd.DataFrame(rows, dtype=object),
         columns,
-        _sources(ROBUSTNESS),
+        findings.sources(ROBUSTNESS),
         {"model": figures_file},
     )
 
@@ -466,21 +512,28 @@ def _subgroups(findings: Findings) -> Section:
     for name, model in findings.robustness["models"].items():
         for column, values in (model.get("subgroups") or {}).items():
             groups.setdefault(column, []).extend({"model": name, **value} for value in values)
-    tables = [_subgroup_table(place, column, rows) for place, (column, rows) in enumerate(groups.items())]
+    tables = [_subgroup_table(findings, place, column, rows) for place, (column, rows) in enumerate(groups.items())]
     missing = [] if tables else ["The notes have no column to group by."]
     return Section("subgroups", "Subgroups", lead, tables, missing)
 
 
-def _subgroup_table(place: int, column: str, rows: Sequence[Row]) -> Table:
+def _subgroup_table(findings: Findings, place: int, column: str, rows: Sequence[Row]) -> Table:
     named = [{**row, "accuracy_low": row["low"], "accuracy_high": row["high"]} for row in rows]
     columns = [
-        Column("model", "model", "text"), Column("value", column, "text"), Column("examples", "examples", "count"),
-        Column("patients", "patients", "count"), Column("accuracy", "accuracy"), Column("f1", "macro F1"),
+        Column("model", "model", "text"),
+        Column("value", column, "text"),
+        Column("examples", "examples", "count"),
+        Column("patients", "patients", "count"),
+        Column("accuracy", "accuracy"),
+        Column("f1", "macro F1"),
         Column("disagreement", "disagreement", "percent", "examples that it and the baseline predict otherwise"),
-        Column("harmed", "harmed", "count"), Column("helped", "helped", "count"),
-    ]  # fmt: skip
+        Column("harmed", "harmed", "count"),
+        Column("helped", "helped", "count"),
+    ]
     frame = pd.DataFrame(named, dtype=object).drop(columns=["low", "high"])
-    return Table(f"subgroups-{place}", f"By {column}", frame, columns, _sources(ROBUSTNESS), {"model": figures_file})
+    return Table(
+        f"subgroups-{place}", f"By {column}", frame, columns, findings.sources(ROBUSTNESS), {"model": figures_file}
+    )
 
 
 def _paper(findings: Findings) -> Section:
@@ -489,24 +542,46 @@ def _paper(findings: Findings) -> Section:
         line = f"Not compared yet (there is no results/{PAPER}): `symptune compare-paper` does that."
         return Section("paper", "Against the paper", lead, missing=[line])
     claims = [
-        Column("claim", "claim", "words"), Column("paper", "the paper", "words"), Column("ours", "this run", "words"),
-        Column("verdict", "verdict", "text"), Column("why", "why", "words"),
-    ]  # fmt: skip
+        Column("claim", "claim", "words"),
+        Column("paper", "the paper", "words"),
+        Column("ours", "this run", "words"),
+        Column("verdict", "verdict", "text"),
+        Column("why", "why", "words"),
+    ]
     blocks = []
     if findings.paper.get("claims"):
-        blocks.append(Table("paper-claims", "The paper's claims", pd.DataFrame(findings.paper["claims"]), claims, _sources(PAPER)))  # fmt: skip
+        blocks.append(
+            Table(
+                "paper-claims",
+                "The paper's claims",
+                pd.DataFrame(findings.paper["claims"]),
+                claims,
+                findings.sources(PAPER),
+            )
+        )
     for slug, words in (("table1", "Table I"), ("table2", "Table II")):
         if findings.paper.get(slug):
             frame = pd.DataFrame(findings.paper[slug], dtype=object)
-            blocks.append(Table(f"paper-{slug}", f"The paper's {words} beside ours", frame, _guessed(frame), _sources(PAPER)))  # fmt: skip
-    missing = [] if findings.paper.get("protocol") else ["This run is not of the paper's protocol, so figures differ by more than chance."]  # fmt: skip
+            blocks.append(
+                Table(
+                    f"paper-{slug}", f"The paper's {words} beside ours", frame, _guessed(frame), findings.sources(PAPER)
+                )
+            )
+    missing = (
+        []
+        if findings.paper.get("protocol")
+        else ["This run is not of the paper's protocol, so figures differ by more than chance."]
+    )
     return Section("paper", "Against the paper", lead, blocks, missing)
 
 
 def _guessed(frame: pd.DataFrame) -> list[Column]:
     numeric = frame.map(lambda v: v is None or isinstance(v, int | float)).all()
-    return [Column(str(n), str(n).replace("_", " "), "score" if numeric[n] else "text") for n in frame.columns
-            if not str(n).endswith(("_low", "_high"))]  # fmt: skip
+    return [
+        Column(str(n), str(n).replace("_", " "), "score" if numeric[n] else "text")
+        for n in frame.columns
+        if not str(n).endswith(("_low", "_high"))
+    ]
 
 
 def _leaderboard(findings: Findings) -> Section:
@@ -522,16 +597,29 @@ def _leaderboard(findings: Findings) -> Section:
     order = pd.to_numeric(frame["validation_f1"]).where(frame["state"] == "finished", -1)
     frame = frame.loc[order.sort_values(ascending=False, kind="stable").index]
     columns = [
-        Column("trial", "trial", "text"), Column("strategy", "strategy", "text"), Column("state", "state", "text"),
+        Column("trial", "trial", "text"),
+        Column("strategy", "strategy", "text"),
+        Column("state", "state", "text"),
         Column("validation_f1", "val F1", title="macro F1 on validation; of the deployed model where it finished"),
         Column("test_f1", "test F1", title="macro F1, with its 95 % interval where it is known"),
-        Column("bytes", "MB", "MB"), Column("latency", "ms", "ms"),
+        Column("bytes", "MB", "MB"),
+        Column("latency", "ms", "ms"),
         Column("pareto", "front", "yes", "no other finished trial is both better (val F1) and smaller"),
-        Column("epochs", "epochs", "count"), Column("seconds", "s", "seconds", "of training"),
-        Column("seed", "seed", "text"), Column("configuration", "configuration", "words"), Column("reason", "note", "words"),
-    ]  # fmt: skip
-    table = Table("trials", "All trials, best validation macro F1 first", frame, columns, _sources("leaderboard.csv"),
-                  {"trial": _trial_link(findings), "test_f1": _test_link(findings)}, most=2000)  # fmt: skip
+        Column("epochs", "epochs", "count"),
+        Column("seconds", "s", "seconds", "of training"),
+        Column("seed", "seed", "text"),
+        Column("reason", "note", "words"),
+        Column("configuration", "configuration", "text"),
+    ]
+    table = Table(
+        "trials",
+        "All trials, best validation macro F1 first",
+        frame,
+        columns,
+        findings.sources("leaderboard.csv"),
+        {"trial": _trial_link(findings), "test_f1": _test_link(findings)},
+        most=2000,
+    )
     missing = [f"{strategy}: no model ({reason})" for strategy, reason in findings.board.without.items()]
     return Section("leaderboard", "All trials", lead, [table], missing)
 
@@ -566,9 +654,13 @@ def _control_row(findings: Findings, name: str) -> dict[str, Any]:
     validation = findings.tests[name]["validation"]["f1"]
     test = findings.test_score(name)
     return {
-        "trial": name, "strategy": "control", "state": "finished", "validation_f1": validation,
-        **_scored("test_f1", test), "reason": "no language model",
-    }  # fmt: skip
+        "trial": name,
+        "strategy": "control",
+        "state": "finished",
+        "validation_f1": validation,
+        **_scored("test_f1", test),
+        "reason": "no language model",
+    }
 
 
 def _trial_link(findings: Findings) -> Callable[[Row], str | None]:
@@ -577,8 +669,3 @@ def _trial_link(findings: Findings) -> Callable[[Row], str | None]:
 
 def _test_link(findings: Findings) -> Callable[[Row], str | None]:
     return lambda row: f"trials/{row['trial']}.json" if row["trial"] in findings.tests else None
-
-
-def _sources(*files: str) -> list[tuple[str, str]]:
-    """Files under the run's ``results/``, where the page is."""
-    return [(f"results/{file}", file) for file in files]

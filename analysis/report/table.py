@@ -86,7 +86,7 @@ class Table:
         value = row.get(column.name)
         link = self.links.get(column.name)
         href = link(row) if link else None
-        if value is None or isinstance(value, str) and column.numeric:
+        if value is None or (isinstance(value, str) and column.numeric):
             return Cell(value or "–", order="" if column.numeric else None, href=href)
         text = _FORMS[column.form](value)
         low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
@@ -103,7 +103,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _is_gap(value: Any) -> bool:
-    return value is None or isinstance(value, float) and math.isnan(value)
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:

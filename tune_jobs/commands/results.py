@@ -1,4 +1,4 @@
-"""Commands that show what a search found: status and leaderboard."""
+"""Commands that show what a search found: status, leaderboard and report."""
 
 import argparse
 
@@ -40,9 +40,12 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console) 
         console.print("No trial has finished, so there is nothing to evaluate yet.")
         for strategy, reason in build_leaderboard(run, options.top).without.items():
             console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
+        _write_report(run, console)
         return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
     evaluate_run(run, options.top, _margin(run, options), options.smallest_group)
-    return _write_and_print(run, options.top, console)
+    code = _write_and_print(run, options.top, console)
+    _write_report(run, console)
+    return code
 
 
 def _margin(run: Run, options: argparse.Namespace) -> float:
@@ -64,6 +67,13 @@ def _write_and_print(run: Run, top: int, console: Console) -> int:
     return 0
 
 
+def _write_report(run: Run, console: Console) -> None:
+    from analysis.report.build import write_report  # importing Matplotlib takes a second
+
+    page = write_report(run)
+    console.print(f"Report: {run.folder.child(page)}", highlight=False, soft_wrap=True)
+
+
 def status(options: argparse.Namespace, console: Console) -> int:
     run = opened(options)
     introduce(run, console)
@@ -75,3 +85,8 @@ def leaderboard(options: argparse.Namespace, console: Console) -> int:
     run = opened(options)
     write_statistics(run, _margin(run, options))
     return _write_and_print(run, options.top, console)
+
+
+def report(options: argparse.Namespace, console: Console) -> int:
+    _write_report(opened(options), console)
+    return 0
