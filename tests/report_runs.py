@@ -227,7 +227,7 @@ class Builder:
             "high": point + 0.012,
             "p": 0.2,
             "p_not_worse": 0.02,
-            "words": f"macro F1 {point:+.4f} (95 % interval {point - 0.012:+.4f} to {point + 0.012:+.4f}, corrected p 0.2): {outcome}",
+            "words": f"macro F1 {point:+.4f} (95 % interval −0.02 to +0.01, corrected p 0.2): {outcome} of 0.01",
             "not_worse": True,
             "margin": 0.01,
             "patients": 80,

@@ -13,7 +13,7 @@ from analysis.report.findings import read_findings
 from analysis.report.overview import overview, reproduction
 from analysis.report.page import Drawing, Section
 from analysis.report.sections import sections
-from analysis.report.svg import image, inline
+from analysis.report.svg import images, inline
 from analysis.report.table import Table, latex, plain
 from analysis.run import RESULTS, Run
 from analysis.tables import csv_text, markdown
@@ -41,10 +41,9 @@ def build_report(run: Run) -> Report:
         beside |= _table_files(table)
     drawn = {}
     for drawing in (block for part in parts for block in part.blocks if isinstance(block, Drawing)):
-        figure = drawing.draw()
-        svg = image(figure, "svg")
-        beside |= {f"{_BESIDE}/{drawing.slug}.svg": svg, f"{_BESIDE}/{drawing.slug}.png": image(figure, "png")}
-        drawn[drawing.slug] = inline(svg, drawing.slug, drawing.title, drawing.caption)
+        forms = images(drawing.draw())
+        beside |= {f"{_BESIDE}/{drawing.slug}.{ending}": content for ending, content in forms.items()}
+        drawn[drawing.slug] = inline(forms["svg"], drawing.slug, drawing.title, drawing.caption)
     script = _asset("table.js")
     page = _environment().get_template("page.html.j2").render(
         run=run, first=first, again=again, sections=parts, drawn=drawn, style=Markup(_asset("style.css")),

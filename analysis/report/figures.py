@@ -27,7 +27,7 @@ SERIES = [colour for name, colour in THEME.items() if name.startswith("series")]
 MARKERS = "os^DvPX*"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (4, 4)), (0, (1, 3)), (0, (8, 2)))
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.labelsize": 10.5, "xtick.labelsize": 10, "ytick.labelsize": 10,
     "legend.fontsize": 10.5, "legend.frameon": False, "text.parse_math": False, "text.color": INK,

@@ -13,6 +13,8 @@ from analysis.run import LEDGER, RESULTS, Event, Run, TrialRecord, read_events
 BASELINE = "baseline"
 STATISTICS, ROBUSTNESS, INSIGHT, PAPER = "statistics.json", "robustness.json", "insight.json", "paper.json"
 
+NOT_EVALUATED = "Nothing has been evaluated on the test set yet: `symptune evaluate` does that."
+
 Record = Mapping[str, Any]
 
 
@@ -95,3 +97,17 @@ def _records(events: list[Event]) -> dict[str, str]:
         for number, event in enumerate(events)
         if "trial" in event
     }
+
+
+def lacking(file: str, what: str) -> str:
+    return f"{what} not been worked out for this run (there is no results/{file}): `symptune evaluate` does that."
+
+
+def figures_file(row: Record) -> str | None:
+    """Where the figures of a row's model stand, relative to the page."""
+    return f"trials/{row['model']}.json" if row.get("model") else None
+
+
+def scored(name: str, score: Record | None) -> dict[str, Any]:
+    score = score or {"point": None, "low": None, "high": None}
+    return {name: score["point"], f"{name}_low": score["low"], f"{name}_high": score["high"]}

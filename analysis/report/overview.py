@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from analysis.report.findings import BASELINE, STATISTICS, Findings
+from analysis.report.findings import BASELINE, STATISTICS, Findings, figures_file, lacking
 from analysis.report.recommend import RULE, Recommendation, recommend
-from analysis.report.sections import figures_file, lacking
 from analysis.report.table import Column, Table
 from analysis.statistics.verdict import Outcome
 
