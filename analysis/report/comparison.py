@@ -159,7 +159,7 @@ def symptoms(findings: Findings) -> Section:
     numbers = table2.assign(f1=pd.to_numeric(table2["f1"], errors="coerce"))
     wide = numbers.pivot(index="strategy", columns="symptom", values="f1")
     wide = wide.reindex(index=list(dict.fromkeys(table2["strategy"])), columns=list(findings.run.symptoms))
-    rows: list[dict[str, Any]] = [{**row} for row in table2.to_dict("records")]
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table2.to_dict("records")]
     for row in rows:
         trial = findings.best(str(row["strategy"]))
         row["model"] = trial.name if trial else row["strategy"]

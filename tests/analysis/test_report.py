@@ -92,8 +92,8 @@ def small(folder: Path, strategies: tuple[str, ...] = ("baseline", "quantization
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     builder = small(tmp_path)
-    builder.search(1)
-    run = builder.analyse()
+    builder.trial("baseline", 0)
+    run = builder.evaluate()
     assert build_report(run) == build_report(run)
 
 
