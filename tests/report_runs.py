@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from analysis.controls import CONTROLS
+from analysis.robustness import READINGS
 from analysis.run import Run, open_run
+from analysis.statistics.resampling import METRICS
 from analysis.statistics.verdict import Outcome
 from clinical_notes.storage import Folder
 from search_spaces import STRATEGIES
@@ -16,7 +18,6 @@ from tune_jobs.ledger import Ledger
 from tune_jobs.settings import RunSettings
 
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")
-METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
 OUTCOMES = dict(
     zip(
         STRATEGIES[1:],
@@ -25,6 +26,9 @@ OUTCOMES = dict(
     )
 )
 BYTES = dict(zip(STRATEGIES, (91e6, 45e6, 91e6, 60e6, 23e6, 12e6), strict=True))
+
+PAPER_ROW = {"strategy": "baseline", "metric": "f1", "paper": 0.94, "paper_low": 0.91, "paper_high": 0.96, "ours": 0.84}
+PAPER_ROW |= {"ours_low": 0.8, "ours_high": 0.87, "difference": -0.1}
 
 
 class Builder:
@@ -156,7 +160,7 @@ class Builder:
             "results/paper.json",
             {
                 "protocol": False,
-                "table1": [{"strategy": "baseline", "paper_f1": 0.99, "ours_f1": 0.84}],
+                "table1": [PAPER_ROW],
                 "table2": [],
                 "claims": claims,
             },
@@ -208,7 +212,10 @@ class Builder:
         def scores(at: float | None) -> dict[str, Any]:
             if at is None:
                 return {m: dict.fromkeys(("point", "low", "high")) | {"undefined": 0} for m in METRICS}
-            return {m: {"point": at, "low": at - 0.03, "high": at + 0.025, "undefined": 0} for m in METRICS}
+            return {
+                m: {"point": at, "low": at - 0.03, "high": at + 0.025, "deviation": 0.01, "undefined": 0}
+                for m in METRICS
+            }
 
         each = {s: scores(None if s == absent else f1 - 0.03 * i) for i, s in enumerate(self.symptoms)}
         return {"overall": scores(f1), **each}
@@ -244,41 +251,36 @@ class Builder:
 
     def _robustness(self, best: Mapping[str, str]) -> dict[str, Any]:
         models = {}
-        for name in best.values():
-            readings = {}
-            for place, reading in enumerate(("as_written", "masked", "renamed", "negated")):
-                f1 = 0.86 - 0.12 * place
-                each = {s: {"examples": 300, "recall": f1 - 0.02 * i} for i, s in enumerate(self.symptoms)}
-                readings[reading] = {
-                    "examples": 1458 - 100 * place,
-                    "left_out": 100 * place,
-                    "accuracy": f1,
-                    "f1": None if place == 3 else f1,
-                    "per_symptom": each,
-                    "still_says": 0.71 if place == 3 else None,
-                    "mean_confidence": 0.9,
-                }
-            groups = [
-                {
-                    "value": value,
-                    "examples": size,
-                    "patients": size // 2,
-                    "accuracy": 0.85,
-                    "f1": 0.8,
-                    "low": 0.8,
-                    "high": 0.89,
-                    "disagreement": 0.05,
-                    "harmed": 9,
-                    "helped": 4,
-                }
-                for value, size in (("Nursing <b>", 900), ("=Physician", 558))
-            ]
-            models[name] = {"readings": readings, "subgroups": {"category": groups}}
+        for strategy, name in best.items():
+            readings = {reading: self._reading(place) for place, reading in enumerate(READINGS)}
+            group = {
+                "accuracy": 0.85,
+                "f1": 0.8,
+                "low": 0.8,
+                "high": 0.89,
+                "disagreement": 0.05,
+                "harmed": 9,
+                "helped": 4,
+            }
+            sizes = {"Nursing <b>": 900, "=Physician": 558}
+            groups = [{"value": value, "examples": n, "patients": n // 2, **group} for value, n in sizes.items()]
+            models[name] = {"strategy": strategy, "readings": readings, "subgroups": {"category": groups}}
+        notes = ["no form of pain is new to training, so that no text of it is renamed"]
+        return {"identity": "", "held_back": {}, "readings": list(READINGS), "notes": notes, "models": models}
+
+    def _reading(self, place: int) -> dict[str, Any]:
+        f1, denied = 0.86 - 0.12 * place, READINGS[place] == "negated"
+        recall, says = (None, f1) if denied else (f1, None)
         return {
-            "identity": "",
-            "held_back": {},
-            "readings": ["as_written", "masked", "renamed", "negated"],
-            "models": models,
+            "examples": 1458 - 100 * place,
+            "left_out": 100 * place,
+            "accuracy": recall,
+            "f1": recall,
+            "still_says": says,
+            "symptom_probability": 0.8,
+            "mean_confidence": 0.9,
+            "per_symptom": {s: {"examples": 300, "recall": recall, "still_says": says} for s in self.symptoms},
+            "as_written_same": {"accuracy": 0.86, "f1": 0.86, "symptom_probability": 0.8},
         }
 
     def _insight(self, run: Run) -> dict[str, Any]:

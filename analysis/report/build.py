@@ -14,9 +14,9 @@ from analysis.report.overview import overview, reproduction
 from analysis.report.page import Drawing, Section
 from analysis.report.sections import sections
 from analysis.report.svg import images, inline
-from analysis.report.table import Table, latex, plain
+from analysis.report.table import Table, plain
 from analysis.run import RESULTS, Run
-from analysis.tables import csv_text, markdown
+from analysis.tables import csv_text, latex, markdown
 
 PAGE = f"{RESULTS}/report.html"
 _BESIDE = f"{RESULTS}/report"
@@ -68,7 +68,7 @@ def _tables(parts: list[Section]) -> list[Table]:
 
 def _table_files(table: Table) -> dict[str, bytes]:
     frame = plain(table.frame)
-    texts = {"csv": csv_text(frame), "tex": latex(frame, table.caption, table.slug), "md": markdown(frame)}
+    texts = {"csv": csv_text(frame), "tex": latex(frame), "md": markdown(frame)}
     return {f"{_BESIDE}/{table.slug}.{ending}": text.encode() for ending, text in texts.items()}
 
 

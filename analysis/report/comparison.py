@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.controls import CONTROLS
-from analysis.leaderboard import METRICS
+from analysis.inference import BASELINE
 from analysis.report import figures as draw
 from analysis.report.figures import Difference, Point, Reliability
 from analysis.report.findings import (
-    BASELINE,
     NOT_EVALUATED,
     STATISTICS,
     Findings,
@@ -23,6 +22,7 @@ from analysis.report.page import Drawing, Section
 from analysis.report.recommend import Recommendation
 from analysis.report.table import Column, Table
 from analysis.run import TrialRecord
+from analysis.statistics.resampling import METRICS
 
 _SCORES = [Column(name, "F1" if name == "f1" else "AUROC" if name == "auroc" else name) for name in METRICS]
 
@@ -128,7 +128,9 @@ def differences(findings: Findings) -> Section:
         columns,
         findings.sources(STATISTICS),
     )
-    points = [Difference(row["strategy"], row["f1"], row["f1_low"], row["f1_high"]) for row in rows]
+    points = [
+        Difference(row["strategy"], row["f1"], row["f1_low"], row["f1_high"]) for row in rows if row["f1"] is not None
+    ]
     margin = findings.statistics["margin"]
     drawing = Drawing(
         "forest",
@@ -163,7 +165,6 @@ def symptoms(findings: Findings) -> Section:
     for row in rows:
         trial = findings.best(str(row["strategy"]))
         row["model"] = trial.name if trial else row["strategy"]
-        row |= _symptom_intervals(findings, row)
     columns = [Column("symptom", "symptom", "text"), Column("strategy", "strategy", "text"), *_SCORES[1:]]
     table = Table(
         "symptoms",
@@ -182,12 +183,6 @@ def symptoms(findings: Findings) -> Section:
         table,
     )
     return Section("symptoms", "Symptom by symptom", lead, [drawing])
-
-
-def _symptom_intervals(findings: Findings, row: Record) -> dict[str, Any]:
-    model = (findings.statistics or {}).get("models", {}).get(row["model"])
-    scores = model["figures"].get(row["symptom"], {}) if model else {}
-    return {f"{m}_{end}": score[end] for m, score in scores.items() if m != "accuracy" for end in ("low", "high")}
 
 
 def _shown_models(findings: Findings, known: Mapping[str, Any]) -> list[str]:

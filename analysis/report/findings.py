@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.cost import read_costs
-from analysis.evaluate import TEST, test_figures
+from analysis.evaluate import test_figures
 from analysis.leaderboard import Leaderboard, build_leaderboard
+from analysis.predictions import TEST
 from analysis.run import LEDGER, RESULTS, Event, Run, TrialRecord, read_events
 
-BASELINE = "baseline"
 STATISTICS, ROBUSTNESS, INSIGHT, PAPER = "statistics.json", "robustness.json", "insight.json", "paper.json"
 
 NOT_EVALUATED = "Nothing has been evaluated on the test set yet: `symptune evaluate` does that."

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from analysis.report.findings import BASELINE, STATISTICS, Findings, figures_file, lacking
+from analysis.inference import BASELINE
+from analysis.report.findings import STATISTICS, Findings, figures_file, lacking
 from analysis.report.recommend import RULE, Recommendation, recommend
 from analysis.report.table import Column, Table
 from analysis.statistics.verdict import Outcome
@@ -64,12 +65,7 @@ class Overview:
 def overview(findings: Findings) -> Overview:
     chosen = recommend(findings)
     notes = [] if findings.statistics else [lacking(STATISTICS, "Intervals and verdicts have")]
-    judged = (findings.statistics or {}).get("strategies", {})
-    if judged and not any(of.get("verdict", {}).get("of_training") for of in judged.values()):
-        notes.append(
-            "One training of each configuration: verdicts speak of these models, not of what another training of the "
-            "same configuration would give."
-        )
+    notes += findings.board.notes
     return Overview(
         question=_question(findings),
         data=_data(findings),

@@ -3,7 +3,8 @@
 import shlex
 from dataclasses import dataclass
 
-from analysis.report.findings import BASELINE, Findings
+from analysis.inference import BASELINE
+from analysis.report.findings import Findings
 from analysis.run import TrialRecord
 from analysis.statistics.verdict import Outcome
 from clinical_notes.storage import Folder

@@ -1,8 +1,5 @@
 """The sections on what averages hide: other readings of the test set, subgroups, and the paper."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import pandas as pd
 
 from analysis.report import figures as draw
@@ -10,83 +7,84 @@ from analysis.report.findings import (
     PAPER,
     ROBUSTNESS,
     Findings,
-    Record,
     figures_file,
     lacking,
 )
 from analysis.report.page import Drawing, Section
 from analysis.report.table import Column, Table
+from analysis.robustness import robustness_table, subgroups_table
 
 _READINGS = {
     "as_written": "as written",
     "masked": "name masked",
     "renamed": "name replaced",
-    "negated": "negated",
+    "negated": "denied",
 }
 
 
 def robustness(findings: Findings) -> Section:
     lead = (
-        "The test set read again: as written; with the symptom's name masked; with the name replaced by a form that "
-        "training never showed; and with the sentence negated by rule."
+        "The test set read again: as written; with the symptoms' names masked; with the name replaced by a form that "
+        "training never showed; and with the symptom denied by rule."
     )
     if findings.robustness is None:
         return Section("robustness", "Robustness", lead, missing=[lacking(ROBUSTNESS, "Robustness has")])
-    models = findings.robustness["models"]
-    read = {name: _READINGS.get(name, name) for name in findings.robustness["readings"]}
-    f1 = {n: {read[r]: of["f1"] for r, of in m["readings"].items() if r != "negated"} for n, m in models.items()}
-    wide = pd.DataFrame.from_dict(f1, orient="index").astype(float)
-    rows = [
-        {"model": name, "reading": read[reading], **of}
-        for name, m in models.items()
-        for reading, of in m["readings"].items()
-    ]
+    frame = robustness_table(findings.robustness)
+    notes = [f"{note[0].upper()}{note[1:]}." for note in findings.robustness.get("notes", ())]
+    if frame.empty:
+        return Section("robustness", "Robustness", lead, missing=notes)
+    frame["reading"] = frame["reading"].map(lambda name: _READINGS.get(name, name))
+    denied = frame["reading"] == _READINGS["negated"]
+    wide = _wide(frame[~denied], "f1")
+    table, said = _readings_table(findings, frame), _said_table(findings, frame)
+    if not wide.notna().any(axis=None):
+        return Section("robustness", "Robustness", lead, [table, said], notes)
+    drawing = Drawing(
+        "readings",
+        "Macro F1 by reading",
+        "A cell that is much paler than “as written” in its row shows what the model owes to the symptom's name. Texts "
+        "that cannot be rewritten are left out; the table has the figures of the same texts as written.",
+        lambda: draw.heat_map(wide, "macro F1"),
+        said,
+    )
+    return Section("robustness", "Robustness", lead, [drawing, table], notes)
+
+
+def _wide(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """A row per model and a column per reading, in their order."""
+    found = frame.pivot(index="model", columns="reading", values=figure).astype(float)
+    return found.reindex(index=list(frame["model"].unique()), columns=list(frame["reading"].unique()))
+
+
+def _readings_table(findings: Findings, frame: pd.DataFrame) -> Table:
     columns = [
         Column("model", "model", "text"),
         Column("reading", "reading", "text"),
-        Column("examples", "examples", "count"),
+        Column("examples", "texts", "count"),
         Column("left_out", "left out", "count", "texts that cannot be rewritten so"),
         Column("accuracy", "accuracy"),
         Column("f1", "macro F1"),
-        Column(
-            "still_says", "still says it", "percent", "negated texts for which the model still says the denied symptom"
-        ),
-        Column("mean_confidence", "confidence"),
+        Column("same_f1", "as written", title="macro F1 of the same texts as written"),
+        Column("still_says", "still says it", "percent", "texts for which the symptom denied is the most probable"),
+        Column("mean_confidence", "confidence", title="mean probability of what is predicted"),
     ]
-    table = Table(
+    return Table(
         "robustness",
-        "Each deployed model on the four readings of the test set",
-        pd.DataFrame(rows, dtype=object).drop(columns="per_symptom", errors="ignore"),
+        "Each deployed model on the readings of the test set. A denied symptom has no right answer, so no accuracy",
+        frame,
         columns,
         findings.sources(ROBUSTNESS),
         {"model": figures_file},
     )
-    recall = _recall_table(findings, models, read)
-    if not wide.notna().any(axis=None):
-        return Section("robustness", "Robustness", lead, [table, recall])
-    drawing = Drawing(
-        "readings",
-        "Macro F1 by reading",
-        "A cell that is much paler than “as written” in its row shows what the model owes to the symptom's name.",
-        lambda: draw.heat_map(wide, "macro F1"),
-        recall,
-    )
-    return Section("robustness", "Robustness", lead, [drawing, table])
 
 
-def _recall_table(findings: Findings, models: Mapping[str, Record], read: Mapping[str, str]) -> Table:
-    rows = []
-    for name, model in models.items():
-        symptoms = dict.fromkeys(s for of in model["readings"].values() for s in of["per_symptom"])
-        for symptom in symptoms:
-            found = {r: of["per_symptom"].get(symptom, {}).get("recall") for r, of in model["readings"].items()}
-            rows.append({"model": name, "symptom": symptom, **found})
-    columns = [Column("model", "model", "text"), Column("symptom", "symptom", "text")]
-    columns += [Column(reading, words) for reading, words in read.items()]
+def _said_table(findings: Findings, frame: pd.DataFrame) -> Table:
+    columns = [Column("model", "model", "text"), Column("reading", "reading", "text")]
+    columns += [Column(f"said_{symptom}", symptom, "percent") for symptom in findings.run.symptoms]
     return Table(
         "robustness-symptoms",
-        "Share of each symptom's texts for which the model says the symptom, by reading. For negated: low is good",
-        pd.DataFrame(rows, dtype=object),
+        "Share of each symptom's texts for which the model says the symptom; where it is denied, low is good",
+        frame[[column.name for column in columns]],
         columns,
         findings.sources(ROBUSTNESS),
         {"model": figures_file},
@@ -96,21 +94,19 @@ def _recall_table(findings: Findings, models: Mapping[str, Record], read: Mappin
 def subgroups(findings: Findings) -> Section:
     lead = (
         "Compression can harm a group while the average stays. Harmed: texts that the baseline has right and this "
-        "model has wrong; helped: the other way round. Mind the sizes."
+        "model has wrong; helped: the other way round. Mind the sizes, and that the worst of many is partly bad luck."
     )
     if findings.robustness is None:
         return Section("subgroups", "Subgroups", lead, missing=[lacking(ROBUSTNESS, "Subgroups have")])
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, model in findings.robustness["models"].items():
-        for column, values in (model.get("subgroups") or {}).items():
-            groups.setdefault(column, []).extend({"model": name, **value} for value in values)
-    tables = [_subgroup_table(findings, place, column, rows) for place, (column, rows) in enumerate(groups.items())]
-    missing = [] if tables else ["The notes have no column to group by."]
-    return Section("subgroups", "Subgroups", lead, tables, missing)
+    frame = subgroups_table(findings.robustness)
+    if frame.empty:
+        return Section("subgroups", "Subgroups", lead, missing=["The notes have no column to group by."])
+    frame = frame.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
+    tables = [_subgroup_table(findings, i, str(column), of) for i, (column, of) in enumerate(frame.groupby("column"))]
+    return Section("subgroups", "Subgroups", lead, tables)
 
 
-def _subgroup_table(findings: Findings, place: int, column: str, rows: Sequence[Record]) -> Table:
-    named = [{**row, "accuracy_low": row["low"], "accuracy_high": row["high"]} for row in rows]
+def _subgroup_table(findings: Findings, place: int, column: str, frame: pd.DataFrame) -> Table:
     columns = [
         Column("model", "model", "text"),
         Column("value", column, "text"),
@@ -122,10 +118,8 @@ def _subgroup_table(findings: Findings, place: int, column: str, rows: Sequence[
         Column("harmed", "harmed", "count"),
         Column("helped", "helped", "count"),
     ]
-    frame = pd.DataFrame(named, dtype=object).drop(columns=["low", "high"])
-    return Table(
-        f"subgroups-{place}", f"By {column}", frame, columns, findings.sources(ROBUSTNESS), {"model": figures_file}
-    )
+    sources = findings.sources(ROBUSTNESS)
+    return Table(f"subgroups-{place}", f"By {column}", frame, columns, sources, {"model": figures_file})
 
 
 def paper(findings: Findings) -> Section:
@@ -156,7 +150,11 @@ def paper(findings: Findings) -> Section:
             frame = pd.DataFrame(findings.paper[slug], dtype=object)
             blocks.append(
                 Table(
-                    f"paper-{slug}", f"The paper's {words} beside ours", frame, _guessed(frame), findings.sources(PAPER)
+                    f"paper-{slug}",
+                    f"The paper's {words} beside ours",
+                    frame,
+                    _paper_columns(frame),
+                    findings.sources(PAPER),
                 )
             )
     missing = (
@@ -167,10 +165,11 @@ def paper(findings: Findings) -> Section:
     return Section("paper", "Against the paper", lead, blocks, missing)
 
 
-def _guessed(frame: pd.DataFrame) -> list[Column]:
-    numeric = frame.map(lambda v: v is None or isinstance(v, int | float)).all()
+def _paper_columns(frame: pd.DataFrame) -> list[Column]:
+    words = [Column(name, name, "text") for name in ("strategy", "symptom", "metric") if name in frame]
     return [
-        Column(str(n), str(n).replace("_", " "), "score" if numeric[n] else "text")
-        for n in frame.columns
-        if not str(n).endswith(("_low", "_high"))
+        *words,
+        Column("paper", "the paper"),
+        Column("ours", "this run"),
+        Column("difference", "difference", "signed"),
     ]

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.controls import CONTROLS
+from analysis.inference import BASELINE
 from analysis.report import figures as draw
 from analysis.report.figures import Band, Curve
-from analysis.report.findings import BASELINE, INSIGHT, Findings, Record, lacking, scored
+from analysis.report.findings import INSIGHT, Findings, Record, lacking, scored
 from analysis.report.page import Drawing, Section
 from analysis.report.table import Column, Table
 from analysis.run import TrialRecord
@@ -134,7 +135,7 @@ def _search_table(findings: Findings, insight: Mapping[str, Record]) -> Table:
         Column("stopped_after", "stopped after", "text"),
         Column("validation_f1", "validation F1"),
         Column("test_f1", "test F1"),
-        Column("difference", "gap", "signed", "test minus validation, as written there"),
+        Column("difference", "gap", "signed", "validation minus test"),
     ]
     if any(row["note"] for row in rows):
         columns.append(Column("note", "importances", "words"))

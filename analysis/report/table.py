@@ -7,8 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables import cell_text
-
 Form = str
 """How a column reads: a key of ``_FORMS``."""
 
@@ -109,21 +107,3 @@ def _is_gap(value: Any) -> bool:
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """With None for gaps, as the writers of files take it."""
     return frame.astype(object).where(frame.notna(), None)
-
-
-def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
-    """A LaTeX table with booktabs rules; every character of a cell is text."""
-    cells = frame.map(cell_text).rename(columns=str)
-    escaped = cells.map(_latex_text).rename(columns=_latex_text)
-    return str(escaped.to_latex(index=False, escape=False, caption=_latex_text(caption), label=f"tab:{label}"))
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "–": "--", "−": "$-$", "×": r"$\times$",
-}  # fmt: skip
-
-
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
