@@ -160,7 +160,8 @@ def symptoms(findings: Findings) -> Section:
         return Section("symptoms", "Symptom by symptom", lead, missing=[NOT_EVALUATED])
     numbers = table2.assign(f1=pd.to_numeric(table2["f1"], errors="coerce"))
     wide = numbers.pivot(index="strategy", columns="symptom", values="f1")
-    wide = wide.reindex(index=list(dict.fromkeys(table2["strategy"])), columns=list(findings.run.symptoms))
+    shown = [name for name in dict.fromkeys(table2["strategy"]) if name != CONTROLS[0]]  # it says one symptom only
+    wide = wide.reindex(index=shown, columns=list(findings.run.symptoms))
     rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table2.to_dict("records")]
     for row in rows:
         trial = findings.best(str(row["strategy"]))
@@ -196,7 +197,9 @@ def calibration(findings: Findings) -> Section:
     known = {n: m for n, m in (findings.statistics or {}).get("models", {}).items() if m.get("calibration")}
     names = _shown_models(findings, known)
     if not names:
-        return Section("calibration", "Calibration", lead, missing=[lacking(STATISTICS, "Calibration has")])
+        line = "There are no predictions on the validation set to fit a temperature on: `symptune evaluate` makes them."
+        none = lacking(STATISTICS, "Calibration has") if findings.statistics is None else line
+        return Section("calibration", "Calibration", lead, missing=[none])
     curves = {name: _reliability(known[name]["calibration"]) for name in names}
     rows = [
         {"model": n, "error": c["error"], "tempered_error": c["tempered_error"], "temperature": c["temperature"]}

@@ -11,7 +11,7 @@ import yaml
 from analysis.inference import BASELINE
 from analysis.report.findings import STATISTICS, Findings, figures_file, lacking
 from analysis.report.recommend import RULE, Recommendation, recommend
-from analysis.report.table import Column, Table
+from analysis.report.table import Column, Table, megabytes
 from analysis.statistics.verdict import Outcome
 
 _MOST_NAMED = 8
@@ -82,11 +82,17 @@ def overview(findings: Findings) -> Overview:
 def _question(findings: Findings) -> str:
     settings = findings.run.settings
     compressed = [strategy.replace("_", " ") for strategy in findings.run.strategies if strategy != BASELINE]
-    what = f"told apart by {settings.get('model', 'the encoder')} in clinical {settings.get('unit', 'note')}s"
+    what = f"told apart by {_encoder(settings)} in clinical {settings.get('unit', 'note')}s"
     if not compressed:
         return f"How well are {len(findings.run.symptoms)} symptoms {what}, fine-tuned plainly?"
     ways = compressed[0] if len(compressed) == 1 else f"{', '.join(compressed[:-1])} or {compressed[-1]}"
     return f"{len(findings.run.symptoms)} symptoms are {what}. Can {ways} make it smaller and keep its quality?"
+
+
+def _encoder(settings: Mapping[str, Any]) -> str:
+    """A hub name, or the name of a folder without the way to it."""
+    name = str(settings.get("model", "the encoder"))
+    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith((".", "/", "~")) else name
 
 
 def _data(findings: Findings) -> str:
@@ -193,7 +199,7 @@ def _ratio(findings: Findings, strategy: str, figure: str) -> tuple[str, str]:
     mine, theirs = (_cost(findings, t.name, figure) if t else None for t in (trial, baseline))
     if mine is None:
         return "–", ""
-    shown = f"{mine / 1e6:.1f} MB" if figure == "bytes" else f"{mine * 1e3:.2f} ms"
+    shown = f"{megabytes(mine)} MB" if figure == "bytes" else f"{mine * 1e3:.2f} ms"
     if theirs is None or strategy == BASELINE:
         return shown, ""
     less, more, as_much = ("smaller", "larger", "as large") if figure == "bytes" else ("faster", "slower", "as fast")
@@ -262,6 +268,6 @@ def _option(option: str, value: Any, settings: Mapping[str, Any]) -> list[str]:
         return []
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]
-    if option in ("--absorb", "--category"):
+    if option in ("--absorb", "--category", "--group-by"):
         return [word for one in value for word in (option, one)]
     return [option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analysis.inference import BASELINE
 from analysis.report.findings import Findings
+from analysis.report.table import megabytes
 from analysis.run import TrialRecord
 from analysis.statistics.verdict import Outcome
 from clinical_notes.storage import Folder
@@ -50,8 +51,8 @@ def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit:
     assert verdict is not None
     smaller = baseline.final["bytes"] / trial.final["bytes"]
     return (
-        f"{smaller:.1f} × smaller than the baseline ({trial.final['bytes'] / 1e6:.1f} MB against "
-        f"{baseline.final['bytes'] / 1e6:.1f} MB), and {verdict['outcome']} ({verdict['margin']:g} macro F1)."
+        f"{smaller:.1f} × smaller than the baseline ({megabytes(trial.final['bytes'])} MB against "
+        f"{megabytes(baseline.final['bytes'])} MB), and {verdict['outcome']} ({verdict['margin']:g} macro F1)."
     )
 
 

@@ -123,7 +123,10 @@ def _subgroup_table(findings: Findings, place: int, column: str, frame: pd.DataF
 
 
 def paper(findings: Findings) -> Section:
-    lead = "Our figures beside those of the paper, and which of its claims this run supports."
+    lead = (
+        "Our figures beside those of the paper, with 95 % intervals: the paper's are what its 435 test examples imply. "
+        "A claim is supported where the interval of every difference that it needs lies where the claim says."
+    )
     if findings.paper is None:
         line = f"Not compared yet (there is no results/{PAPER}): `symptune compare-paper` does that."
         return Section("paper", "Against the paper", lead, missing=[line])

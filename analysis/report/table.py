@@ -20,13 +20,18 @@ _FORMS: Mapping[Form, Callable[[Any], str]] = {
     "score": lambda value: f"{value:.3f}",
     "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
     "percent": lambda value: f"{100 * value:.1f} %",
-    "MB": lambda value: f"{value / 1e6:.1f}",
+    "MB": lambda value: megabytes(value),
     "ms": lambda value: f"{value * 1e3:.2f}",
     "times": lambda value: f"{value:.2f} ×",
     "seconds": lambda value: f"{value:,.1f}",
     "p": lambda value: f"{value:.3f}" if value >= 0.001 else f"{value:.0e}",
     "yes": lambda value: "yes" if value else "",
 }
+
+
+def megabytes(size: float) -> str:
+    """Bytes as MB (10⁶), to two digits or more."""
+    return f"{size / 1e6:.1f}" if size >= 1e7 else f"{size / 1e6:.2f}"
 
 
 @dataclass(frozen=True)

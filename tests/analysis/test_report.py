@@ -114,7 +114,7 @@ def _not_evaluated(builder: Builder) -> Run:
 def _failed(builder: Builder) -> Run:
     builder.trial("baseline", 0)
     builder.trial("quantization", 0, "failed", "no INT8 here")
-    return builder.analyse()
+    return builder.evaluate()
 
 
 def _all_failed(builder: Builder) -> Run:
@@ -187,7 +187,7 @@ def test_the_smallest_that_is_known_to_be_good_enough_is_recommended(
     "settings",
     [
         RunSettings(notes="a b.csv", absorb=("pain=chest pain,back pain", "fever=chills"), symptoms=("pain", "fever")),
-        RunSettings(patients=50, balance=True, layers=4, category=("Nursing",), strategies=("baseline",)),
+        RunSettings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",)),
     ],
 )
 def test_the_launch_line_gives_the_same_settings(settings: RunSettings) -> None:

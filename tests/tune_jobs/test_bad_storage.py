@@ -18,7 +18,7 @@ from tests.tiny_runs import settings_for
 from tune_jobs.cli import main
 from tune_jobs.prepare import create_run
 
-COMMANDS = (["status"], ["resume"], ["evaluate"], ["leaderboard"], ["export", "--to", "there"])
+COMMANDS = (["status"], ["resume"], ["evaluate"], ["leaderboard"], ["report"], ["export", "--to", "there"])
 
 
 @pytest.fixture(autouse=True)

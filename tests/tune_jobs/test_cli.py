@@ -175,7 +175,7 @@ def test_a_hub_name_without_a_network_is_told_at_once(
     assert "does not answer" in line
 
 
-@pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard", "compare-paper"])
+@pytest.mark.parametrize("command", ["resume", "status", "evaluate", "leaderboard", "report", "compare-paper"])
 def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], command: str) -> None:
     more = ["--optuna-storage", "sqlite:///studies.db"] if command == "resume" else []
     (line,) = refused(capsys, command, "nothing", *more)
@@ -261,7 +261,9 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
         rows
     )
     assert Path("runs/cut", rows["checkpoint"][0], "deployed.json").exists()
-    for name, word in (("leaderboard", "Best configurations"), ("status", "finished")):
+    assert f"Report: {Path('runs/cut/results/report.html').resolve()}" in ended
+    assert "Recommended" in Path("runs/cut/results/report.html").read_text()
+    for name, word in (("leaderboard", "Best configurations"), ("status", "finished"), ("report", "report.html")):
         assert main([name, "cut"]) == 0
         assert word in capsys.readouterr().out
 

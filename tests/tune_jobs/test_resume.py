@@ -124,7 +124,7 @@ def test_changed_data_models_and_versions_are_refused_by_name_unless_forced(
     ("content", "words"),
     [('{"format": 99, "settings": {}}', "another version (format 99"), ("{", "run.json is damaged")],
 )
-@pytest.mark.parametrize("command", ["resume", "status", "leaderboard"])
+@pytest.mark.parametrize("command", ["resume", "status", "leaderboard", "report"])
 def test_a_run_of_another_version_or_a_damaged_one_is_refused(
     copied: Run, capsys: pytest.CaptureFixture[str], command: str, content: str, words: str
 ) -> None:
