@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
+from analysis.controls import CONTROLS
 from analysis.inference import BASELINE
 from analysis.report.findings import Findings
 from analysis.report.table import megabytes
@@ -19,11 +20,12 @@ _GOOD_ENOUGH = (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NOT_WORSE, Outcome.S
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A trial to export, why, and how."""
+    """A trial to export, why, how, and what to mind."""
 
     trial: TrialRecord
     why: str
     line: str
+    mind: str | None
 
 
 def recommend(findings: Findings) -> Recommendation | None:
@@ -37,10 +39,19 @@ def recommend(findings: Findings) -> Recommendation | None:
             "no baseline left a model to compare with" if BASELINE not in left else "no verdict has been worked out"
         )
         trial = max(left.values(), key=lambda t: (t.score, -t.final["bytes"]))
-        return Recommendation(trial, f"The best by validation macro F1, since {lacking}.", export_line(findings, trial))
+        return _recommended(findings, trial, f"The best by validation macro F1, since {lacking}.")
     fit = [left[s] for s in verdicts if s != BASELINE and verdicts[s]["outcome"] in set(_GOOD_ENOUGH)]
     trial = min([left[BASELINE], *fit], key=lambda t: (t.final["bytes"], -t.score))
-    return Recommendation(trial, _why(trial, left[BASELINE], findings, bool(fit)), export_line(findings, trial))
+    return _recommended(findings, trial, _why(trial, left[BASELINE], findings, bool(fit)))
+
+
+def _recommended(findings: Findings, trial: TrialRecord, why: str) -> Recommendation:
+    controls = {name: findings.tests[name]["validation"]["f1"] for name in CONTROLS if name in findings.tests}
+    above = [f"{name} ({f1:.3f} against {trial.score:.3f})" for name, f1 in controls.items() if f1 >= trial.score]
+    mind = (
+        f"Mind: without a language model, {' and '.join(above)} is as good or better on validation." if above else None
+    )
+    return Recommendation(trial, why, export_line(findings, trial), mind)
 
 
 def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit: bool) -> str:
@@ -49,10 +60,12 @@ def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit:
         return f"The baseline: {found} known to be as good within the margin, with this much test data."
     verdict = findings.verdict(trial.strategy)
     assert verdict is not None
+    outcome = Outcome(verdict["outcome"])
+    by = f" of {verdict['margin']:g} macro F1" if outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE) else ""
     smaller = baseline.final["bytes"] / trial.final["bytes"]
     return (
         f"{smaller:.1f} × smaller than the baseline ({megabytes(trial.final['bytes'])} MB against "
-        f"{megabytes(baseline.final['bytes'])} MB), and {verdict['outcome']} ({verdict['margin']:g} macro F1)."
+        f"{megabytes(baseline.final['bytes'])} MB), and {outcome}{by}."
     )
 
 

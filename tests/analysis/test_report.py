@@ -48,6 +48,14 @@ def test_the_page_says_what_to_take_and_how(html: str) -> None:
         assert words in html
 
 
+def test_a_control_that_is_as_good_is_told(tmp_path: Path) -> None:
+    builder = small(tmp_path)
+    builder.trial("baseline", 0, f1=0.3)
+    found = recommend(read_findings(builder.evaluate()))
+    assert found is not None
+    assert "control-tfidf (0.600 against 0.300)" in str(found.mind)
+
+
 def test_names_from_outside_are_text_and_never_code(html: str, written: Path) -> None:
     assert html.count("<script>") == 1
     assert "<b>" not in html
