@@ -46,6 +46,9 @@ _GAP = "#c9c9c9"
 _MOST_NUMBERS = 12
 """Classes up to which the cells of a matrix are drawn one by one and hold their numbers."""
 
+MOST_CURVES = 150
+"""A panel's learning curves: the best so many."""
+
 _P = ParamSpec("_P")
 
 
@@ -196,8 +199,9 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], strategies: Sequence[
     figure, panels = _panels(len(curves))
     for axes, (strategy, mine) in zip(panels, curves.items(), strict=True):
         colour, marker = _look(strategies, strategy)
+        ranked = sorted((c for c in mine if c.scores or c.final is not None), key=_top, reverse=True)
         best = max((c.final for c in mine if c.final is not None), default=None)
-        for curve in mine:
+        for curve in ranked[:MOST_CURVES]:
             done = curve.state == "finished"
             axes.plot(
                 range(1, len(curve.scores) + 1), curve.scores, color=colour if done else MUTED, alpha=0.9,
@@ -208,7 +212,6 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], strategies: Sequence[
         axes.set_title(strategy)
         axes.set_xlim(0.7, epochs + 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_rasterized(len(mine) > 200)
     figure.supxlabel("epoch", size=10.5)
     figure.supylabel("validation macro F1", size=10.5)
     return figure
@@ -255,7 +258,13 @@ def expected_best(bands: Mapping[str, Band], strategies: Sequence[str], referenc
             mean = bands[reference].mean
             axes.plot(range(1, len(mean) + 1), mean, color=MUTED, linewidth=1.1, linestyle=(0, (2, 2)))
         axes.fill_between(trials, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(trials, band.mean, color=colour, marker=marker, markersize=4 if len(band.mean) > 8 else 6)
+        axes.plot(
+            trials,
+            band.mean,
+            color=colour,
+            marker=marker if len(trials) <= 30 else "",
+            markersize=4 if len(trials) > 8 else 6,
+        )
         axes.set_title(strategy)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.supxlabel("trials", size=10.5)
@@ -282,25 +291,26 @@ def reliability(curves: Mapping[str, Reliability]) -> Figure:
 @_styled
 def confusion_matrices(matrices: Mapping[str, Sequence[Sequence[int]]], symptoms: Sequence[str]) -> Figure:
     """A panel per model: true symptoms down, predicted ones across; shades are shares of the true symptom."""
-    few = len(symptoms) <= _MOST_NUMBERS
-    figure, panels = _panels(len(matrices), height=1.0 + min(0.3 * len(symptoms), 4), columns=3 if few else 2)
+    size = len(symptoms)
+    columns, row = (3, 0.3) if size <= 8 else (2, 0.2) if size <= 16 else (1, 0.17)
+    figure, panels = _panels(len(matrices), 1.0 + row * size, columns)
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(matrix, dtype=float)
         with np.errstate(invalid="ignore"):
             shares = counts / counts.sum(1, keepdims=True)
         mesh = _cells(axes, shares, low=0, high=1)
-        if len(symptoms) <= 8:
+        if size <= 8:
             _numbers(axes, counts, mesh, "{:.0f}")
         axes.set_title(name)
-        axes.set_yticks(np.arange(len(symptoms)) + 0.5, symptoms)
-        _slanted(axes, symptoms)
+        axes.set_yticks(np.arange(size) + 0.5, symptoms)
+        _slanted(axes, symptoms, 0.8 * WIDTH / columns)
     figure.supxlabel("predicted", size=10.5)
     figure.supylabel("true", size=10.5)
     return figure
 
 
 def _panels(count: int, height: float = 2.2, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    columns = min(columns, max(count, 2))
+    columns = min(columns, max(count, 2)) if columns > 1 else 1
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.5))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -334,13 +344,15 @@ def _numbers(axes: Axes, values: np.ndarray[Any, Any], mesh: Any, form: str) -> 
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
 
 
-def _slanted(axes: Axes, names: Sequence[str]) -> None:
-    turned = max(map(len, names)) * len(names) > 60 or axes.get_subplotspec().get_gridspec().ncols > 1  # type: ignore[union-attr]
-    axes.set_xticks(
-        np.arange(len(names)) + 0.5, names, rotation=40 if turned else 0, ha="right" if turned else "center"
-    )
-    for label in axes.get_xticklabels():
-        label.set_rotation_mode("anchor")
+def _slanted(axes: Axes, names: Sequence[str], room: float = WIDTH) -> None:
+    """Names below columns: level where ``room``, in inches, is enough for them, else slanted, else upright."""
+    each = room / len(names)
+    angle = 0 if each > 0.11 * max(map(len, names)) else 40 if each > 0.35 else 90
+    side = "center" if angle != 40 else "right"
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=angle, ha=side)
+    if angle == 40:
+        for label in axes.get_xticklabels():
+            label.set_rotation_mode("anchor")
 
 
 def _legend(figure: Figure) -> None:

@@ -65,7 +65,7 @@ class Overview:
 def overview(findings: Findings) -> Overview:
     chosen = recommend(findings)
     notes = [] if findings.statistics else [lacking(STATISTICS, "Intervals and verdicts have")]
-    notes += findings.board.notes
+    notes += [note.replace("[low, high]", "Low to high") for note in findings.board.notes]
     return Overview(
         question=_question(findings),
         data=_data(findings),

@@ -39,8 +39,8 @@ def search(findings: Findings) -> Section:
             Drawing(
                 "curves",
                 "Learning curves",
-                "Dashed grey: stopped early, failed or running. The thick line is the best trial. A mark below the end "
-                "of its line is what compression cost after training.",
+                "Dashed grey: stopped early, failed or running. The thick line is the best trial; of more than 150, the best "
+                "150 are drawn. A mark below the end of its line is what compression cost after training.",
                 lambda: draw.learning_curves(curves, strategies, epochs),
             ),
         ]
@@ -182,7 +182,7 @@ def leaderboard(findings: Findings) -> Section:
         columns,
         findings.sources("leaderboard.csv"),
         {"trial": _trial_link(findings), "test_f1": _test_link(findings)},
-        most=2000,
+        most_cells=13_000,
     )
     missing = [f"{strategy}: no model ({reason})" for strategy, reason in findings.board.without.items()]
     return Section("leaderboard", "All trials", lead, [table], missing)

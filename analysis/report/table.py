@@ -78,12 +78,16 @@ class Table:
     columns: Sequence[Column]
     sources: Sequence[tuple[str, str]] = ()
     links: Links = field(default_factory=dict)
-    most: int | None = None
+    most_cells: int = 6000
+
+    @property
+    def shown(self) -> int:
+        """Rows that the page has room for; the files have all."""
+        return min(len(self.frame), max(1, self.most_cells // len(self.columns)))
 
     @property
     def rows(self) -> list[list[Cell]]:
-        shown = self.frame if self.most is None else self.frame[: self.most]
-        return [[self._cell(row, column) for column in self.columns] for row in _records(shown)]
+        return [[self._cell(row, column) for column in self.columns] for row in _records(self.frame[: self.shown])]
 
     def _cell(self, row: Mapping[str, Any], column: Column) -> Cell:
         value = row.get(column.name)
