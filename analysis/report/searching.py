@@ -39,7 +39,7 @@ def search(findings: Findings) -> Section:
             Drawing(
                 "curves",
                 "Learning curves",
-                "Dashed grey: stopped early, failed or running. The thick line is the best trial; of more than 150, the "
+                "Dashed grey: stopped early, failed or running. The thick line is the best trial; of more than 150 the "
                 "best 150 are drawn. A mark below the end of its line is what compression cost after training.",
                 lambda: draw.learning_curves(curves, strategies, epochs),
             ),
