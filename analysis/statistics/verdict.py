@@ -127,7 +127,7 @@ def verdicts(
         at_least = bool(not_worse[i] <= ALPHA / 2 and low[i] > -margin)
         if corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0):
             outcome = Outcome.BETTER if point[i] > 0 else Outcome.WORSE
-        elif _same(resampled, [*strategies[name], *baseline]):
+        elif _same(resampled, strategies[name], baseline):
             outcome = Outcome.SAME
         elif at_least:
             within = equivalent[i] <= ALPHA / 2 and high[i] < margin
@@ -151,9 +151,10 @@ def verdicts(
     return judged
 
 
-def _same(resampled: Resampled, models: Sequence[int]) -> bool:
-    """No patient's examples are predicted otherwise by one of the models (but for swaps that cancel out)."""
-    return bool((resampled.confusions[:, models] == resampled.confusions[:, models[:1]]).all())
+def _same(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> bool:
+    """No patient's examples are predicted otherwise, on the mean over seeds (but for swaps that cancel out)."""
+    ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
+    return bool(np.allclose(ours, theirs, atol=1e-9, rtol=0))
 
 
 def _patients_needed(patients: int, of: Differences, margin: float, strategies: int) -> int | None:

@@ -268,6 +268,10 @@ def test_verdicts_say_what_the_data_bear() -> None:
     found = resample(labels, patients, models, resamples=1)
     judged = verdicts(found, {"wrong": [1], "copy": [2], "perfect": [3]}, [0])
     assert [v.outcome for v in judged.values()] == [Outcome.WORSE, Outcome.SAME, Outcome.BETTER]
+    seeds = resample(labels, patients, np.concatenate([probabilities, probabilities]), resamples=1)
+    again = len(probabilities)
+    copies = verdicts(seeds, {"copy": [again, again + 1]}, [0, 1])  # of other seeds each, seed by seed the same
+    assert copies["copy"].outcome is Outcome.SAME
     similar = resample(labels, patients, probabilities, resamples=1)
     unknown = verdicts(similar, {"other": [1]}, [0], margin=0.001)["other"]
     assert unknown.outcome is Outcome.NOT_KNOWN
