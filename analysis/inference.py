@@ -23,6 +23,8 @@ from trainables.parts.metrics import classification_metrics
 
 STATISTICS = f"{RESULTS}/statistics.json"
 OVERALL, BASELINE = "overall", "baseline"
+_VERSION = 2
+"""Of the method: results of another are made anew."""
 
 Found = Mapping[str, Predictions]
 
@@ -45,7 +47,7 @@ def write_statistics(run: Run, margin: float) -> None:
         for split in (TEST, VALIDATION)
     )
     digests = [{name: of.digest for name, of in found.items()} for found in (on_test, on_validation)]
-    asked = [digests, seeds, margin, RESAMPLES, LEVEL]
+    asked = [_VERSION, digests, seeds, margin, RESAMPLES, LEVEL]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known = read_statistics(run)
     if known is None or known["identity"] != identity:
