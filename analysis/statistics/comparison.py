@@ -76,7 +76,7 @@ def _degrees_of_freedom(resampled: Resampled, models: Sequence[int], baseline: S
     """(metrics,) of the jackknife's variance, at least 1: few patients that differ tell little of how many do."""
     ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
     differing = int((np.abs(ours - theirs) > 1e-9).any(axis=(1, 2)).sum())
-    return np.array([max(differing - 1, 1)] * 4 + [resampled.patients - 1], np.float64)
+    return np.array([max(differing - 1, 1)] * 4 + [resampled.units - 1], np.float64)
 
 
 def swap_test(

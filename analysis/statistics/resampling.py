@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
 """Last axis of figures. On the axis before it, 0 is overall (macro averages) and 1 + c is class c against the rest."""
 RESAMPLES = 5_000
+MOST_UNITS = 1_000
+"""Patients that are drawn, left out or swapped one by one; more are put into so many groups at random."""
 
-_AT_A_TIME = 2**17
-"""Weights handled together, so that they stay in a CPU's cache."""
+_AT_A_TIME = 64
+"""Units whose negative examples are counted together."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Variation:
     Attributes:
         point: (1 + classes, metrics).
         replicates: (resamples, 1 + classes, metrics), of patients drawn with replacement.
-        jackknife: (patients, 1 + classes, metrics), without one patient each.
-        patients_with: (1 + classes,) patients with an example; of class c at 1 + c, of any at 0.
+        jackknife: (units, 1 + classes, metrics), without one unit each.
+        patients_with: (1 + classes,) units with an example; of class c at 1 + c, of any at 0.
     """
 
     point: NDArray[np.float64]
@@ -46,24 +49,27 @@ class Resampled:
     """Figures of models on the same test set. NaN: not defined, since the class or every other one is absent.
 
     Attributes:
+        patients: how many the test set has.
         point: (models, 1 + classes, metrics).
-        replicates: (resamples, models, 1 + classes, metrics), of patients drawn with replacement.
-        jackknife: (patients, models, 1 + classes, metrics), without one patient each.
-        confusions: (patients, models, classes, classes) counts of true and predicted class.
+        replicates: (resamples, models, 1 + classes, metrics), of units drawn with replacement.
+        jackknife: (units, models, 1 + classes, metrics), without one unit each.
+        confusions: (units, models, classes, classes) counts of true and predicted class. A unit is a patient, or of
+            more than ``MOST_UNITS`` patients a group of them.
     """
 
+    patients: int
     point: NDArray[np.float64]
     replicates: NDArray[np.float64]
     jackknife: NDArray[np.float64]
     confusions: NDArray[np.float64]
 
     @property
-    def patients(self) -> int:
+    def units(self) -> int:
         return len(self.confusions)
 
     @property
     def examples_of_classes(self) -> NDArray[np.float64]:
-        """(patients, classes)."""
+        """(units, classes)."""
         return np.asarray(self.confusions[:, 0].sum(axis=-1))
 
     def mean(self, models: Sequence[int]) -> Variation:
@@ -74,7 +80,7 @@ class Resampled:
             self.point[chosen].mean(axis=0),
             self.replicates[:, chosen].mean(axis=1),
             self.jackknife[:, chosen].mean(axis=1),
-            np.concatenate([[self.patients], with_class]).astype(np.int64),
+            np.concatenate([[self.units], with_class]).astype(np.int64),
         )
 
     def difference(self, models: Sequence[int], others: Sequence[int]) -> Variation:
@@ -99,7 +105,8 @@ def resample(
     """Bootstrap and jackknife over patients, the same draws for all models.
 
     A patient's examples stay together, since they are alike; each resample is a weight per patient (how often it was
-    drawn), and all figures follow from weights. The order of the rows does not matter.
+    drawn), and all figures follow from weights. The order of the rows does not matter. More than ``MOST_UNITS``
+    patients are drawn in groups, put together at random.
 
     Args:
         labels: (n,) class indices.
@@ -109,20 +116,19 @@ def resample(
     Raises:
         ValueError: fewer than two patients, or shapes that do not fit.
     """
-    weighing = _Weighing(labels, patients, probabilities)
-    count = weighing.patients
+    numbers = np.unique(patients, return_inverse=True)[1]
+    count = int(numbers.max()) + 1
     if count < 2:
         raise ValueError("figures of fewer than two patients cannot be resampled")
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    blocks = np.array_split(np.arange(count), min(count, 8))  # of the patients left out, since a row each is large
-    return Resampled(
-        point=weighing.figures(np.ones((1, count)))[0],
-        replicates=weighing.figures(draws.astype(np.float64)),
-        jackknife=np.concatenate(
-            [weighing.figures((np.arange(count) != block[:, None]).astype(np.float64)) for block in blocks]
-        ),
-        confusions=weighing.confusions,
-    )
+    random = np.random.default_rng(seed)
+    if count > MOST_UNITS:
+        numbers = (random.permutation(count) % MOST_UNITS)[numbers]
+    weighing = _Weighing(labels, numbers, probabilities)
+    units = weighing.units
+    draws = random.multinomial(units, np.full(units, 1 / units), size=resamples)
+    weights = np.concatenate([np.ones((1, units)), draws, 1 - np.eye(units)])
+    figures = weighing.figures(weights)
+    return Resampled(count, figures[0], figures[1 : 1 + resamples], figures[1 + resamples :], weighing.confusions)
 
 
 def figures_of_confusions(confusions: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -156,51 +162,61 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.
 class _Weighing:
     """What figures need of predictions, so that only the patients' weights change."""
 
-    def __init__(self, labels: NDArray[np.int64], patients: NDArray[Any], probabilities: NDArray[np.floating]) -> None:
+    def __init__(
+        self, labels: NDArray[np.int64], units: NDArray[np.int64], probabilities: NDArray[np.floating]
+    ) -> None:
         self.models, examples, self.classes = probabilities.shape
-        if not len(labels) == len(patients) == examples:
-            raise ValueError(f"{len(labels)} labels, {len(patients)} patients, {examples} predictions")
-        names, self._numbers = np.unique(patients, return_inverse=True)
-        self.patients = len(names)
-        shape = (self.patients, self.models, self.classes, self.classes)
+        if not len(labels) == len(units) == examples:
+            raise ValueError(f"{len(labels)} labels, {len(units)} patients, {examples} predictions")
+        self._labels, self._numbers, self._probabilities = labels, units, probabilities
+        self.units = int(units.max()) + 1
+        shape = (self.units, self.models, self.classes, self.classes)
         models = np.arange(self.models)[:, None]
-        cells = np.ravel_multi_index((self._numbers, models, labels, probabilities.argmax(axis=-1)), shape)
+        cells = np.ravel_multi_index((units, models, labels, probabilities.argmax(axis=-1)), shape)
         self.confusions = np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
         self._present = np.bincount(labels, minlength=self.classes) > 0
-        self._areas = [[_Area(scores[:, c], labels == c) for c in range(self.classes)] for scores in probabilities]
 
     def figures(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(rows, models, 1 + classes, metrics) of (rows, patients) weights."""
-        rows = max(1, _AT_A_TIME // len(self._numbers))
-        return np.concatenate([self._figures(weights[i : i + rows]) for i in range(0, len(weights), rows)])
-
-    def _figures(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        flat = self.confusions.reshape(self.patients, -1)
+        """(rows, models, 1 + classes, metrics) of (rows, units) weights."""
+        flat = self.confusions.reshape(self.units, -1)
         confusions = (weights @ flat).reshape(-1, self.models, self.classes, self.classes)
-        of_examples = np.ascontiguousarray(weights.T)[self._numbers]
         areas = np.stack(
-            [np.stack([area.weighted(of_examples) for area in areas], axis=-1) for areas in self._areas], axis=1
+            [
+                np.stack([self._areas(scores[:, c], self._labels == c, weights) for c in range(self.classes)], axis=-1)
+                for scores in self._probabilities
+            ],
+            axis=1,
         )
         defined = self._present & (self._present.sum() > 1)
         macro = areas[..., defined].mean(-1, keepdims=True) if defined.any() else np.full((*areas.shape[:2], 1), np.nan)
         areas = np.concatenate([macro, areas], axis=-1)
         return np.concatenate([figures_of_confusions(confusions, self._present), areas[..., None]], axis=-1)
 
+    def _areas(
+        self, scores: NDArray[np.floating], positive: NDArray[np.bool_], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(rows,) areas under the ROC curve: the weighted share of pairs in order, ties counting half."""
+        in_order = pairs_in_order(scores, positive, self._numbers, self.units)
+        positives, negatives = (np.bincount(self._numbers[of], minlength=self.units) for of in (positive, ~positive))
+        pairs = np.einsum("ij,ij->i", weights @ in_order, weights)
+        return _ratio(pairs, (weights @ positives) * (weights @ negatives))
 
-class _Area:
-    """Area under the ROC curve of one class, as the share of pairs in order (ties count half), weighted."""
 
-    def __init__(self, scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> None:
-        self._positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
-        self._negatives = negatives[np.argsort(scores[negatives], kind="stable")]
-        ranked = scores[self._negatives]
-        self._below = np.searchsorted(ranked, scores[self._positives], "left")
-        self._not_above = np.searchsorted(ranked, scores[self._positives], "right")
+def pairs_in_order(
+    scores: NDArray[np.floating], positive: NDArray[np.bool_], units: NDArray[np.int64], count: int
+) -> NDArray[np.float64]:
+    """(units, units) pairs of the one's positive and the other's negative example whose scores are in order.
 
-    def weighted(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(columns,) areas of (examples, columns) weights."""
-        positives = weights[self._positives]
-        passed = np.zeros((len(self._negatives) + 1, weights.shape[1]))
-        np.cumsum(weights[self._negatives], axis=0, out=passed[1:])
-        pairs = np.einsum("ij,ij->j", positives, passed[self._below] + passed[self._not_above])
-        return _ratio(pairs, 2 * positives.sum(0) * passed[-1])
+    Ties count half. All arrays are (n,).
+    """
+    negatives = np.flatnonzero(~positive)
+    negatives = negatives[np.argsort(scores[negatives], kind="stable")]
+    below, not_above = (np.searchsorted(scores[negatives], scores[positive], side) for side in ("left", "right"))
+    belongs = csr_array((np.full(len(below), 0.5), (units[positive], np.arange(len(below)))), (count, len(below)))
+    found = np.empty((count, count))
+    for start in range(0, count, _AT_A_TIME):
+        block = np.arange(start, min(start + _AT_A_TIME, count))
+        passed = np.zeros((len(negatives) + 1, len(block)))
+        np.cumsum(units[negatives][:, None] == block, axis=0, out=passed[1:])
+        found[:, block] = belongs @ (passed[below] + passed[not_above])
+    return found

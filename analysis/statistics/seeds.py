@@ -83,11 +83,11 @@ def figures_over_seeds(resampled: Resampled, models: Sequence[int], level: float
     found = figure_intervals(mean, level)
     if len(models) == 1:
         return SeedFigures(found, np.full(found.point.shape, np.nan), of_training=False)
-    variance = total_variance(resampled, mean.variance, resampled.patients - 1, [models])
+    variance = total_variance(resampled, mean.variance, resampled.units - 1, [models])
     upper = (1 + level) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         stretch = np.sqrt(variance.total / variance.patients) * (
-            t.ppf(upper, variance.degrees_of_freedom) / t.ppf(upper, resampled.patients - 1)
+            t.ppf(upper, variance.degrees_of_freedom) / t.ppf(upper, resampled.units - 1)
         )
     stretch = np.where(np.isfinite(stretch), stretch, 1.0)
     stretched = Intervals(

@@ -166,6 +166,20 @@ def test_one_patient_cannot_be_resampled_and_two_can() -> None:
     assert np.isfinite(figure_intervals(found.mean([0])).low[0, :1]).all()
 
 
+def test_many_patients_are_drawn_in_groups_and_vary_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = drawn(patients=400)
+    single = resample(*sample, resamples=500)
+    monkeypatch.setattr("analysis.statistics.resampling.MOST_UNITS", 100)
+    grouped = resample(*sample, resamples=500)
+    assert (grouped.patients, grouped.units) == (400, 100)
+    np.testing.assert_array_equal(grouped.point, single.point)
+    np.testing.assert_allclose(grouped.replicates.std(axis=0), single.replicates.std(axis=0), rtol=0.3)
+    np.testing.assert_allclose(grouped.mean([0]).variance, single.mean([0]).variance, rtol=0.5)
+    order = np.random.default_rng(1).permutation(len(sample[0]))
+    again = resample(sample[0][order], sample[1][order], sample[2][:, order], resamples=500)
+    np.testing.assert_array_equal(again.replicates, grouped.replicates)
+
+
 def test_mcnemars_test_is_statsmodels(sample: Sample) -> None:
     labels, _, probabilities = sample
     ours, theirs = probabilities[0].argmax(axis=1), probabilities[1].argmax(axis=1)
