@@ -83,6 +83,8 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
             continue
         if len(fields) != len(header):
             raise InputError(f"{path}: row {number} has {len(fields)} fields, the header {len(header)}; quote the text")
+        if not fields[places["text"]].strip():
+            raise InputError(f"{path}: row {number} has no text; write it, or take the row out")
         labels = {}
         for status in STATUSES:
             names = [name.strip() for name in re.split("[;,]", fields[places[status]])]
@@ -210,7 +212,7 @@ def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Seq
 
     A concept counts once per text, so that its limits are those of a proportion (Wilson; F1 = 2J / (1 + J) of the
     Jaccard index J). Those of the averages are percentiles of a bootstrap over texts, labels of one text being
-    dependent; an average without a mistake has no spread there.
+    dependent; of one without a mistake, which has no spread there, Wilson's of as many texts.
     """
     counts = np.stack([labelled & found, ~labelled & found, labelled & ~found])  # (tp fp fn, texts, statuses, symptoms)
     totals = counts.sum(axis=1)
@@ -228,15 +230,21 @@ def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Seq
             }
             rows.append(_row(symptom, status, (tp, fp, fn), _figures(totals[:, j, k]), limits))
         for name, average in ((MICRO, _micro), (MACRO, _macro)):
-            spread = average(resampled[:, :, j])
+            found, counted = average(totals[:, j]), int(counts[:, :, j].any(axis=(0, 2)).sum())
+            spread = zip(_FIGURES, found, average(resampled[:, :, j]), strict=True)
             limits = {
-                figure: (float(np.nanpercentile(values, 2.5)), float(np.nanpercentile(values, 97.5)))
-                if not np.isnan(values).all()
-                else (np.nan, np.nan)
-                for figure, values in zip(_FIGURES, spread, strict=True)
+                figure: _wilson(counted, counted) if value == 1 else _percentiles(values)
+                for figure, value, values in spread
             }
-            rows.append(_row(name, status, tuple(totals[:, j].sum(axis=-1).tolist()), average(totals[:, j]), limits))
+            rows.append(_row(name, status, tuple(totals[:, j].sum(axis=-1).tolist()), found, limits))
     return pd.DataFrame(rows)
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    if np.isnan(values).all():
+        return np.nan, np.nan
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _row(

@@ -52,6 +52,7 @@ def test_figures_and_limits_are_those_of_the_counts() -> None:
     assert rows.loc["affirmed", MICRO]["f1_low"] < 0.8 < rows.loc["affirmed", MICRO]["f1_high"]
     assert rows.loc["affirmed", MACRO]["f1"] == pytest.approx(0.8)  # cough is affirmed nowhere
     assert rows.loc["negated", "fever"]["f1"] == 0
+    assert rows.loc["negated", MICRO]["recall_low"] == pytest.approx(0.207, abs=1e-3)  # of one text, without a mistake
     assert pd.isna(rows.loc["affirmed", "cough"]["f1"])
     assert [(m.row, m.labelled, m.found) for m in result.mistakes] == [
         (7, ("affirmed",), ("negated",)),
@@ -81,6 +82,7 @@ def test_headers_quotes_forms_and_separators_may_vary() -> None:
         ("text\taffirmed\tnegated\nx\tcough\n", ["row 1 has 2 fields"]),
         ("text\taffirmed\tnegated\nx\t\t\n", ["no row names a concept"]),
         ("text\taffirmed\tnegated\n", ["no rows"]),
+        ("text\taffirmed\tnegated\n \tcough\t\n", ["row 1 has no text"]),
         (
             "text\taffirmed\tnegated\nx\t" + "a secret of hers " * 4 + "\t\n",
             ["row 1", "a cell of 67 characters"],
