@@ -22,7 +22,8 @@ MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
-_FIGURES = ("precision", "recall", "f1")
+_COUNTED = {"precision": [0, 1], "recall": [0, 2], "f1": [0, 1, 2]}
+"""Which of tp, fp and fn a figure is made of."""
 
 Labels = Mapping[str, frozenset[str]]
 """Status to the concepts that a text affirms or denies."""
@@ -230,17 +231,16 @@ def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Seq
             }
             rows.append(_row(symptom, status, (tp, fp, fn), _figures(totals[:, j, k]), limits))
         for name, average in ((MICRO, _micro), (MACRO, _macro)):
-            found, counted = average(totals[:, j]), int(counts[:, :, j].any(axis=(0, 2)).sum())
-            spread = zip(_FIGURES, found, average(resampled[:, :, j]), strict=True)
+            averages, spread = average(totals[:, j]), average(resampled[:, :, j])
             limits = {
-                figure: _wilson(counted, counted) if value == 1 else _percentiles(values)
-                for figure, value, values in spread
+                figure: _wilson(n := int(counts[of, :, j].any(axis=(0, 2)).sum()), n) if value == 1 else _ends(values)
+                for (figure, of), value, values in zip(_COUNTED.items(), averages, spread, strict=True)
             }
-            rows.append(_row(name, status, tuple(totals[:, j].sum(axis=-1).tolist()), found, limits))
+            rows.append(_row(name, status, tuple(totals[:, j].sum(axis=-1).tolist()), averages, limits))
     return pd.DataFrame(rows)
 
 
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
     if np.isnan(values).all():
         return np.nan, np.nan
     low, high = np.nanpercentile(values, [2.5, 97.5])
@@ -256,7 +256,7 @@ def _row(
 ) -> dict[str, object]:
     row: dict[str, object] = {"concept": concept, "status": status}
     row |= zip(("tp", "fp", "fn"), counts, strict=True)
-    for name, value in zip(_FIGURES, figures, strict=True):
+    for name, value in zip(_COUNTED, figures, strict=True):
         row |= {name: float(value), f"{name}_low": limits[name][0], f"{name}_high": limits[name][1]}
     return row
 

@@ -1,7 +1,6 @@
 """What the best models go by: the test set read again with its symptoms hidden, renamed or denied, and by groups."""
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from analysis.artifact import runnable
 from analysis.controls import CONTROLS, Predict, fitted_control
+from analysis.predictions import TEST, read_predictions
 from analysis.run import LEXICON_FILE, MODEL, RESULTS, Run
 from analysis.tables import cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
@@ -290,10 +290,9 @@ def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list
 
 
 def _predictions(run: Run, name: str, test: pd.DataFrame) -> NDArray[np.float64]:
-    """(n, classes) probabilities of the test examples, as they were evaluated."""
-    stream = io.BytesIO(run.folder.read(f"{RESULTS}/predictions/{name}.parquet"))
-    kept = pd.read_parquet(stream).set_index("id")
-    return kept.loc[test["id"], [f"probability_{symptom}" for symptom in run.symptoms]].to_numpy()
+    """(n, classes) probabilities of the test examples, in their order, as they were evaluated."""
+    found = read_predictions(run, name, TEST)
+    return found.probabilities[pd.Index(found.ids).get_indexer(test["id"])]
 
 
 def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:

@@ -44,8 +44,6 @@ def parser() -> argparse.ArgumentParser:
         _add_storage_option(parser_of)
         if name == "leaderboard":
             _add_top_option(parser_of)
-        if name == "evaluate":
-            _add_smallest_group_option(parser_of)
 
     export = commands.add_parser("export", help="write a trial's model as a folder that stands alone")
     export.add_argument("run", metavar="RUN", help="the run's name or folder")
