@@ -23,7 +23,7 @@ from trainables.parts.metrics import classification_metrics
 
 STATISTICS = f"{RESULTS}/statistics.json"
 OVERALL, BASELINE = "overall", "baseline"
-_VERSION = 2
+_VERSION = 3
 """Of the method: results of another are made anew."""
 
 Found = Mapping[str, Predictions]
@@ -204,6 +204,10 @@ def _correct(run: Run, compared: Sequence[dict[str, Any]]) -> None:
     for of, corrected in zip(compared, holm([of["mcnemar"]["p"] for of in compared]), strict=True):
         of["mcnemar"]["p_holm"] = corrected
         of["delong_holm"] = {}
+    for metric in METRICS:
+        overall = [of["differences"][OVERALL][metric] for of in compared]
+        for figure, corrected in zip(overall, holm([figure["p"] for figure in overall]), strict=True):
+            figure["p_holm"] = math.nan if math.isnan(figure["p"]) else corrected
     for symptom in run.symptoms:
         for of, corrected in zip(compared, holm([of["delong"][symptom] for of in compared]), strict=True):
             of["delong_holm"][symptom] = math.nan if math.isnan(of["delong"][symptom]) else corrected

@@ -292,7 +292,8 @@ def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list
 def _predictions(run: Run, name: str, test: pd.DataFrame) -> NDArray[np.float64]:
     """(n, classes) probabilities of the test examples, in their order, as they were evaluated."""
     found = read_predictions(run, name, TEST)
-    return found.probabilities[pd.Index(found.ids).get_indexer(test["id"])]
+    places: NDArray[np.int64] = pd.Index(found.ids).get_indexer(test["id"])
+    return np.asarray(found.probabilities[places])
 
 
 def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:

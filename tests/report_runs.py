@@ -298,7 +298,7 @@ class Builder:
                     "low": (mean - 0.08 / n).tolist(),
                     "high": (mean + 0.04 / n).tolist(),
                 },
-                "gap": {"validation_f1": 0.86, "test_f1": 0.84, "difference": -0.02},
+                "gap": {"validation_f1": 0.86, "test_f1": 0.84, "difference": 0.02},
                 "importances": {"learning_rate": 0.7, "batch_size": 0.1, f"{strategy}_ratio": 0.2},
                 "importances_note": None,
                 "stopped_after": {"2": sum(t.state == "stopped" for t in mine)},

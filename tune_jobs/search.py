@@ -1,12 +1,12 @@
 """The search of a whole run, without Ray: which trial comes next, and what its results mean."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run import TRIALS, TrialRecord, best_trials, checkpoints_of
+from analysis.run import TRIALS, TrialRecord, best_trials, checkpoints_of, repetitions_of
 from clinical_notes.storage import Folder, storage_reason
 from search_spaces import objectives_of
 from trainables import trainable_class
@@ -93,6 +93,8 @@ class Search:
             for record in ledger.of(strategy):
                 study.restore(record)
         self._again = ledger.to_retry() if retry_failed else []
+        failed = [trial.name for trial in ledger.trials.values() if trial.repeats and trial.state == "failed"]
+        self._failed_repetitions = set(failed) if retry_failed else set()
         self._further = to_continue(ledger, studies, epochs) if epochs else []
         self._epochs, self._seeds, self._only_seeds = epochs, seeds, only_seeds
         self._active: set[str] = set()
@@ -119,7 +121,7 @@ class Search:
         return bool(self._unfinished or self._again or self._further or self._open_strategies())
 
     def _repetitions(self) -> list[tuple[TrialRecord, int]]:
-        return missing_repetitions(self.ledger, self._studies, self._seeds)
+        return missing_repetitions(self.ledger, self._studies, self._seeds, self._failed_repetitions)
 
     def suggest(self) -> Suggestion | None:
         """The next trial, or None while there is nothing to start."""
@@ -155,6 +157,7 @@ class Search:
             if teacher and self.ledger.trials[teacher.removeprefix(f"{TRIALS}/")].state == "running":
                 continue
             name = repetition_name(record.name, seed_number)
+            self._failed_repetitions.discard(name)
             self.ledger.append(
                 "suggested",
                 trial=name,
@@ -343,7 +346,8 @@ class Search:
         kept = {trial.name for trial in (best, *others)}
         for trial in finished:
             if trial.name not in kept and trial.name != self.ledger.teacher:
-                self._folder.delete_folder(f"{TRIALS}/{trial.name}")
+                for of in (trial, *repetitions_of(self.ledger.trials, trial.name)):
+                    self._folder.delete_folder(f"{TRIALS}/{of.name}")
             else:
                 self._discard_checkpoints(trial.name, keep_last=trial is best)
 
@@ -365,11 +369,16 @@ def repetition_name(trial: str, seed_number: int) -> str:
     return f"{trial}-seed{seed_number}"
 
 
-def missing_repetitions(ledger: Ledger, strategies: Iterable[str], seeds: int) -> list[tuple[TrialRecord, int]]:
+def missing_repetitions(
+    ledger: Ledger, strategies: Iterable[str], seeds: int, again: Collection[str] = ()
+) -> list[tuple[TrialRecord, int]]:
     """The trials still to be trained with other seeds, each with the seed's number, in the order to run them.
 
     They are the best of each strategy and, before it, the trial that its model starts from. Where that fails with a
     seed, those that start from it are not trained with that seed.
+
+    Args:
+        again: failed repetitions that are to run once more.
     """
     asked: list[tuple[TrialRecord, int]] = []
     for seed_number in range(1, seeds):
@@ -378,8 +387,9 @@ def missing_repetitions(ledger: Ledger, strategies: Iterable[str], seeds: int) -
             for trial in best:
                 teacher = ledger.trials[trial.teacher.removeprefix(f"{TRIALS}/")] if trial.teacher else None
                 started = ledger.trials.get(repetition_name(teacher.name, seed_number)) if teacher else None
-                if started is not None and started.state == "failed":
+                if started is not None and started.state == "failed" and started.name not in again:
                     continue
                 asked += [(of, seed_number) for of in (teacher, trial) if of is not None]
     waiting = {(of.name, seed_number): (of, seed_number) for of, seed_number in asked}
-    return [pair for (name, n), pair in waiting.items() if repetition_name(name, n) not in ledger.trials]
+    done = ledger.trials.keys() - set(again)
+    return [pair for (name, n), pair in waiting.items() if repetition_name(name, n) not in done]

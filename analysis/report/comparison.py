@@ -118,7 +118,9 @@ def differences(findings: Findings) -> Section:
         Column("strategy", "strategy", "text"),
         *(Column(m, c.label, "signed") for m, c in zip(METRICS, _SCORES, strict=True)),
         Column("p", "p, Holm", "p", "corrected over the strategies; macro F1"),
-        Column("mcnemar", "McNemar, Holm", "p", "accuracy, exact; takes examples as independent"),
+        Column(
+            "mcnemar", "McNemar, Holm", "p", "accuracy of the best trials alone, exact; takes examples as independent"
+        ),
         Column("seeds", "seeds", "count", "trainings of the best configuration"),
     ]
     table = Table(

@@ -46,15 +46,14 @@ class Findings:
         return [(f"{RESULTS}/{name}", name) for name in names if name in self.files]
 
     def best(self, strategy: str) -> TrialRecord | None:
-        """The trial that stands for a strategy: the one that was tested, else the best by validation."""
-        judged = (self.statistics or {}).get("strategies", {}).get(strategy)
-        if judged and judged["trial"] in self.run.trials:
-            return self.run.trials[judged["trial"]]
+        """The trial that stands for a strategy: the best by validation."""
         return next(iter(self.run.best(strategy, 1)), None) if strategy in self.run.strategies else None
 
     def verdict(self, strategy: str) -> Record | None:
+        """On the strategy's best trial; none where that has not been evaluated yet."""
         judged: Record = (self.statistics or {}).get("strategies", {}).get(strategy, {})
-        return judged.get("verdict")
+        best = self.best(strategy)
+        return judged.get("verdict") if best is not None and judged.get("trial") == best.name else None
 
     def test_score(self, name: str, metric: str = "f1") -> Record | None:
         """A macro figure of a model on the test set: ``point``, and ``low`` and ``high`` where they are known."""

@@ -13,7 +13,8 @@ from clinical_notes.storage import Folder
 
 RULE = (
     "Of the baseline and the strategies whose verdict is better, equivalent, not worse by more than the margin or the "
-    "same predictions, the smallest in bytes."
+    "same predictions, the smallest in bytes. Verdicts are of the test patients, so that the recommended model's test "
+    "figures are slightly in its favour."
 )
 _GOOD_ENOUGH = (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NOT_WORSE, Outcome.SAME)
 

@@ -75,13 +75,16 @@ def cluster(
     curves: RecordedCurves = CURVES,
     workers: int = 1,
     losses: Sequence[float] = (),
+    retry_failed: bool = False,
 ) -> SimulatedCluster:
     """A search of the folder as a new process begins it."""
     ledger = Ledger(folder)
     storage = storage or StudyStorage(InMemoryStorage())
     studies = {name: StrategyStudy(name, storage, seed, {}, random_trials=4) for name in STRATEGIES}
     scheduler = StrategyASHA(STRATEGIES, EPOCHS, 2, known=ledger.events)
-    search = Search(folder, ledger, studies, TRIALS, seed, seeds=SEEDS, stopped=scheduler.stopped)
+    search = Search(
+        folder, ledger, studies, TRIALS, seed, seeds=SEEDS, retry_failed=retry_failed, stopped=scheduler.stopped
+    )
     return SimulatedCluster(folder, search, scheduler, curves, EPOCHS, workers, losses)
 
 
@@ -182,6 +185,10 @@ def test_a_strategy_whose_teacher_fails_with_a_seed_goes_without_that_seed() -> 
     cluster(folder, 0).run()
     ones = {trial.strategy for trial in Ledger(folder).trials.values() if trial.name.endswith("seed1")}
     assert ones == {"baseline", "low_rank"}
+    cluster(folder, 0, retry_failed=True).run()
+    again = [trial for trial in Ledger(folder).trials.values() if trial.name.endswith("seed1")]
+    assert {trial.strategy for trial in again} == set(STRATEGIES)
+    assert {trial.state for trial in again} == {"finished"}
 
 
 def test_a_database_that_is_ahead_of_the_ledger_is_set_right(tmp_path: Path) -> None:

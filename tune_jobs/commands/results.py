@@ -84,7 +84,9 @@ def status(options: argparse.Namespace, console: Console) -> int:
 def leaderboard(options: argparse.Namespace, console: Console) -> int:
     run = opened(options)
     write_statistics(run, _margin(run, options))
-    return _write_and_print(run, options.top, console)
+    code = _write_and_print(run, options.top, console)
+    _write_report(run, console)
+    return code
 
 
 def report(options: argparse.Namespace, console: Console) -> int:
