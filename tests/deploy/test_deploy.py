@@ -233,11 +233,11 @@ STUBS = {
 echo "ray $* token=${#RAY_AUTH_TOKEN}" >> log
 if [ "$1" = start ]; then
     trap 'echo "ended $2" >> log; exit 0' TERM
-    if [ "$2" = --head ]; then touch head; fi
+    if [ "$2" = --head ]; then touch head; else touch joined; fi
     while true; do sleep 0.05; done
 fi
 test -e head""",
-    "python": 'echo "python $*" >> log',
+    "python": 'echo "python $*" >> log\nfor _ in {1..400}; do test -e joined && break; sleep 0.05; done',
     "symptune": """\
 echo "symptune $*" >> log
 trap 'exit 130' TERM
@@ -286,9 +286,8 @@ def test_slurm_starts_the_head_first_then_workers_and_once_they_have_joined_the_
     code, log = run_slurm_script(tmp_path, code=1)
     assert code == 1
     steps = [line for line in log if re.match(r"srun|symptune", line)]
-    head, *others = steps
-    workers, launch = sorted(others)  # the stubs of both may write at once
-    assert [head, workers, launch] == [
+    launch = steps[-1]
+    assert steps == [
         "srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=4 --nodelist=node1 "
         "ray start --head --port=6379 --block --num-cpus=4 --num-gpus=2",
         "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --nodelist=node2,node3 "
