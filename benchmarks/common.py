@@ -1,0 +1,129 @@
+"""What several benchmarks share: an encoder by name, examples of synthetic or given notes, sides that take turns."""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from clinical_notes.batches import TrialData, tokenise
+from trainables.base import StrategyTrainable, TrainSettings
+from trainables.parts.encoder import EncoderWeights, layer_names
+from tune_jobs.prepare import make_run_examples
+from tune_jobs.pretrained import load_pretrained
+from tune_jobs.settings import EMBEDDED_MODEL, SYNTHETIC, RunSettings
+
+T = TypeVar("T")
+
+BERT_BASE = "bert-base"
+"""Stands for BERT-base's shape with random weights, reading the embedded encoder's word pieces."""
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Of encoder, notes, threads and output."""
+    parser.add_argument(
+        "--model",
+        default=EMBEDDED_MODEL,
+        help=f"as launch takes it, or {BERT_BASE} for its shape with random weights (default: the embedded MiniLM)",
+    )
+    parser.add_argument("--layers", type=int, help="cut the encoder to its first layers (default: all)")
+    parser.add_argument("--notes", default=SYNTHETIC, help="NOTEEVENTS as .csv, .csv.gz or .parquet")
+    parser.add_argument("--patients", type=int, default=300, help="of the synthetic notes (default 300)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of both sides (default: all cores)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+
+
+def encoder_of(
+    model: str, layers: int | None, symptoms: Sequence[str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier with a new head, and its tokenizer."""
+    if model != BERT_BASE:
+        return load_pretrained(model, layers, symptoms, seed=0)
+    _, tokenizer = load_pretrained(EMBEDDED_MODEL, 1, symptoms, seed=0)
+    return random_model(BertConfig(vocab_size=len(tokenizer)), layers or 12, symptoms), tokenizer
+
+
+def random_model(config: PreTrainedConfig, layers: int, symptoms: Sequence[str]) -> PreTrainedModel:
+    """A classifier of this shape but for its depth."""
+    values: dict[str, Any] = {
+        **config.to_dict(),
+        layer_names(config).depth_option: layers,
+        "id2label": dict(enumerate(symptoms)),
+        "label2id": {name: label for label, name in enumerate(symptoms)},
+    }
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(type(config).from_dict(values))
+    return model
+
+
+def inputs_of(
+    options: argparse.Namespace, unit: Literal["note", "sentence"], max_length: int
+) -> tuple[TrialData, PreTrainedModel, PreTrainedTokenizerBase]:
+    """Training and validation examples of the options' notes, and the options' encoder."""
+    settings = RunSettings(notes=options.notes, patients=options.patients, unit=unit, split=(0.8, 0.1, 0.1))
+    examples = make_run_examples(settings, workers=1)
+    model, tokenizer = encoder_of(options.model, options.layers, examples.symptoms)
+    train, validation = (
+        tokenise(
+            tokenizer,
+            list(frame["id"]),
+            list(frame["text"]),
+            [examples.symptoms.index(name) for name in frame["symptom"]],
+            max_length,
+        )
+        for frame in (examples.splits["train"], examples.splits["validation"])
+    )
+    pad = tokenizer.pad_token_id
+    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else pad
+    return TrialData(train, validation, examples.symptoms, None, pad, unknown), model, tokenizer
+
+
+def start_trial(
+    cls: type[StrategyTrainable],
+    hyperparameters: Mapping[str, Any],
+    data: TrialData,
+    model: PreTrainedModel,
+    workdir: Path,
+    settings: TrainSettings,
+    teacher: Path | None = None,
+) -> StrategyTrainable:
+    """A trial as a worker sets it up, without Ray around it; ``teacher`` is the folder of its teacher's trial."""
+    trial = cls.__new__(cls)
+    config = {"hyperparameters": hyperparameters, "seed": 0, "teacher": str(teacher) if teacher else None}
+    trial.setup(config, data, EncoderWeights.of(model), settings, workdir)
+    return trial
+
+
+def in_turn(sides: Mapping[str, Callable[[], T]], examples: int, rounds: int) -> tuple[dict[str, Any], dict[str, T]]:
+    """Examples per second of two sides (medians of the rounds), how many times more the first has, last results.
+
+    The side that begins changes from round to round. The ratio is the median of the rounds' ratios.
+
+    Args:
+        examples: in each round of each side.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    results: dict[str, T] = {}
+    for number in range(rounds):
+        for name in list(sides)[:: -1 if number % 2 else 1]:
+            start = time.perf_counter()
+            results[name] = sides[name]()
+            seconds[name].append(time.perf_counter() - start)
+    ours, other = (np.array(of_side) for of_side in seconds.values())
+    figures = {
+        "examples": examples,
+        "examples_per_second": {name: examples / float(np.median(s)) for name, s in seconds.items()},
+        "ratio": float(np.median(other / ours)),
+    }
+    return figures, results

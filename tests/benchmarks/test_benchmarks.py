@@ -1,0 +1,49 @@
+"""Benchmarks in their tiniest form: both sides run, and do the same work."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import prediction, training
+
+
+@pytest.fixture
+def options(model_folder: Path, tmp_path: Path) -> list[str]:
+    json_file = str(tmp_path / "found.json")
+    return ["--model", str(model_folder), "--patients", "40", "--threads", "1", "--json", json_file]
+
+
+def found(tmp_path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
+    return record
+
+
+def test_training_compares_loops_that_learn_the_same(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training.main([*options, "--padded", "40", "--teacher-layers", "2", "--rounds", "1", "--epochs", "1"])
+    printed, record = capsys.readouterr().out, found(tmp_path)
+    assert all(name in printed for name in ("notes", "sentences", "distillation", "PTQ dynamic", "PTQ static", "QAT"))
+    for figures in record["epochs"].values():
+        ours, other = figures["train_loss"].values()
+        assert ours == pytest.approx(other, rel=0.05)  # batches are drawn otherwise
+    stored, live = record["epochs"]["distillation"]["train_loss"].values()
+    assert stored == pytest.approx(live, rel=1e-4)  # the same batches and dropout
+    trials = record["quantization"]
+    assert {name: trial["epochs"] for name, trial in trials.items()} == {"PTQ dynamic": 0, "PTQ static": 0, "QAT": 1}
+    assert trials["PTQ static"]["parts"]["training"] == 0 < trials["PTQ static"]["parts"]["calibration"]
+    assert all(math.isfinite(trial["validation_f1"]) for trial in trials.values())
+
+
+def test_prediction_compares_the_labels_of_the_same_sentences(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prediction.main([*options, "--sentences", "60", "--rounds", "2", "--epochs", "3", "--learning-rate", "0.01"])
+    printed, record = capsys.readouterr().out, found(tmp_path)
+    assert all(name in printed for name in ("symptune predict, INT8", "pipeline, FP32"))
+    assert record["sentences"] == 60
+    assert record["symptoms_named"] > 1  # else agreement would say nothing
+    assert record["same_symptom"] > 0.9
