@@ -1,0 +1,32 @@
+"""Learning curves made up from the configuration alone, for searches in virtual time that train nothing."""
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.run import TrialRecord
+from tune_jobs.simulated import RecordedCurves
+
+
+class InventedCurves(RecordedCurves):
+    """A curve of its own for every configuration: some learn fast, some slowly, some never.
+
+    Args:
+        epochs: of a curve.
+        seconds: least and most that an epoch takes.
+    """
+
+    def __init__(self, epochs: int, seconds: tuple[float, float] = (0.5, 2.0)) -> None:
+        super().__init__(())
+        self._epochs, self._seconds = epochs, seconds
+
+    def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
+        chance = random.Random(json.dumps([strategy, *sorted(hyperparameters.items())]))
+        end, speed = chance.random(), chance.random()
+        others = dict.fromkeys(("accuracy", "precision", "recall", "auroc", "train_loss"), 0.5) | {"selectable": True}
+        seconds = chance.uniform(*self._seconds)
+        scores = [end * (1 - speed**epoch) for epoch in range(1, self._epochs + 1)]
+        epochs = tuple({"f1": f1, "seconds": seconds, **others} for f1 in scores)
+        final = {"validation": {"f1": scores[-1]}, "bytes": chance.randrange(1, 1000)}
+        return TrialRecord("", strategy, 0, 0, hyperparameters, {}, epochs=epochs, final=final, state="finished")
