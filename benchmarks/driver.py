@@ -15,7 +15,7 @@ import json
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from search_spaces import STRATEGIES
 from tune_jobs.ledger import Ledger
 from tune_jobs.scheduler import StrategyASHA
 from tune_jobs.search import Search
-from tune_jobs.simulated import SimulatedCluster
+from tune_jobs.simulated import RecordedCurves, SimulatedCluster
 from tune_jobs.studies import StrategyStudy
 from tune_jobs.study_storage import JOURNAL, study_storage
 
@@ -68,13 +68,13 @@ class Stopwatch:
     """Seconds and calls of each part, without those of the parts that it calls."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()  # type: ignore[assignment]
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self._part, self._since = OTHER, time.perf_counter()
 
     def _turn(self, part: str) -> str:
         now = time.perf_counter()
-        self.seconds[self._part] += now - self._since  # type: ignore[assignment]
+        self.seconds[self._part] += now - self._since
         before, self._part, self._since = self._part, part, now
         return before
 
@@ -132,11 +132,29 @@ def _take_mark(home: Path, trials: int, watch: Stopwatch) -> Mark:
     return Mark(trials, *watch.read(), memory, (len(ledger), sum(ledger)), (home / JOURNAL).stat().st_size)
 
 
-def measure(
-    home: Path, strategies: Sequence[str], counts: Sequence[int], epochs: int, workers: int, seed: int = 0
-) -> list[Mark]:
+@contextmanager
+def simulation(
+    folder: Folder,
+    strategies: Sequence[str],
+    trials: int,
+    curves: RecordedCurves,
+    epochs: int,
+    workers: int,
+    losses: Sequence[float] = (),
+    on_change: Callable[[TrialRecord], None] = lambda record: None,
+) -> Iterator[SimulatedCluster]:
+    """A search in the folder as ``launch`` starts or resumes it, ``trials`` for each strategy, in virtual time."""
+    with study_storage(folder, None) as storage:
+        ledger = Ledger(folder)
+        studies = {name: StrategyStudy(name, storage, 0, {}) for name in strategies}
+        scheduler = StrategyASHA(strategies, epochs, 2, known=ledger.events)
+        search = Search(folder, ledger, studies, trials, 0, stopped=scheduler.stopped, on_change=on_change)
+        yield SimulatedCluster(folder, search, scheduler, curves, epochs, workers, losses)
+
+
+def measure(home: Path, strategies: Sequence[str], counts: Sequence[int], epochs: int, workers: int) -> list[Mark]:
     """One search of ``max(counts)`` trials in all, with a mark at the start and after each of ``counts``."""
-    watch, folder, marks = Stopwatch(), Folder(home), list[Mark]()
+    watch, marks = Stopwatch(), list[Mark]()
 
     def changed(record: TrialRecord) -> None:
         with watch.part(NOT_THE_DRIVERS):
@@ -151,15 +169,14 @@ def measure(
                     marks.append(_take_mark(home, len(ended), watch))
 
     ended: set[str] = set()
-    with study_storage(folder, None) as storage:
-        studies = {name: StrategyStudy(name, storage, seed, {}) for name in strategies}
-        ledger = Ledger(folder)
-        scheduler = StrategyASHA(strategies, epochs, 2, known=ledger.events)
-        search = Search(folder, ledger, studies, -(-max(counts) // len(strategies)), seed, on_change=changed)
-        cluster = SimulatedCluster(folder, search, scheduler, InventedCurves(epochs), epochs, workers)
-        with watch.watching():
-            marks.append(_take_mark(home, 0, watch))
-            cluster.run()
+    curves = InventedCurves(epochs)
+    trials = -(-max(counts) // len(strategies))
+    with (
+        simulation(Folder(home), strategies, trials, curves, epochs, workers, on_change=changed) as cluster,
+        watch.watching(),
+    ):
+        marks.append(_take_mark(home, 0, watch))
+        cluster.run()
     return marks
 
 

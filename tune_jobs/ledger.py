@@ -1,6 +1,7 @@
 """The ledger: one small file per event, written at once, never changed. Everything else can be rebuilt from it."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from analysis.run import LEDGER, Event, TrialRecord, apply_event, apply_skip, read_events
@@ -24,6 +25,8 @@ class Ledger:
         self.teacher: str | None = None
         self.skipped: dict[str, str] = {}
         self.events: list[Event] = []
+        self._names: dict[str, list[str]] = {}
+        self._asked: Counter[str] = Counter()
         for event in read_events(folder):
             self._apply(event)
 
@@ -41,10 +44,13 @@ class Ledger:
         else:
             apply_skip(self.skipped, event)
             apply_event(self.trials, event)
+        if event["event"] == "suggested" and not event.get("repeats"):
+            self._names.setdefault(event["strategy"], []).append(event["trial"])
+            self._asked[event["strategy"]] += not event.get("retry_of") and not event.get("continues")
 
-    def asked(self, strategy: str) -> list[TrialRecord]:
-        """The strategy's trials that count as asked for: without retries and those that continue another."""
-        return [trial for trial in self.of(strategy) if trial.retry_of is None and trial.continues is None]
+    def asked(self, strategy: str) -> int:
+        """How many of the strategy's trials count as asked for: retries and those that continue another do not."""
+        return self._asked[strategy]
 
     def to_retry(self) -> list[TrialRecord]:
         """Failed trials that no other has run again."""
@@ -54,4 +60,4 @@ class Ledger:
 
     def of(self, strategy: str) -> list[TrialRecord]:
         """The trials of the strategy's search; its repetitions with other seeds are none."""
-        return [trial for trial in self.trials.values() if trial.strategy == strategy and trial.repeats is None]
+        return [self.trials[name] for name in self._names.get(strategy, ())]

@@ -92,6 +92,11 @@ class Search:
         for strategy, study in studies.items():
             for record in ledger.of(strategy):
                 study.restore(record)
+        self._models = {
+            strategy: [trial.name for trial in ledger.of(strategy) if trial.state == "finished"] for strategy in studies
+        }
+        """Finished trials of each strategy that may have a model on the storage: none that is surpassed comes back."""
+        self._without_checkpoints: set[str] = set()
         self._again = ledger.to_retry() if retry_failed else []
         failed = [trial.name for trial in ledger.trials.values() if trial.repeats and trial.state == "failed"]
         self._failed_repetitions = set(failed) if retry_failed else set()
@@ -144,7 +149,7 @@ class Search:
             return self._variant_of(record, continues=record.name, until=self._epochs)
         ready = [strategy for strategy in self._open_strategies() if self._ready(strategy)]
         if ready:
-            return self._new_trial(min(ready, key=lambda strategy: len(self.ledger.asked(strategy))))
+            return self._new_trial(min(ready, key=self.ledger.asked))
         return None if self._searches_on() or self._is_searching() else self._next_repetition()
 
     def _is_searching(self) -> bool:
@@ -179,7 +184,7 @@ class Search:
         return [
             strategy
             for strategy in self._studies
-            if strategy not in self.ledger.skipped and len(self.ledger.asked(strategy)) < self._budget
+            if strategy not in self.ledger.skipped and self.ledger.asked(strategy) < self._budget
         ]
 
     def _ready(self, strategy: str) -> bool:
@@ -327,10 +332,9 @@ class Search:
                 self.ledger.append("skipped", strategy=strategy, reason="no teacher: every baseline trial failed")
 
     def _baselines_ended(self) -> bool:
-        baselines = self.ledger.of(TEACHER_STRATEGY)
         waiting = any(record.strategy == TEACHER_STRATEGY for record in self._again)
-        asked = len(self.ledger.asked(TEACHER_STRATEGY)) >= self._budget
-        return asked and not waiting and all(trial.state != "running" for trial in baselines)
+        asked = self.ledger.asked(TEACHER_STRATEGY) >= self._budget
+        return asked and not waiting and all(trial.state != "running" for trial in self.ledger.of(TEACHER_STRATEGY))
 
     def _discard_files(self, name: str) -> None:
         """Drop what will not be used again: trials that ended early, checkpoints, and models that others surpass."""
@@ -341,20 +345,23 @@ class Search:
         if record.repeats:
             self._discard_checkpoints(name, keep_last=False)
             return
-        finished = [trial for trial in self.ledger.of(record.strategy) if trial.state == "finished"]
-        best, *others = best_trials(finished, self._keep, objectives_of(record.strategy))
-        kept = {trial.name for trial in (best, *others)}
-        for trial in finished:
+        rivals = [self.ledger.trials[rival] for rival in (*self._models[record.strategy], name)]
+        best, *others = best_trials(rivals, self._keep, objectives_of(record.strategy))
+        kept = [trial.name for trial in (best, *others)]
+        for trial in rivals:
             if trial.name not in kept and trial.name != self.ledger.teacher:
                 for of in (trial, *repetitions_of(self.ledger.trials, trial.name)):
                     self._folder.delete_folder(f"{TRIALS}/{of.name}")
-            else:
+            elif trial.name not in self._without_checkpoints:
                 self._discard_checkpoints(trial.name, keep_last=trial is best)
+        self._models[record.strategy] = kept
 
     def _discard_checkpoints(self, name: str, *, keep_last: bool) -> None:
         """The last one of a strategy's best trial stays, so that it can be trained for longer."""
         for path in checkpoints_of(self._folder, name)[: -1 if keep_last else None]:
             self._folder.delete_folder(path)
+        if not keep_last:
+            self._without_checkpoints.add(name)
 
 
 def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[TrialRecord]:

@@ -1,11 +1,13 @@
 """Where Optuna keeps the studies, which are made from the ledger: a journal file in the run's folder, or a database."""
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -91,12 +93,25 @@ def _database(url: str) -> RDBStorage:
         raise InputError(f"--optuna-storage: {shown} cannot be opened ({database_reason(error)}); {mend}") from error
 
 
+class _UnflushedJournal(JournalFileBackend):
+    """A journal of one writer that no loss of power need spare: each start makes it anew from the ledger."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with self._path.open("a") as stream:
+            stream.write(lines)
+
+
 def journal(path: Path) -> JournalStorage:
     """A new journal file; an old one at this path is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     Path(f"{path}.lock").unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(_UnflushedJournal(path))
 
 
 @contextmanager

@@ -1,20 +1,19 @@
 """Thousands of searches in virtual time: real searcher, scheduler and ledger, recorded curves, cut anywhere."""
 
 import itertools
-import json
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
-from analysis.run import TrialRecord, best_trials, read_events
+from analysis.run import best_trials, read_events
+from benchmarks.invented import InventedCurves
 from search_spaces import objectives_of
 from tests.tiny_runs import FinishedRun
 from tune_jobs.ledger import Ledger
@@ -48,24 +47,7 @@ class CutFolder(MemoryFolder):
             raise KilledError
 
 
-class InventedCurves(RecordedCurves):
-    """A curve of its own for every configuration: some learn fast, some slowly, some never."""
-
-    def __init__(self) -> None:
-        super().__init__(())
-
-    def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
-        chance = random.Random(json.dumps([strategy, *sorted(hyperparameters.items())]))
-        end, speed = chance.random(), chance.random()
-        others = dict.fromkeys(("accuracy", "precision", "recall", "auroc", "train_loss"), 0.5) | {"selectable": True}
-        seconds = chance.uniform(0.5, 2.0)
-        scores = [end * (1 - speed**epoch) for epoch in range(1, EPOCHS + 1)]
-        epochs = tuple({"f1": f1, "seconds": seconds, **others} for f1 in scores)
-        final = {"validation": {"f1": scores[-1]}, "bytes": chance.randrange(1, 1000)}
-        return TrialRecord("", strategy, 0, 0, hyperparameters, {}, epochs=epochs, final=final, state="finished")
-
-
-CURVES = InventedCurves()
+CURVES = InventedCurves(EPOCHS)
 
 
 def cluster(

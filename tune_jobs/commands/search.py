@@ -218,7 +218,7 @@ def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, con
     if execution.further:
         further = to_continue(ledger, settings.strategies, execution.further)
         parts.append(f"trained on to {execution.further} epochs: " + (", ".join(t.name for t in further) or "none"))
-    new = sum(max(settings.trials - len(ledger.asked(strategy)), 0) for strategy in settings.strategies)
+    new = sum(max(settings.trials - ledger.asked(strategy), 0) for strategy in settings.strategies)
     parts.append(f"new: {new}")
     if execution.seeds > 1:
         parts.append(f"then each strategy's best with {execution.seeds} seeds")
