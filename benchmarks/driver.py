@@ -4,7 +4,8 @@
 
 Real searcher, scheduler, ledger files and studies' journal on the disk; invented learning curves in virtual time. A
 trial's checkpoints are made as empty files, so that they can be dropped. Each row is what a trial cost between one
-number of trials and the next, and where that went.
+number of trials and the next, and where that went; "CPU" and the counts, of flushes and of requests for files beside the
+ledger's, depend least on what else the machine does.
 """
 
 import argparse
@@ -65,17 +66,19 @@ SHOWN = (*PARTS, OTHER)
 
 
 class Stopwatch:
-    """Seconds and calls of each part, without those of the parts that it calls."""
+    """Seconds, the processor's too, and calls of each part, without those of the parts that it calls."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.cpu: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
-        self._part, self._since = OTHER, time.perf_counter()
+        self._part, self._since, self._cpu_since = OTHER, time.perf_counter(), time.process_time()
 
     def _turn(self, part: str) -> str:
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.process_time()
         self.seconds[self._part] += now - self._since
-        before, self._part, self._since = self._part, part, now
+        self.cpu[self._part] += cpu - self._cpu_since
+        before, self._part, self._since, self._cpu_since = self._part, part, now, cpu
         return before
 
     @contextmanager
@@ -105,9 +108,9 @@ class Stopwatch:
 
         return timed
 
-    def read(self) -> tuple[dict[str, float], dict[str, int]]:
+    def read(self) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
         self._turn(self._part)
-        return dict(self.seconds), dict(self.calls)
+        return dict(self.seconds), dict(self.cpu), dict(self.calls)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Mark:
 
     trials: int
     seconds: Mapping[str, float]
+    cpu: Mapping[str, float]
     calls: Mapping[str, int]
     memory: int
     """Bytes that the process holds."""
@@ -186,12 +190,15 @@ def costs(marks: Sequence[Mark]) -> list[dict[str, Any]]:
     for before, after in itertools.pairwise(marks):
         trials = after.trials - before.trials
         seconds = {part: (after.seconds.get(part, 0.0) - before.seconds.get(part, 0.0)) / trials for part in SHOWN}
+        cpu = {part: (after.cpu.get(part, 0.0) - before.cpu.get(part, 0.0)) / trials for part in SHOWN}
         calls = {part: (after.calls.get(part, 0) - before.calls.get(part, 0)) / trials for part in PARTS}
         found.append({
             "from": before.trials,
             "to": after.trials,
             "seconds": sum(seconds.values()),
             "parts": seconds,
+            "cpu": sum(cpu.values()),
+            "cpu_parts": cpu,
             "calls": calls,
             "memory": (after.memory - before.memory) / trials,
             "ledger_files": (after.ledger[0] - before.ledger[0]) / trials,
@@ -203,14 +210,27 @@ def costs(marks: Sequence[Mark]) -> list[dict[str, Any]]:
 
 def shown(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
-    for column in ("trials", "ms a trial", "without TPE", *SHOWN, "memory kB", "ledger files", "kB", "journal kB"):
+    for column in (
+        "trials",
+        "ms",
+        "CPU ms",
+        "without TPE",
+        *SHOWN,
+        "fsyncs",
+        "requests",
+        "memory kB",
+        "ledger files",
+        "kB",
+        "journal kB",
+    ):
         table.add_column(column, justify="right")
     for row in rows:
         milliseconds = {part: seconds * 1e3 for part, seconds in row["parts"].items()}
-        total = row["seconds"] * 1e3
         table.add_row(
-            f"{row['from']}–{row['to']}", f"{total:.1f}", f"{total - milliseconds['TPE']:.1f}",
-            *(f"{milliseconds[part]:.1f}" for part in SHOWN), f"{row['memory'] / 1e3:.0f}",
+            f"{row['from']}–{row['to']}", f"{row['seconds'] * 1e3:.1f}", f"{row['cpu'] * 1e3:.1f}",
+            f"{(row['cpu'] - row['cpu_parts']['TPE']) * 1e3:.1f}",
+            *(f"{milliseconds[part]:.1f}" for part in SHOWN),
+            f"{row['calls']['fsync']:.1f}", f"{row['calls']['files']:.1f}", f"{row['memory'] / 1e3:.0f}",
             f"{row['ledger_files']:.1f}", f"{row['ledger_bytes'] / 1e3:.1f}", f"{row['journal_bytes'] / 1e3:.1f}",
         )  # fmt: skip
     return table
@@ -225,7 +245,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="on the disk to measure with (default: the temporary one)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    console = Console(width=150)
+    console = Console(width=170)
     record: dict[str, Any] = {"machine": machine(), "load": os.getloadavg()[0]}
     for strategies in [options.strategies] if options.strategies else [["baseline"], list(STRATEGIES)]:
         with tempfile.TemporaryDirectory(dir=options.folder) as home:

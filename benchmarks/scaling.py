@@ -45,9 +45,10 @@ def checkpoint_bytes(layers: int = 12) -> dict[str, int]:
     return {"model": weights, "training": moments, "best": weights}
 
 
-def losses_of(nodes: int, workers_per_node: int, hours: float, chance: random.Random) -> list[float]:
+def losses_of(nodes: int, workers_per_node: int, within: float) -> list[float]:
     """Instants at which a worker is lost: those of a node all at once."""
-    return [when for when in (chance.uniform(0, hours * 3600) for _ in range(nodes)) for _ in range(workers_per_node)]
+    chance = random.Random(nodes)
+    return [when for when in (chance.uniform(0, within) for _ in range(nodes)) for _ in range(workers_per_node)]
 
 
 def simulate(
@@ -58,7 +59,7 @@ def simulate(
     each = -(-trials // len(STRATEGIES))
     with simulation(folder, STRATEGIES, each, curves, epochs, workers, losses) as cluster, watch.watching():
         cluster.run()
-        spent, _ = watch.read()
+        spent, *_ = watch.read()
     start = time.perf_counter()
     with simulation(folder, STRATEGIES, each, curves, epochs, workers):
         resumed = time.perf_counter() - start
@@ -99,8 +100,7 @@ def main() -> None:
     parser.add_argument("--workers-per-node", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--epoch-seconds", type=float, nargs=2, default=(120.0, 480.0), metavar=("LEAST", "MOST"))
-    parser.add_argument("--node-losses", type=int, nargs="+", default=[0, 4, 16])
-    parser.add_argument("--hours", type=float, default=4.0, help="within which nodes are lost")
+    parser.add_argument("--node-losses", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--keep", type=int, default=3)
     parser.add_argument("--ray-seconds", type=float, default=0.38, help="what Ray Tune itself takes of a trial")
     parser.add_argument("--examples", type=int, default=100_000)
@@ -114,12 +114,14 @@ def main() -> None:
     table = Table(title=f"{options.workers} workers; driver on {machine()}, load {record['load']:.1f}")
     table.add_column("")
     rows: dict[str, list[str]] = {}
-    for lost in options.node_losses:
-        losses = losses_of(lost, options.workers_per_node, options.hours, random.Random(lost))
+    within = 0.0
+    for lost in (0, *options.node_losses):
+        losses = losses_of(lost, options.workers_per_node, within)
         with tempfile.TemporaryDirectory() as home:
             found = simulate(
                 options.trials, options.workers, options.epochs, tuple(options.epoch_seconds), losses, Path(home)
             )
+        within = within or found["makespan"]
         bytes_of, driver = traffic(found, sizes, options.workers, options.keep), sum(found["driver"].values())
         rays = options.ray_seconds * found["trials"]
         record[f"{lost} nodes lost"] = found | {"traffic": bytes_of, "ray": rays}
