@@ -4,8 +4,8 @@
 
 Real searcher, scheduler, ledger files and studies' journal on the disk; invented learning curves in virtual time. A
 trial's checkpoints are made as empty files, so that they can be dropped. Each row is what a trial cost between one
-number of trials and the next, and where that went; "CPU" and the counts, of flushes and of requests for files beside the
-ledger's, depend least on what else the machine does.
+number of trials and the next, and where that went. CPU time and the counts (flushes, and requests for files beside the
+ledger's) depend least on what else the machine does.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python -m benchmarks.orchestration --trials 40 --seconds 20 --json orchestration.json
 
 Random examples, as many as make a trial of ``--seconds``, and a BERT of random weights. The other side is Ray Tune by
-itself: reused actors that build the same model and then sleep, which leaves the driver a whole core that training would take: compare
-the seconds beside a trial. Ray's start and its actors' first imports are left out:
-time counts from the first training step to the end of the last trial.
+itself: reused actors that build the same model and then sleep, which leaves the driver the core that training would
+take, and write no checkpoint: compare the seconds beside a trial. Ray's start and its actors' first imports are left
+out: time counts from the first training step to the end of the last trial.
 """
 
 import argparse

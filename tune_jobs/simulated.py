@@ -171,9 +171,11 @@ class SimulatedCluster:
             self._push(trial)
 
     def _lose_one(self, when: float) -> None:
-        """The worker whose trial has run longest since its last result."""
+        """The worker whose trial has run longest since its last result; an idle one where none ran before."""
         self.now = when
         first = min(self._running, key=lambda entry: entry[0] - entry[2].seconds)
+        if first[0] - first[2].seconds >= when:  # dealt again at this instant, so to another node
+            return
         self._running.remove(first)
         heapq.heapify(self._running)
         self._searcher.on_trial_complete(first[2].trial_id, error=True)
