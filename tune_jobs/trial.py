@@ -51,6 +51,8 @@ class RunTrainable(tune.Trainable):
         self._inner: StrategyTrainable | None = None
         self._warnings: list[str] = []
         self._parts = config.get("parts", 1)
+        gc.collect()
+        gc.freeze()  # the libraries stay: what is collected between trials need not look through them each time
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._inner, self._warnings, self._parts = None, [], new_config["parts"]
