@@ -245,12 +245,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="epochs of each side (default 3)")
     parser.add_argument("--epochs", type=int, default=5, help="of the trained trial (default 5, as a search's)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where both sides train")
+    parser.add_argument(
+        "--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of our forward passes"
+    )
     parser.add_argument("--only", default="", help="the comparisons whose names hold this")
     options = parser.parse_args(arguments)
     wanted = [name for name in (*REACH, "quantization") if options.only in name]
     epochs: dict[str, Figures] = {}
     record: dict[str, Any] = {"machine": machine(), "model": options.model, "threads": options.threads}
-    settings = TrainSettings(options.rounds, options.threads, options.device, int8_overflows())
+    settings = TrainSettings(options.rounds, options.threads, options.device, int8_overflows(), options.precision)
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as temporary:
         for name in wanted:

@@ -61,6 +61,11 @@ class TrialData:
         """Mean word pieces of a training example, special tokens included; costs are counted at this length."""
         return max(1, round(float(self.train.lengths.mean())))
 
+    @property
+    def training_tokens(self) -> list[int]:
+        """Ids of the tokens that training batches hold, padding included, in order."""
+        return np.union1d(self.train.tokens, [self.pad_token_id]).tolist()  # type: ignore[no-any-return]
+
 
 def tokenise(
     tokenizer: PreTrainedTokenizerBase,

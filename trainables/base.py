@@ -23,6 +23,7 @@ from trainables.parts import encoder
 from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
 from trainables.parts.metrics import Metrics, classification_metrics, softmax
+from trainables.parts.seen_words import restore_words, train_seen_words
 from trainables.parts.stored import load_model
 from trainables.parts.teaching import distillation_loss, teacher_logits
 
@@ -42,7 +43,7 @@ class TrainSettings:
         threads: intra-op threads.
         device: where PyTorch trains, "cpu" or "cuda".
         reduce_range: quantize weights to 7 bits, for CPUs whose INT8 kernels would overflow (no VNNI).
-        precision: of forward passes in training, "float32", "bfloat16" or "auto": bfloat16 on GPUs that have it.
+        precision: of forward passes in training, "float32", "bfloat16" or "auto": bfloat16 where ``has_bfloat16``.
         max_grad_norm: gradients are clipped to this norm.
         parts: a batch is computed in so many parts whose gradients add up to its own (with class weights nearly, as
             each part is weighed by its size), to take less memory.
@@ -52,7 +53,7 @@ class TrainSettings:
     threads: int = 1
     device: str = "cpu"
     reduce_range: bool = False
-    precision: str = "auto"
+    precision: str = "float32"
     max_grad_norm: float = 1.0
     parts: int = 1
 
@@ -108,6 +109,7 @@ class StrategyTrainable(tune.Trainable):
             else torch.tensor(self.data.class_weights, device=self.settings.device)
         )
         if self.epochs:
+            train_seen_words(self.model, self.data.training_tokens)
             self.optimizer = self._build_optimizer()
             self.schedule = get_scheduler(
                 self.hyperparameters.get("lr_schedule", "linear"),
@@ -133,8 +135,7 @@ class StrategyTrainable(tune.Trainable):
         """Of the forward passes in training; weights, losses and what is deployed are float32 whatever it is."""
         if self.settings.precision != "auto":
             return self.settings.precision
-        has_it = self.settings.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bfloat16" if has_it else "float32"
+        return "bfloat16" if has_bfloat16(self.settings.device) else "float32"
 
     def build_model(self) -> nn.Module:
         """The model to train, in the state that training starts from."""
@@ -277,6 +278,7 @@ class StrategyTrainable(tune.Trainable):
         """Deploy the best epoch's model and report the figures of what was written."""
         if self._best is not None:
             self._load_trained_state(self._best[1])
+        restore_words(self.model)
         self.model.eval()
         directory = (self._workdir or Path(self.logdir)) / "deployed"
         directory.mkdir(parents=True, exist_ok=True)
@@ -347,6 +349,14 @@ class StrategyTrainable(tune.Trainable):
         for group, rate in zip(groups, state["schedule"]["_last_lr"], strict=True):
             group["lr"] = rate
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device, "cpu" or "cuda", multiplies in bfloat16 faster than in float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _random_states(device: str) -> State:

@@ -32,8 +32,7 @@ class CombinedTrainable(StrategyTrainable):
         )
         encoder.set_dropout(student, self.hyperparameters["dropout"])
         if self.hyperparameters["vocabulary"] == "corpus":
-            kept = np.unique(self.data.train.tokens).tolist()
-            trim_vocabulary(student, [*kept, self.data.pad_token_id], self.data.unknown_token_id)
+            trim_vocabulary(student, self.data.training_tokens, self.data.unknown_token_id)
         structured.install_masks(student)
         return student
 

@@ -216,7 +216,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16"],
-        help="of forward passes in training (default auto: bfloat16 on GPUs that have it)",
+        help="of forward passes in training (default auto: bfloat16 where it is fast)",
     )
     group.add_argument("--class-weights", choices=["none", "balanced"], help="of the cross-entropy (default none)")
 

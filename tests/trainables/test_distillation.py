@@ -331,7 +331,8 @@ def test_the_live_teacher_is_neither_trained_nor_saved(
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in teacher.state_dict().items())
     trainable.save_checkpoint(str(tmp_path))
     saved = load_file(tmp_path / "model.safetensors")
-    assert saved.keys() == trainable.model.state_dict().keys()
+    whole_table = {name for name in trainable.model.state_dict() if name.endswith("word_embeddings.embedding.weight")}
+    assert saved.keys() == trainable.model.state_dict().keys() - whole_table
     layers = encoder.layer_names(model.config).layers
     assert not any(f"{layers}.1." in name for name in saved)  # the student has one layer, the teacher two
 

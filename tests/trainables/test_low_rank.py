@@ -13,6 +13,7 @@ from trainables.parts import encoder, factorisation, stored
 from trainables.parts.deployed import load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
 from trainables.parts.factorisation import factorise_layers, input_moments, low_rank_factors, rank_for
+from trainables.parts.seen_words import restore_words
 from trainables.parts.surgery import FactorisedLinear
 
 from .conftest import configuration, logits, parameters, run_to_end, start
@@ -161,6 +162,7 @@ def test_the_asked_layers_shrink_as_asked(
         kept = (pair.down.weight.numel() + pair.up.weight.numel()) / full.weight.numel()
         assert kept == pytest.approx(0.4, abs=0.04)
     assert sum(isinstance(module, FactorisedLinear) for module in trainable.model.modules()) == 2 * factorised
+    restore_words(trainable.model)
     assert sum(p.numel() for p in trainable.model.parameters()) < sum(p.numel() for p in model.parameters())
     assert all(p.requires_grad for p in trainable.model.parameters())
     assert trainable.optimizer.param_groups[0]["lr"] == config["hyperparameters"]["svd_learning_rate"]

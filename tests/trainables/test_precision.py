@@ -1,4 +1,4 @@
-"""Training in bfloat16; a CPU does it too, slowly."""
+"""Training in bfloat16; a CPU does it too, if slowly where its instructions lack it."""
 
 import math
 from pathlib import Path
@@ -46,18 +46,28 @@ def test_products_are_bfloat16_and_all_that_lasts_is_float32(
     assert final["precision"] == "bfloat16"
 
 
-@pytest.mark.parametrize(("variant", "precision"), [("baseline", "auto"), ("quantization", "bfloat16")])
-def test_a_cpu_trains_in_float32_unless_asked_and_the_int8_grid_always_does(
+@pytest.mark.parametrize(
+    ("variant", "capabilities", "trains_in"),
+    [
+        ("baseline", {"avx2": True}, torch.float32),
+        ("baseline", {"avx2": True, "avx512_bf16": True}, torch.bfloat16),
+        ("quantization", {"avx2": True, "avx512_bf16": True}, torch.float32),
+    ],
+)
+def test_a_cpu_trains_in_bfloat16_where_it_has_it_and_for_the_int8_grid_in_float32(
     variant: str,
-    precision: str,
+    capabilities: dict[str, bool],
+    trains_in: torch.dtype,
     teacher: str,
     trial_data: TrialData,
     encoder_weights: EncoderWeights,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     config = configuration(variant, teacher)
-    trainable = start(variant, config, trial_data, encoder_weights, tmp_path, epochs=1, precision=precision)
+    trainable = start(variant, config, trial_data, encoder_weights, tmp_path, epochs=1, precision="auto")
     seen = products_of(trainable)
     assert math.isfinite(trainable.step()["train_loss"])
-    assert seen == {torch.float32}
-    assert trainable.precision == "float32"
+    assert seen == {trains_in}
+    assert trainable.precision == str(trains_in).removeprefix("torch.")

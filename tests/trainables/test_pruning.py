@@ -19,6 +19,7 @@ from trainables.base import StrategyTrainable
 from trainables.parts import encoder, stored, structured, surgery
 from trainables.parts.deployed import TorchDeployed, predict
 from trainables.parts.encoder import EncoderWeights
+from trainables.parts.seen_words import restore_words
 from trainables.pruning import prunable
 
 from .conftest import RECOVERY, STRUCTURED, configuration, logits, run_to_end, start
@@ -263,6 +264,7 @@ def test_heads_and_neurons_are_removed_and_nothing_else_changes(
     trainable.step()
     trainable.step()
     masked = logits(trainable.model, trial_data)
+    restore_words(trainable.model)
     before = sum(p.numel() for p in trainable.model.parameters())
     trainable.deploy(tmp_path)
     pruned = stored.load_model(tmp_path)
