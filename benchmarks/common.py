@@ -97,10 +97,11 @@ def start_trial(
     workdir: Path,
     settings: TrainSettings,
     teacher: Path | None = None,
+    seed: int = 0,
 ) -> StrategyTrainable:
     """A trial as a worker sets it up, without Ray around it; ``teacher`` is the folder of its teacher's trial."""
     trial = cls.__new__(cls)
-    config = {"hyperparameters": hyperparameters, "seed": 0, "teacher": str(teacher) if teacher else None}
+    config = {"hyperparameters": hyperparameters, "seed": seed, "teacher": str(teacher) if teacher else None}
     trial.setup(config, data, EncoderWeights.of(model), settings, workdir)
     return trial
 
