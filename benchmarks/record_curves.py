@@ -291,6 +291,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
         "model": Path(options.model).name,
         "layers": options.layers,
         "max_length": options.max_length,
+        "precision": options.precision,
         "epochs": options.epochs,
         "seed": options.seed,
         "space": overrides,
@@ -300,7 +301,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
         Shared(
             TrialData(train, validation, examples.symptoms, None, pad, unknown),
             model,
-            TrainSettings(options.epochs, threads=1, reduce_range=int8_overflows()),
+            TrainSettings(options.epochs, threads=1, reduce_range=int8_overflows(), precision=options.precision),
             options.seed,
             overrides,
             options.folder / MODELS,
@@ -321,6 +322,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=EMBEDDED_MODEL, help="as launch takes it (default: the embedded MiniLM)")
     parser.add_argument("--layers", type=int, help="cut the encoder to its first layers (default: all)")
     parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument(
+        "--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="as launch takes it"
+    )
     parser.add_argument("--space", type=Path, help="YAML file that narrows the search spaces, as launch takes it")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="baseline always")
     parser.add_argument("--trials", type=int, default=200, help="of each strategy (default 200)")
