@@ -3,8 +3,8 @@
     python -m benchmarks.record_curves --notes NOTEEVENTS.csv.gz --folder recording --workers 2
 
 Baselines come first; the best of them is the teacher of the other strategies, which then take turns. Killed, it goes on
-with the same command. What is kept of a trial: its configuration, each epoch's validation macro F1 and seconds, and
-the deployed model's validation macro F1 and bytes.
+with the same command. What is kept of a trial: its configuration, each epoch's validation macro F1 and processor
+seconds, and the deployed model's validation macro F1 and bytes.
 """
 
 import argparse
@@ -104,7 +104,8 @@ def record_trial(shared: Shared, strategy: str, number: int, teacher: str | None
 
 
 def _train(shared: Shared, line: Line, home: Path) -> Line:
-    begun = time.perf_counter()
+    """Seconds are the processor's, of the trial's one thread: others may be busy too while it is recorded."""
+    begun = time.process_time()
     trial = start_trial(
         trainable_class(line["strategy"]),
         line["hyperparameters"],
@@ -115,21 +116,18 @@ def _train(shared: Shared, line: Line, home: Path) -> Line:
         shared.models / line["teacher"] if line["teacher"] else None,
         line["seed"],
     )
-    set_up = time.perf_counter() - begun
+    seconds = {"set_up": round(time.process_time() - begun, 3)}
     while True:
+        begun = time.process_time()
         result = trial.step()
+        took = round(time.process_time() - begun, 3)
         if "failed" in result:
             raise TrialError(result["failed"])
         if "final" in result:
             break
-        kept = {"f1": round(result["f1"], 6), "selectable": result["selectable"], "seconds": _rounded(result)}
-        line["epochs"].append(kept)
+        line["epochs"].append({"f1": round(result["f1"], 6), "selectable": result["selectable"], "seconds": took})
     final = {"validation": {"f1": round(result["f1"], 6)}, "bytes": result["final"]["bytes"]}
-    return {"final": final, "seconds": {"set_up": round(set_up, 3), "deployment": _rounded(result)}}
-
-
-def _rounded(result: Mapping[str, Any]) -> float:
-    return round(float(result["seconds"]), 3)
+    return {"final": final, "seconds": {**seconds, "deployment": took}}
 
 
 class Recording:
