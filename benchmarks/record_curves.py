@@ -258,7 +258,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
         patients=options.patients,
         unit="sentence",
         mentions=options.mentions,
-        split=(0.4, 0.4, 0.2),
+        split=(0.4, 0.2, 0.4),
         seed=options.seed,
     )
     overrides = read_space(options.space, STRATEGIES) if options.space else {}
