@@ -106,7 +106,7 @@ def _check_answers(address: str) -> None:
 
 def slots(ask: TrialResources) -> int:
     """How many trials the nodes that are there now can run at once."""
-    return sum(_slots(node, ask) for node in _nodes())
+    return sum(_slots(node, ask) for node in node_resources())
 
 
 @dataclass
@@ -137,8 +137,8 @@ def check_slots(ask: TrialResources) -> None:
     """Raises: InputError: no node is large enough for one trial."""
     if slots(ask):
         return
-    cpus = max((node.get("CPU", 0) for node in _nodes()), default=0)
-    gpus = max((node.get("GPU", 0) for node in _nodes()), default=0)
+    cpus = max((node.get("CPU", 0) for node in node_resources()), default=0)
+    gpus = max((node.get("GPU", 0) for node in node_resources()), default=0)
     raise InputError(
         f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
         f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could start; ask for less, or, where nodes will join, "
@@ -168,7 +168,8 @@ def local_problems(ask: TrialResources) -> list[str]:
     return problems
 
 
-def _nodes() -> list[dict[str, float]]:
+def node_resources() -> list[dict[str, float]]:
+    """What each node that is there now has, as Ray counts it."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 

@@ -11,6 +11,7 @@ from analysis.run import TrialRecord
 from clinical_notes.storage import Folder
 from trainables.base import TrainSettings
 from tune_jobs.cluster import Room, TrialResources, check_slots, connected, slots
+from tune_jobs.cpu_memory import fitting_resources
 from tune_jobs.gpu_memory import measured_resources
 from tune_jobs.ledger import Ledger
 from tune_jobs.prepare import Prepared
@@ -34,6 +35,7 @@ class Execution:
     """How a search is run; none of it changes what a trial computes.
 
     Attributes:
+        fit_cpus: put in the place of the resources' CPUs as many as leave each trial enough memory.
         measure_gpus: put in the place of the resources' GPUs what one trial is found to need.
         time_budget: seconds after which no result is waited for; None for no limit.
         epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
@@ -45,6 +47,7 @@ class Execution:
     """
 
     resources: TrialResources = field(default_factory=TrialResources)
+    fit_cpus: bool = False
     measure_gpus: bool = False
     max_concurrent: int | None = None
     time_budget: float | None = None
@@ -117,6 +120,9 @@ def _search(
             return ledger
         # In this order: Ray sets a handler of its own, which would end the process on the spot.
         with connected(execution.address, execution.verbose), interruptible():
+            if execution.fit_cpus:
+                resources = fitting_resources(execution.resources, settings, prepared, console)
+                execution = replace(execution, resources=resources)
             if execution.measure_gpus:
                 resources = measured_resources(execution.resources, settings, prepared, console)
                 execution = replace(execution, resources=resources)

@@ -95,7 +95,7 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _gpus(text: str) -> float | str:
+def _number_or_auto(text: str) -> float | str:
     if text == AUTO:
         return text
     try:
@@ -252,12 +252,16 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
 def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("execution")
     group.add_argument(
-        "--cpus-per-trial", metavar="N", type=_number, default=1.0, help="fractions share a core (default 1)"
+        "--cpus-per-trial",
+        metavar="N|auto",
+        type=_number_or_auto,
+        default=AUTO,
+        help="fractions share a core (default auto: 1, or more where memory would not hold a trial on every core)",
     )
     group.add_argument(
         "--gpus-per-trial",
         metavar="N|auto",
-        type=_gpus,
+        type=_number_or_auto,
         default=0.0,
         help="fractions share a GPU; auto: as many trials on each as a measured one leaves room for (default 0)",
     )

@@ -56,8 +56,11 @@ def _with_space(settings: RunSettings, options: argparse.Namespace) -> RunSettin
 
 def _execution(options: argparse.Namespace) -> Execution:
     measured = options.gpus_per_trial == AUTO
+    gpus = 0.0 if measured else options.gpus_per_trial
+    fitted = options.cpus_per_trial == AUTO
     return Execution(
-        resources=TrialResources(options.cpus_per_trial, 0.0 if measured else options.gpus_per_trial),
+        resources=TrialResources(1.0 if fitted else options.cpus_per_trial, gpus),
+        fit_cpus=fitted and not measured and not gpus,  # on a GPU a trial's memory is the GPU's
         measure_gpus=measured,
         max_concurrent=options.max_concurrent,
         time_budget=options.time_budget,
