@@ -33,6 +33,7 @@ from benchmarks.common import add_input_options, in_turn, inputs_of, random_mode
 from clinical_notes.batches import TokenisedExamples, TrialData
 from search_spaces import paper_configuration
 from trainables import base
+from trainables import quantization as quantizing
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.baseline import BaselineTrainable
 from trainables.distillation import DistillationTrainable
@@ -147,12 +148,21 @@ def distillation(data: TrialData, teacher: PreTrainedModel, settings: TrainSetti
 PARTS: Sequence[tuple[str, ModuleType, str]] = (
     ("calibration", int8, "activation_ranges"),
     ("export", int8, "export_onnx"),
+    ("export", quantizing, "teacher_graph"),
     ("export", int8, "quantize_onnx"),
     ("evaluation", int8, "validation_logits"),
     ("evaluation", base, "predict"),
 )
 """What the parts of a trial are called here, and the functions that do them."""
 NAMES = ("calibration", "export", "evaluation")
+
+TRIALS = {
+    "first PTQ, dynamic": "ptq_dynamic",
+    "PTQ dynamic": "ptq_dynamic",
+    "PTQ static": "ptq_static",
+    "QAT": "qat",
+}
+"""In this order: the first exports the baseline's graph, which the other PTQ trials of its run read."""
 
 
 @contextlib.contextmanager
@@ -176,14 +186,14 @@ def parts_timed() -> Iterator[dict[str, float]]:
 
 
 def quantization(data: TrialData, model: PreTrainedModel, settings: TrainSettings, home: Path) -> dict[str, Figures]:
-    """Whole trials of the same baseline, two that quantize after training and one that trains for the grid."""
+    """Whole trials of the same baseline: some that quantize after training, and one that trains for the grid."""
     deploy_torch(model, home / "baseline" / "deployed", data)
     found = {}
-    for name, scheme in (("PTQ dynamic", "ptq_dynamic"), ("PTQ static", "ptq_static"), ("QAT", "qat")):
+    for name, scheme in TRIALS.items():
         values = {**paper_configuration("quantization"), "scheme": scheme}
         start = time.perf_counter()
         with parts_timed() as seconds:
-            trial = start_trial(QuantizationTrainable, values, data, model, home / scheme, settings, home / "baseline")
+            trial = start_trial(QuantizationTrainable, values, data, model, home / name, settings, home / "baseline")
             while len(trial.results) < trial.epochs:
                 trial.step()
             seconds.clear()  # an epoch's validation is part of training

@@ -18,6 +18,7 @@ from trainables.parts.int8 import (
     validation_logits,
     write_int8,
 )
+from trainables.parts.teacher_graph import teacher_graph
 
 
 class QuantizationTrainable(StrategyTrainable):
@@ -65,7 +66,11 @@ class QuantizationTrainable(StrategyTrainable):
         assert isinstance(model, PreTrainedModel)
         reference = validation_logits(TorchDeployed(model, {}), self.data)
         remove_fake_quantization(model, self._hooks)
-        write = write_int8
         if self._on_gpu:
-            from trainables.parts.int8_gpu import write_int8_gpu as write
-        write(model, directory, self.data, self._options, self._fp32_layers, reference)
+            from trainables.parts.int8_gpu import write_int8_gpu
+
+            write_int8_gpu(model, directory, self.data, self._options, self._fp32_layers, reference)
+            return
+        assert self.teacher_folder is not None
+        graph = None if self.epochs else teacher_graph(self.teacher_folder, model)
+        write_int8(model, directory, self.data, self._options, self._fp32_layers, reference, graph)

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from clinical_notes.batches import TokenisedExamples, TrialData
 from tests.conftest import SYMPTOMS, make_examples, tiny_model
-from trainables.parts import encoder, surgery
+from trainables.parts import encoder, surgery, teacher_graph
 from trainables.parts.calibration import (
     EXAMPLES,
     activation_ranges,
@@ -122,6 +122,44 @@ def test_ptq_changes_the_teacher_little_and_says_how_little(
     expected = agreement(full, validation_logits(deployed, trial_data))
     assert result["final"]["agreement"] == deployed.card["agreement"] == expected
     assert 0 < expected["max_logit_difference"] < 0.1 * np.abs(full).max()
+
+
+def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_export_of_its_own_gives(
+    trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, exports = encoder_weights.build(), []
+
+    def export(teacher: PreTrainedModel, path: Path) -> None:
+        exports.append(path)
+        export_onnx(teacher, path)
+
+    monkeypatch.setattr(teacher_graph, "export_onnx", export)
+    home = tmp_path / "teacher"
+    deploy_torch(model, home / "deployed", trial_data)
+    graph = home / teacher_graph.GRAPH / ONNX_FILE
+
+    def deploy(variant: str, name: str) -> QuantizationTrainable:
+        config = configuration(variant, str(home))
+        trial = start(variant, config, trial_data, encoder_weights, tmp_path / name)
+        run_to_end(trial)
+        assert isinstance(trial, QuantizationTrainable)
+        return trial
+
+    def files(directory: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+    deploy("quantization-ptq", "first")
+    trial = deploy("quantization-static", "second")
+    assert len(exports) == 1
+    (tmp_path / "alone").mkdir()
+    reference = logits(model, trial_data)
+    write_int8(model, tmp_path / "alone", trial_data, trial._options, trial._fp32_layers, reference)
+    assert files(tmp_path / "second" / "deployed") == files(tmp_path / "alone")
+    graph.write_bytes(graph.read_bytes()[:-100])  # cut short
+    deploy("quantization-ptq", "third")
+    assert len(exports) == 2
+    assert files(tmp_path / "third" / "deployed") == files(tmp_path / "first" / "deployed")
+    assert sorted(path.name for path in graph.parent.iterdir()) == [ONNX_FILE, teacher_graph.HASH_FILE]
 
 
 def test_agreement_of_two_models_by_hand() -> None:

@@ -193,23 +193,26 @@ def write_int8(
     options: Int8Options,
     fp32_layers: Sequence[str],
     reference: NDArray[np.float32],
+    graph: Path | None = None,
 ) -> None:
     """Write an FP32 model, whatever its shape, as the INT8 model to deploy.
 
     Args:
-        model: its weights are rounded to the grid now; moved to the CPU.
+        model: its weights are rounded to the grid now; moved to the CPU if exported.
         directory: exists.
         data: training texts calibrate; validation texts tell how near the INT8 model is to ``reference``.
         fp32_layers: as ``most_sensitive`` chose them, or fewer or more.
         reference: ``validation_logits`` of the model that the INT8 one stands for: after training on the grid the
             fake-quantized one (how well the training foresaw the kernels), else the FP32 one (what quantization did).
+        graph: what ``export_onnx`` wrote of this very model; None: it is exported now.
     """
     size = size_of(model, data)
     ranges = activation_ranges(model, data, options.calibration) if options.scheme == STATIC else None
-    full, target = directory / "fp32.onnx", directory / ONNX_FILE
-    export_onnx(model, full)
+    exported, target = directory / "fp32.onnx", directory / ONNX_FILE
+    if graph is None:
+        export_onnx(model, exported)
     zeros = quantize_onnx(
-        full,
+        graph or exported,
         target,
         [path for path in linear_paths(model) if path not in fp32_layers],
         per_channel=options.per_channel,
@@ -217,7 +220,7 @@ def write_int8(
         reduce_range=options.reduce_range,
         ranges=ranges,
     )
-    full.unlink()
+    exported.unlink(missing_ok=True)
     deploy_onnx(
         directory,
         model,
