@@ -87,7 +87,13 @@ def _search(
     ledger = Ledger(folder)
     with study_storage(folder, execution.optuna_storage) as storage:
         studies = {
-            strategy: StrategyStudy(strategy, storage, settings.seed, settings.space.get(strategy, {}))
+            strategy: StrategyStudy(
+                strategy,
+                storage,
+                settings.seed,
+                settings.space.get(strategy, {}),
+                warm=settings.warm_configurations.get(strategy, ()),
+            )
             for strategy in settings.strategies
         }
         progress: Progress | None = None

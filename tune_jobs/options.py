@@ -232,6 +232,9 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--space", metavar="FILE", help="narrow or fix parameters, in YAML (replaces the embedded encoder's)"
     )
+    group.add_argument(
+        "--warm-start", metavar="RUN", help="try an earlier run's best configurations first; its name or folder"
+    )
     group.add_argument("--seed", metavar="N", type=int, help="of sample, split, suggestions and training (default 0)")
     group.add_argument("--name", metavar="NAME", help="of the run (default: made of its settings)")
 

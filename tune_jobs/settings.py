@@ -57,6 +57,8 @@ class RunSettings:
     reduce_range: bool = False
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0
+    warm_start: str | None = None
+    warm_configurations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Plain data for ``run.json``."""

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -32,6 +32,9 @@ class StrategyStudy:
 
     The sampler is seeded anew for each trial from the run's seed and the trial's number, so that a suggestion
     depends on the study's history and not on how long a process has lived.
+
+    Args:
+        warm: configurations inside the narrowed space, to be tried after the paper's, in this order.
     """
 
     def __init__(
@@ -41,10 +44,13 @@ class StrategyStudy:
         seed: int,
         overrides: Mapping[str, Any],
         random_trials: int = _RANDOM_TRIALS,
+        warm: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.strategy, self._seed, self._random_trials = strategy, seed, random_trials
         self._space = narrowed_space(strategy, overrides)
-        self._paper = nearest(strategy, paper_configuration(strategy), overrides)
+        self._first = [nearest(strategy, paper_configuration(strategy), overrides), *warm]
+        self._new = 0
+        """Trials asked for; those that run another's configuration again are none."""
         self._objectives = objectives_of(strategy)
         storage.forget(strategy)
         self._study = optuna.create_study(
@@ -69,8 +75,9 @@ class StrategyStudy:
             constant_liar=True,  # others may be running
             n_startup_trials=self._random_trials,
         )
-        if number == 0:
-            self._study.enqueue_trial(self._paper)
+        if self._new < len(self._first):
+            self._study.enqueue_trial(dict(self._first[self._new]))
+        self._new += 1
         trial = self._study.ask()
         hyperparameters = dict(self._space(trial))
         self._running[number] = trial
@@ -80,6 +87,7 @@ class StrategyStudy:
     def restore(self, record: TrialRecord) -> None:
         """Put a trial of the ledger into the study; records must come in the order of their numbers."""
         assert record.number == self.next_number, f"{record.name} is out of order"
+        self._new += record.retry_of is None and record.continues is None
         values = {} if self._has_several_objectives else {step["epoch"]: step["f1"] for step in record.epochs}
         self._study.add_trial(
             create_trial(

@@ -231,7 +231,7 @@ def reproduction(findings: Findings) -> Reproduction:
     identity |= {f"source: {name}": value for name, value in manifest.get("sources", {}).items()}
     return Reproduction(
         line=launch_line(run.folder.name, run.settings),
-        settings=_pairs("settings", "Settings of the run", {k: v for k, v in run.settings.items() if k != "space"}),
+        settings=_pairs("settings", "Settings of the run", {k: v for k, v in run.settings.items() if k not in _APART}),
         versions=_pairs("versions", "Versions, data and machine", {**manifest.get("versions", {}), **identity}),
         space=yaml.safe_dump(run.settings.get("space") or {}, sort_keys=False),
     )
@@ -247,7 +247,8 @@ def _value(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 
-_WITHOUT_OPTION = ("space", "raw_window")
+_APART = ("space", "warm_configurations")
+_WITHOUT_OPTION = (*_APART, "raw_window")
 
 
 def launch_line(name: str, settings: Mapping[str, Any]) -> str:

@@ -195,7 +195,7 @@ def test_the_smallest_that_is_known_to_be_good_enough_is_recommended(
     "settings",
     [
         RunSettings(notes="a b.csv", absorb=("pain=chest pain,back pain", "fever=chills"), symptoms=("pain", "fever")),
-        RunSettings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",)),
+        RunSettings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",), warm_start="old"),
     ],
 )
 def test_the_launch_line_gives_the_same_settings(settings: RunSettings) -> None:

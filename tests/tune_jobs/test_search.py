@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,17 @@ STRATEGIES = ("baseline", "distillation", "low_rank")
 
 
 def make(
-    folder: Path, strategies: tuple[str, ...] = STRATEGIES, trials: int = 3, seed: int = 0, keep: int = 3
+    folder: Path,
+    strategies: tuple[str, ...] = STRATEGIES,
+    trials: int = 3,
+    seed: int = 0,
+    keep: int = 3,
+    retry_failed: bool = False,
+    warm: Sequence[Mapping[str, Any]] = (),
 ) -> Search:
     storage = StudyStorage(journal(folder / "studies.journal"))
-    studies = {name: StrategyStudy(name, storage, seed, {}) for name in strategies}
-    return Search(Folder(folder), Ledger(Folder(folder)), studies, trials, seed, keep)
+    studies = {name: StrategyStudy(name, storage, seed, {}, warm=warm) for name in strategies}
+    return Search(Folder(folder), Ledger(Folder(folder)), studies, trials, seed, keep, retry_failed)
 
 
 def epoch(number: int, f1: float) -> dict[str, Any]:

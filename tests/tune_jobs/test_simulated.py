@@ -4,8 +4,9 @@ import itertools
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 
 from analysis.run import best_trials, read_events
 from benchmarks.invented import InventedCurves
-from search_spaces import objectives_of
+from search_spaces import objectives_of, paper_configuration
 from tests.tiny_runs import FinishedRun
 from tune_jobs.ledger import Ledger
 from tune_jobs.scheduler import StrategyASHA
@@ -58,11 +59,15 @@ def cluster(
     workers: int = 1,
     losses: Sequence[float] = (),
     retry_failed: bool = False,
+    warm: Sequence[Mapping[str, Any]] = (),
 ) -> SimulatedCluster:
     """A search of the folder as a new process begins it."""
     ledger = Ledger(folder)
     storage = storage or StudyStorage(InMemoryStorage())
-    studies = {name: StrategyStudy(name, storage, seed, {}, random_trials=4) for name in STRATEGIES}
+    studies = {
+        name: StrategyStudy(name, storage, seed, {}, random_trials=4, warm=warm if name == "low_rank" else ())
+        for name in STRATEGIES
+    }
     scheduler = StrategyASHA(STRATEGIES, EPOCHS, 2, known=ledger.events)
     search = Search(
         folder, ledger, studies, TRIALS, seed, seeds=SEEDS, retry_failed=retry_failed, stopped=scheduler.stopped
@@ -70,23 +75,25 @@ def cluster(
     return SimulatedCluster(folder, search, scheduler, curves, EPOCHS, workers, losses)
 
 
-def cut_until_it_ends(chance: random.Random, seed: int, workers: int = 1) -> tuple[MemoryFolder, int]:
+def cut_until_it_ends(
+    chance: random.Random, seed: int, workers: int = 1, warm: Sequence[Mapping[str, Any]] = ()
+) -> tuple[MemoryFolder, int]:
     """A search that is killed at random writes, again and again, and how many times it was."""
     files: dict[str, bytes] = {}
     for kills in itertools.count():
         folder = CutFolder(files, chance.randrange(1, 60), before=chance.random() < 0.5)
         losses = [chance.uniform(0, 30) for _ in range(workers - 1)]
         try:
-            cluster(folder, seed, workers=workers, losses=losses).run()
+            cluster(folder, seed, workers=workers, losses=losses, warm=warm).run()
         except KilledError:
             continue
         return MemoryFolder(files), kills
     raise AssertionError
 
 
-def straight(seed: int) -> MemoryFolder:
+def straight(seed: int, warm: Sequence[Mapping[str, Any]] = ()) -> MemoryFolder:
     folder = MemoryFolder()
-    cluster(folder, seed).run()
+    cluster(folder, seed, warm=warm).run()
     return folder
 
 
@@ -101,6 +108,17 @@ def test_searches_cut_anywhere_end_as_the_undisturbed_ones(pytestconfig: pytest.
     assert {event["event"] for event in events} == {"suggested", "epoch", "stopped", "finished", "teacher"}
     assert kills > searches
     print(f"{searches} searches survived {kills} kills")
+
+
+def test_a_search_with_a_warm_start_that_is_cut_anywhere_ends_as_the_undisturbed_one() -> None:
+    chance, paper = random.Random(5), paper_configuration("low_rank")
+    warm = [{**paper, "learning_rate": rate} for rate in (3e-4, 2e-4)]
+    for seed in range(3):
+        undisturbed = straight(seed, warm)
+        assert cut_until_it_ends(chance, seed, warm=warm)[0].files == undisturbed.files
+        tried = [trial.hyperparameters for trial in Ledger(undisturbed).of("low_rank")]
+        assert tried[:3] == [paper, *warm]
+        assert not any(configuration in warm for configuration in tried[3:])
 
 
 def test_with_several_workers_that_are_lost_too_each_trial_runs_once() -> None:

@@ -25,6 +25,10 @@ def introduce(run: Run, console: Console) -> None:
     console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
+    if run.settings.get("warm_start"):
+        count = sum(map(len, run.settings["warm_configurations"].values()))
+        line = f"  warm start from {run.settings['warm_start']}: {count} configuration{'s' * (count != 1)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if run.held_back:
         forms = "; ".join(f"{name}: {', '.join(forms) or 'none'}" for name, forms in run.held_back.items())
         console.print(f"  forms held back from training: {forms}", markup=False, highlight=False, soft_wrap=True)

@@ -32,16 +32,28 @@ def _answering(option: str, uri: str) -> Folder:
 
 def opened(options: argparse.Namespace) -> Run:
     """The run named on the command line: under the storage, or a folder by itself."""
-    storage = storage_of(options)
-    with refusing("RUN"):
-        if is_plain_name(options.run) and storage.exists(f"{options.run}/{RUN_FILE}"):
-            return open_run(storage.child(options.run))
-        folder = _answering("RUN", options.run)
+    return _find(storage_of(options), options.run, "RUN")
+
+
+def earlier_run(storage: Folder, name: str) -> Run:
+    """The run that --warm-start names, as other commands take it. Raises: InputError."""
+    try:
+        return _find(storage, name, "--warm-start")
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith("--warm-start") else f"--warm-start: {message}") from None
+
+
+def _find(storage: Folder, name: str, option: str) -> Run:
+    with refusing(option):
+        if is_plain_name(name) and storage.exists(f"{name}/{RUN_FILE}"):
+            return open_run(storage.child(name))
+        folder = _answering(option, name)
         if folder.exists(RUN_FILE):
             return open_run(folder)
-        known = [name for name in storage.names() if storage.exists(f"{name}/{RUN_FILE}")]
+        known = [found for found in storage.names() if storage.exists(f"{found}/{RUN_FILE}")]
     there = f"runs there: {', '.join(known)}" if known else "there are none"
-    raise InputError(f"RUN: no run {options.run!r} in {storage} ({there}); give a run's name or its folder")
+    raise InputError(f"{option}: no run {name!r} in {storage} ({there}); give a run's name or its folder")
 
 
 def resume_line(folder: Folder, storage: str, command: str = "resume") -> str:

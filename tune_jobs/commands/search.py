@@ -16,7 +16,7 @@ from clinical_notes.synthetic import DEFAULT_PATIENTS
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.cluster import TrialResources, cluster_problems, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.commands.runs import is_plain_name, opened, resume_line, writable_storage
+from tune_jobs.commands.runs import earlier_run, is_plain_name, opened, resume_line, writable_storage
 from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
@@ -26,6 +26,7 @@ from tune_jobs.search import missing_repetitions, to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 from tune_jobs.signals import INTERRUPTED
 from tune_jobs.study_storage import database_problems
+from tune_jobs.warm_start import warm_configurations
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -94,7 +95,7 @@ def _cluster_problems(execution: Execution) -> list[str]:
 
 
 def _default_name(settings: RunSettings, options: argparse.Namespace) -> str:
-    """Made of what was asked for: the same line has the same name on any machine."""
+    """Made of what was asked for: the same line has the same name on any machine, whatever --warm-start's run does."""
     record = settings.record() | {"reduce_range": options.reduce_range}
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     return f"{settings.unit}-{digest[:8]}"
@@ -115,15 +116,19 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     problems += problems_before(settings, problems)
     exists = False
     try:
-        folder = writable_storage(options).child(options.name or _default_name(settings, options))
+        storage = writable_storage(options)
+        folder = storage.child(options.name or _default_name(settings, options))
         with refusing("--storage"):
             exists = folder.exists(RUN_FILE)
             if exists:
                 run = open_run(folder)
                 if options.reduce_range is None:  # what the CPU that began the run needed
                     settings = replace(settings, reduce_range=run.settings.get("reduce_range", False))
+                settings = replace(settings, warm_configurations=run.settings.get("warm_configurations", {}))
                 how = resume_line(folder, options.storage)
                 problems += _differences(run, settings, how, with_files=not problems)
+        if options.warm_start is not None:
+            settings = _warmed(settings, storage, folder, exists)
     except InputError as error:
         problems.append(str(error))
     problems += _cluster_problems(execution)
@@ -139,6 +144,21 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         with refusing("--storage"), only_process(folder):
             prepared = create_run(folder, settings, os.cpu_count() or 1)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
+
+
+def _warmed(settings: RunSettings, storage: Folder, folder: Folder, exists: bool) -> RunSettings:
+    """With the earlier run's configurations; a run that exists has its own already, and needs the earlier one no more.
+
+    Raises:
+        InputError: as ``earlier_run`` and ``warm_configurations``, or the run names itself.
+    """
+    assert settings.warm_start is not None
+    if settings.warm_start == folder.name:
+        raise InputError(f"--warm-start: {settings.warm_start} is the run itself; name an earlier one")
+    if exists:
+        return settings
+    earlier = earlier_run(storage, settings.warm_start)
+    return replace(settings, warm_configurations=warm_configurations(earlier, settings))
 
 
 def _differences(run: Run, settings: RunSettings, how_to_resume: str, *, with_files: bool) -> list[str]:
