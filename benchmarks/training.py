@@ -150,6 +150,7 @@ PARTS: Sequence[tuple[str, ModuleType, str]] = (
     ("export", int8, "export_onnx"),
     ("export", quantizing, "teacher_graph"),
     ("export", int8, "quantize_onnx"),
+    ("evaluation", quantizing, "validation_logits"),
     ("evaluation", int8, "validation_logits"),
     ("evaluation", base, "predict"),
 )
