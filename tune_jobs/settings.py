@@ -58,7 +58,7 @@ class RunSettings:
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0
     warm_start: str | None = None
-    warm_configurations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    warm_configurations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # what --warm-start found
 
     def record(self) -> dict[str, Any]:
         """Plain data for ``run.json``."""
