@@ -10,7 +10,7 @@ import argparse
 import copy
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,12 @@ REACH = {
 """Aims: bytes at most this share, times faster at least this with VNNI or AMX, and with AVX2 alone."""
 
 
-def base_model(layers: int) -> PreTrainedModel:
+def base_model(layers: int, width: int) -> PreTrainedModel:
+    """BERT's shape; its heads are 64 wide."""
     torch.manual_seed(0)
+    sizes = {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
     return BertForSequenceClassification(
-        BertConfig(vocab_size=VOCABULARY, num_hidden_layers=layers, num_labels=5)
+        BertConfig(vocab_size=VOCABULARY, num_hidden_layers=layers, num_labels=5, **sizes)
     ).eval()
 
 
@@ -95,15 +97,16 @@ def artifacts(model: PreTrainedModel, data: TrialData) -> Iterator[tuple[str, Ca
     yield f"{depth // 2} layers, half pruned, INT8", int8(half_pruned(student(model, depth // 2)), "ptq_dynamic")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--width", type=int, default=768, help="a multiple of 64")
     parser.add_argument("--length", type=int, default=64, help="word pieces of each text")
     parser.add_argument("--seconds", type=float, default=8.0, help="of measuring, per model")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     console = Console(width=110)
-    data, model = some_data(options.length), base_model(options.layers)
+    data, model = some_data(options.length), base_model(options.layers, options.width)
     with tempfile.TemporaryDirectory() as temporary:
         files: dict[str, Path] = {}
         for number, (name, write) in enumerate(artifacts(model, data)):

@@ -252,12 +252,19 @@ class StrategyTrainable(tune.Trainable):
     def _backward(self, index: NDArray[np.int64], share: float) -> torch.Tensor:
         """Add the gradients of a part of a batch; returns its share of the batch's loss."""
         batch = collate(self.data.train, index, self.data.pad_token_id)
-        labels = batch.pop("labels").to(self.settings.device)
+        batch = {name: self._on_device(tensor) for name, tensor in batch.items()}
+        labels = batch.pop("labels")
         with self._autocast():
-            logits = self.forward({name: t.to(self.settings.device) for name, t in batch.items()})
+            logits = self.forward(batch)
         loss = self.loss(logits.float(), labels, index) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A GPU copies it from pinned memory while it still works on the step before."""
+        if self.settings.device == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.settings.device, non_blocking=True)
 
     def _validate(self) -> Metrics:
         """Validation figures of the model in training."""

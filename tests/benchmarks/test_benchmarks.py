@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import prediction, search, training
+from benchmarks import compression, prediction, search, threads, training
 
 
 @pytest.fixture
@@ -33,12 +33,9 @@ def test_training_compares_loops_that_learn_the_same(
     stored, live = record["epochs"]["distillation"]["train_loss"].values()
     assert stored == pytest.approx(live, rel=1e-4)  # the same batches and dropout
     trials = record["quantization"]
-    assert [trials[name]["epochs"] for name in ("first PTQ, dynamic", "PTQ dynamic", "PTQ static", "QAT")] == [
-        0,
-        0,
-        0,
-        1,
-    ]
+    assert {name: trial["epochs"] for name, trial in trials.items()} == {
+        "first PTQ, dynamic": 0, "PTQ dynamic": 0, "PTQ static": 0, "QAT": 1,
+    }  # fmt: skip
     assert trials["PTQ static"]["parts"]["training"] == 0 < trials["PTQ static"]["parts"]["calibration"]
     assert all(math.isfinite(trial["validation_f1"]) for trial in trials.values())
 
@@ -64,3 +61,22 @@ def test_search_compares_whole_searches_of_as_many_epochs(
     assert [record["rounds"][side][0]["epochs"] for side in sides] == [2, 2]
     assert all(0 < record["rounds"][side][0]["f1"] <= 1 for side in sides)
     assert record["ratios"]["symptune"].keys() == {"Trainer, optuna"}
+
+
+def test_threads_compares_a_trial_on_each_core_with_one_on_all(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads.main([*options, "--threads", "2", "--rounds", "1"])
+    assert "threads of each" in capsys.readouterr().out
+    layouts = found(tmp_path)["layouts"]
+    assert [(layout["trials"], layout["threads"]) for layout in layouts] == [(2, 1), (1, 2)]
+    assert all(layout["examples_per_second"] > 0 for layout in layouts)
+
+
+def test_compression_compares_what_each_kind_deploys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--layers", "4", "--width", "128", "--length", "8", "--seconds", "0.05"]
+    compression.main([*sizes, "--json", str(tmp_path / "found.json")])
+    models = found(tmp_path)["models"]
+    assert all(name in capsys.readouterr().out for name in ("INT8 dynamic", "half of heads and neurons"))
+    assert models["INT8 static"]["bytes_ratio"] < 0.4  # of a small encoder, whose graph weighs more
+    assert models["student, 1 layers"]["bytes"] < models["student, 2 layers"]["bytes"] < models["FP32"]["bytes"]
