@@ -117,7 +117,8 @@ def _annotate(chunk: pd.DataFrame, finder: MentionFinder, settings: _Settings) -
 
 def _units(text: str, finder: MentionFinder, settings: _Settings) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
     if settings.unit == "sentence":
-        for number, cleaned, carried in cleaned_sentences(text, finder):
+        for number, part, mentions in finder.mentioning(text):
+            cleaned, carried = _cleaned(text, part.body, part.end, mentions)
             if carried:
                 yield number, cleaned, carried
     elif settings.raw_window:

@@ -6,7 +6,7 @@ Numbers and in-word apostrophes stay; a hyphen separates words.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Span = tuple[int, int]
@@ -27,10 +27,14 @@ _ABBREVIATION = re.compile(
     r"|q\.i\.d|p\.o|p\.r\.n|i\.v|i\.m|h\.s|q\.h\.s|m\.d)|\b[a-z])$",
     re.IGNORECASE,
 )
+_LONGEST_ABBREVIATION = 6
+
+# Begins with one set of characters, so that the search skips over all others.
 _BREAK = re.compile(
-    r"(?P<stop>[.!?]+[\"')\]]*)(?=\s|$)"
-    r"|(?P<hard>\s*\n(?:\s*\n)+\s*|\n(?=\s*(?:\d{1,2}[.)]|[-*•])\s)|\n(?=\s*[A-Z][A-Za-z /&'()-]{1,60}:))"
-    r"|(?:(?<=[.!?]\s)|(?<=\s\s))(?=[A-Z][A-Z /&'-]{3,60}:\s)"  # a header in the middle of a line
+    r"[.!?\s](?:(?<=[.!?])[.!?]*[\"')\]]*(?=\s|$)(?P<stop>)"
+    r"|(?<=\n)(?:(?:\s*\n)+\s*|(?=\s*(?:\d{1,2}[.)]|[-*•])\s)|(?=\s*[A-Z][A-Za-z /&'()-]{1,60}:))"
+    r"|(?<=[^\S\n])\s*\n(?:\s*\n)+\s*"
+    r"|(?:(?<=[.!?]\s)|(?<=\s\s))(?=[A-Z][A-Z /&'-]{3,60}:\s))"  # a header in the middle of a line
 )
 _ANSWER = re.compile(r"(?:no|none|yes|denie[sd]|negative|positive)\b", re.IGNORECASE)
 HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1,60}?):(?=\s|$)")
@@ -54,29 +58,31 @@ class Sentence:
     header: str | None
 
 
-def sentences(text: str) -> list[Sentence]:
+def sentences(text: str) -> Iterator[Sentence]:
     """Sentence bounds: stops, blank lines, list items and headers; a single line break is none."""
-    spans = []
     start = 0
     for match in _BREAK.finditer(text):
-        if match["stop"] and not _ends_sentence(text, start, match):
+        if match.lastgroup == "stop" and not _ends_sentence(text, start, match):
             continue
-        spans.append((start, match.end()))
-        start = match.end()
-    spans.append((start, len(text)))
-    return [_sentence(text, start, end) for start, end in spans if text[start:end].strip()]
+        end = match.end()
+        if not text[start:end].isspace():
+            yield _sentence(text, start, end)
+        start = end
+    if text[start:].strip():
+        yield _sentence(text, start, len(text))
 
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     after = text[match.end() : match.end() + 24].lstrip()
-    if match["stop"][0] != ".":
+    if text[match.start()] != ".":
         return not _ANSWER.match(after)  # "Fever? No."
+    if after and after[0].islower():
+        return False
     before = text[max(start, match.start() - 12) : match.start()]
     if before.strip().isdigit() and not text[start : match.start()].strip(" \n\t0123456789"):
         return False  # the number of a list item
-    if _ABBREVIATION.search(before):
-        return False
-    return not after or not after[0].islower()
+    tail = before[-_LONGEST_ABBREVIATION - 1 :]
+    return (len(tail) > _LONGEST_ABBREVIATION and tail.isalpha()) or not _ABBREVIATION.search(before)
 
 
 def _sentence(text: str, start: int, end: int) -> Sentence:
@@ -95,20 +101,23 @@ def clean(text: str, span: Span, marks: Sequence[Span] = ()) -> tuple[str, list[
     start, end = span
     removed = [match.span() for match in _REMOVED.finditer(text, start, end)]
     words: list[str] = []
-    bounds: list[Span] = []
-    position = gone = 0
+    starts: list[int] = []
+    ends: list[int] = []
     places: list[Span] = []
+    position = gone = 0
     for match in _TOKEN.finditer(text, start, end):
-        while gone < len(removed) and removed[gone][1] <= match.start():
-            gone += 1
-        if gone < len(removed) and removed[gone][0] <= match.start():
-            continue
+        first, last = match.span()
+        if removed:
+            while gone < len(removed) and removed[gone][1] <= first:
+                gone += 1
+            if gone < len(removed) and removed[gone][0] <= first:
+                continue
         word = match[0].lower()
         words.append(word)
-        bounds.append(match.span())
+        starts.append(first)
+        ends.append(last)
         places.append((position, position + len(word)))
         position += len(word) + 1
-    starts, ends = [bound[0] for bound in bounds], [bound[1] for bound in bounds]
     return " ".join(words), [_carry(mark, starts, ends, places) for mark in marks]
 
 

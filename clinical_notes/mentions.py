@@ -6,8 +6,7 @@ rules run on sentences that hold a mention, and on nothing else.
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -212,7 +211,9 @@ _FOUND = r"(?:positive|trace|occasional|mild|minimal|slight|scant|[1-4]\+|\+[1-4
 """How a finding begins that is there, after others that are not: "no murmurs, 1+ ankle edema"."""
 _GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
 
+# Inside a word nothing but a contraction or a rating can begin: said first, it saves trying all the rest there.
 _CUES = re.compile(
+    r"(?:\b|(?=\W)|(?=n't|0|(?:is|was|at|of|score|level|scale|rated|a|now) ))(?:"
     rf"(?<![\w-])(?:(?P<none>{_NO_CUE})|(?P<pseudo>{_PSEUDO})|(?P<family>{_FAMILY})|(?P<in_relative>{_IN_RELATIVE})|(?P<hypothetical>{_HYPOTHETICAL})"
     rf"|(?P<hypothetical_after>{_HYPOTHETICAL_AFTER})|(?P<after>{_AFTER})|(?P<before>{_BEFORE})|(?P<end>{_END}))(?![\w-])"
     rf"|(?P<minus>[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$)))"
@@ -224,7 +225,7 @@ _CUES = re.compile(
     rf"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b|, which {_GONE})"
     rf"|(?P<stop>;|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)|,(?= (?!n?or\b)(?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
     rf"|,(?= (?:and |with )?{_FOUND}(?!\w))|,(?= \w+ing \w+ly\b)|,(?= (?:\w+ ){{1,2}}without\b))"
-    r"|(?P<comma>,)"
+    r"|(?P<comma>,))"
 )
 _NEGATING_HEADER = re.compile(
     r"\b(?:negative(?: for)?|denies|denied|pertinent negatives?(?: include)?|absent|resolved|no)$", re.IGNORECASE
@@ -235,8 +236,6 @@ _QUALIFIED = re.compile(
     re.IGNORECASE,
 )
 _LISTED = re.compile(r"\s*(?:,|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
-_WORD = re.compile(r"[^\W_]")
-
 _Match = tuple[int, int, str, str]
 """Start, end, concept and kind of a form found."""
 
@@ -255,31 +254,45 @@ class MentionFinder:
 
     def find(self, text: str) -> list[Mention]:
         """Mentions in order; ``text`` must have single blanks where words are wrapped (see ``unwrapped``)."""
-        return [mention for _, mentions in self.by_sentence(text) for mention in mentions]
+        return [mention for _, _, mentions in self.mentioning(text) for mention in mentions]
 
-    def by_sentence(self, text: str) -> list[tuple[Sentence, list[Mention]]]:
+    def by_sentence(self, text: str) -> Iterator[tuple[Sentence, list[Mention]]]:
         """Every sentence of a note with its mentions."""
+        return self._by_sentence(text, self._matches(text))
+
+    def mentioning(self, text: str) -> Iterator[tuple[int, Sentence, list[Mention]]]:
+        """Index, sentence and mentions of the sentences that have any; much faster where few or none have."""
         found = self._matches(text)
-        parts = sentences(text)
-        starts = [part.start for part in parts]
-        grouped: list[list[_Match]] = [[] for _ in parts]
-        for match in found:
-            place = bisect_right(starts, match[0]) - 1
-            if place >= 0:
-                grouped[place].append(match)
-        result = []
-        family = negating = False
-        for part, of_part in zip(parts, grouped, strict=True):
-            if part.header is not None and _is_list_of(text, part, of_part):
+        if found:
+            last = found[-1][0]
+            for number, (part, mentions) in enumerate(self._by_sentence(text, found)):
+                if mentions:
+                    yield number, part, mentions
+                if part.end > last:
+                    return
+
+    def _by_sentence(self, text: str, found: Sequence[_Match]) -> Iterator[tuple[Sentence, list[Mention]]]:
+        section = ""
+        listed = False  # whether the section's header is still of what follows, if it denies
+        first = 0
+        for part in sentences(text):
+            after = first
+            while after < len(found) and found[after][0] < part.end:
+                after += 1
+            of_part, first = found[first:after], after
+            if part.header is not None and of_part and _is_list_of(text, part, of_part):
                 part = Sentence(part.start, of_part[0][0], part.end, None)  # "Fever, cough: none" is no section
-            matches = [match for match in of_part if match[0] >= part.body]
             if part.header is not None:
-                family = bool(_FAMILY_HEADER.search(part.header))
-                negating = bool(_NEGATING_HEADER.search(part.header))
-            elif not _is_list_item(text, part):
-                negating = False
-            result.append((part, _asserted(text, part, matches, family, negating) if matches else []))
-        return result
+                section, listed = part.header, True
+            elif listed and not _is_list_item(text, part):
+                listed = False
+            matches = [match for match in of_part if match[0] >= part.body]
+            if not matches:
+                yield part, []
+                continue
+            family = bool(_FAMILY_HEADER.search(section))
+            negating = listed and bool(_NEGATING_HEADER.search(section))
+            yield part, _asserted(text, part, matches, family, negating)
 
     def _matches(self, text: str) -> list[_Match]:
         """Longest forms at word bounds, (start, end, concept, kind), none overlapping."""
@@ -290,7 +303,7 @@ class MentionFinder:
         found = []
         for last, (length, concept, kind) in self._automaton.iter(lowered):
             start, end = last - length + 1, last + 1
-            if (start and _WORD.match(lowered[start - 1])) or (end < len(lowered) and _WORD.match(lowered[end])):
+            if (start and lowered[start - 1].isalnum()) or (end < len(lowered) and lowered[end].isalnum()):
                 continue
             found.append((start, end, concept, kind))
         found.sort(key=lambda match: (match[0], -match[1]))
