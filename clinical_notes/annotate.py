@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing import get_context
 from typing import Any
 
@@ -16,15 +15,51 @@ from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.units import GROUP, UNITS, UnitKind
 
-_ROWS_PER_TASK = 2_000
+ROWS_PER_TASK = 2_000
 _IN_FLIGHT_PER_WORKER = 2
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Annotator:
+    """Makes units of notes, wherever it is sent to.
+
+    Attributes:
+        unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it.
+        window_chars: characters of the cleaned note that make its window, cut at a word.
+        raw_window: the window is the start of the lower-case note as written, as in the paper author's run.
+    """
+
+    lexicon: Lexicon
     unit: UnitKind
-    window_chars: int
-    raw_window: bool
+    window_chars: int = 1000
+    raw_window: bool = False
+
+    def __call__(self, notes: pd.DataFrame) -> pa.Table:
+        """The units that mention a symptom, as a table of ``units.UNITS``.
+
+        Args:
+            notes: note, patient, category, text and groups, as ``read_notes`` gives them.
+        """
+        finder = MentionFinder(self.lexicon)
+        rows: list[dict[str, Any]] = []
+        grouped_by = [name for name in notes.columns if name.startswith(GROUP)]
+        groups = notes[grouped_by].to_numpy(dtype=object).tolist()
+        for note, patient, category, of_groups, text in zip(
+            notes["note"], notes["patient"], notes["category"], groups, notes["text"], strict=True
+        ):
+            for sentence, cleaned, mentions in _units(text, finder, self):
+                rows.append(
+                    {
+                        "note": note,
+                        "sentence": sentence,
+                        "patient": patient,
+                        "category": category,
+                        "groups": of_groups,
+                        "text": cleaned,
+                        "mentions": mentions,
+                    }
+                )
+        return pa.Table.from_pylist(rows, schema=UNITS)
 
 
 def annotate_notes(
@@ -39,33 +74,34 @@ def annotate_notes(
     """Units that mention a symptom, as tables of ``units.UNITS``; the same for any number of workers.
 
     Args:
-        chunks: frames of note, patient, category, text and groups, as ``read_notes`` gives them.
-        unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it.
-        window_chars: characters of the cleaned note that make its window, cut at a word.
-        raw_window: the window is the start of the lower-case note as written, as in the paper author's run.
+        chunks: frames of notes, as ``read_notes`` gives them; for the others see ``Annotator``.
     """
-    settings = _Settings(unit, window_chars, raw_window)
+    annotator = Annotator(lexicon, unit, window_chars, raw_window)
     yield UNITS.empty_table()
-    pieces = (
-        chunk.iloc[start : start + _ROWS_PER_TASK] for chunk in chunks for start in range(0, len(chunk), _ROWS_PER_TASK)
-    )
+    pieces = pieces_of(chunks)
     first = next(pieces, None)
     if first is None:
         return
     second = next(pieces, None)
     if workers == 1 or second is None:  # a process pool costs more than one piece
-        finder = MentionFinder(lexicon)
         for piece in _chain(first, second, pieces):
-            yield _annotate(piece, finder, settings)
+            yield annotator(piece)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(lexicon,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: deque[Future[pa.Table]] = deque()
         for piece in _chain(first, second, pieces):
-            waiting.append(pool.submit(_annotate_in_worker, piece, settings))
+            waiting.append(pool.submit(annotator, piece))
             if len(waiting) >= workers * _IN_FLIGHT_PER_WORKER:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def pieces_of(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Frames of as many notes as one worker gets at a time."""
+    return (
+        chunk.iloc[start : start + ROWS_PER_TASK] for chunk in chunks for start in range(0, len(chunk), ROWS_PER_TASK)
+    )
 
 
 def _chain(first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -75,47 +111,7 @@ def _chain(first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd
     yield from others
 
 
-_lexicon: Lexicon | None = None
-
-
-def _start(lexicon: Lexicon) -> None:
-    global _lexicon
-    _lexicon = lexicon
-
-
-@lru_cache(maxsize=1)
-def _finder() -> MentionFinder:
-    assert _lexicon is not None
-    return MentionFinder(_lexicon)
-
-
-def _annotate_in_worker(chunk: pd.DataFrame, settings: _Settings) -> pa.Table:
-    return _annotate(chunk, _finder(), settings)
-
-
-def _annotate(chunk: pd.DataFrame, finder: MentionFinder, settings: _Settings) -> pa.Table:
-    rows: list[dict[str, Any]] = []
-    grouped_by = [name for name in chunk.columns if name.startswith(GROUP)]
-    groups = chunk[grouped_by].to_numpy(dtype=object).tolist()
-    for note, patient, category, of_groups, text in zip(
-        chunk["note"], chunk["patient"], chunk["category"], groups, chunk["text"], strict=True
-    ):
-        for sentence, cleaned, mentions in _units(text, finder, settings):
-            rows.append(
-                {
-                    "note": note,
-                    "sentence": sentence,
-                    "patient": patient,
-                    "category": category,
-                    "groups": of_groups,
-                    "text": cleaned,
-                    "mentions": mentions,
-                }
-            )
-    return pa.Table.from_pylist(rows, schema=UNITS)
-
-
-def _units(text: str, finder: MentionFinder, settings: _Settings) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+def _units(text: str, finder: MentionFinder, settings: Annotator) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
     if settings.unit == "sentence":
         for number, part, mentions in finder.mentioning(text):
             cleaned, carried = _cleaned(text, part.body, part.end, mentions)

@@ -12,14 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
 from clinical_notes.errors import InputError
-from clinical_notes.units import AFFIRMED, GROUP, UnitKind
+from clinical_notes.units import AFFIRMED, GROUP, UnitKind, Units, batches_of, rows_of
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40
+_ROWS_AT_ONCE = 50_000
 _LEAST_SHOWN = 3
 """Training examples of its class that a form must have to be held back."""
 _MOST_HELD_BACK = 0.2
@@ -76,64 +79,109 @@ class LabelledExamples:
         return digest.hexdigest()
 
 
-def make_examples(units: pa.Table, settings: LabelSettings) -> LabelledExamples:
+@dataclass(frozen=True)
+class _Table:
+    """Of all units what fits in memory however many there are: numbers, and codes for patients and categories."""
+
+    note: NDArray[np.int64]
+    sentence: NDArray[np.int32]
+    patient: NDArray[np.int32]
+    category: NDArray[np.int32]
+    patients: NDArray[np.object_]
+    categories: NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class _Mentions:
+    """The mentions that count, in order of appearance: row of their unit, and code of their concept."""
+
+    unit: NDArray[np.int64]
+    concept: NDArray[np.int32]
+    concepts: NDArray[np.object_]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "_Mentions":
+        return _Mentions(self.unit[chosen], self.concept[chosen], self.concepts)
+
+    def of(self, concepts: Sequence[str]) -> "_Mentions":
+        return self.where(np.isin(self.concepts, concepts)[self.concept])
+
+    def first(self) -> NDArray[np.bool_]:
+        """Which are the first of their unit."""
+        return np.append(True, self.unit[1:] != self.unit[:-1])[: len(self.unit)]
+
+
+def make_examples(units: Units, settings: LabelSettings) -> LabelledExamples:
     """Choose the symptoms on the training patients, then label, mask, balance and split.
+
+    Texts are read for the examples alone, so that a file of units may be larger than the memory.
 
     Raises:
         InputError: too few symptoms, or a symptom with too few examples or patients.
     """
-    table = units.drop_columns(["mentions", "groups"]).to_pandas()
-    mentions = _mentions(units, settings.negated)
-    if not len(mentions):
+    table, mentions = _read(units, settings.negated)
+    if not len(mentions.unit):
         raise InputError("no symptom of the lexicon is mentioned in these notes: check --category, --sample, --lexicon")
-    named = settings.symptoms if isinstance(settings.symptoms, tuple) else None
-    wanted = mentions if named is None else mentions[mentions["concept"].isin(named)]
+    wanted = mentions.of(settings.symptoms) if isinstance(settings.symptoms, tuple) else mentions
     split_of = _split_patients(table, wanted, settings)
-    table["split"] = table["patient"].map(split_of)
-    in_train = (table["split"] == "train").to_numpy()[mentions["unit"]]
-    symptoms = _choose_symptoms(mentions[in_train], settings.symptoms)
-    examples = _label(table, mentions[mentions["concept"].isin(symptoms)], settings.unit)
+    in_train = (split_of == SPLITS.index("train"))[table.patient]
+    symptoms = _choose_symptoms(mentions.where(in_train[mentions.unit]), settings.symptoms)
+    examples = _label(table, mentions.of(symptoms), split_of, settings.unit)
+    del table, mentions, wanted, in_train
     held_back = _choose_held_back(examples, units, symptoms, settings)
-    examples = _without_forms(examples, held_back)
-    if settings.mentions == "mask":
-        examples["text"] = _masked(examples["text"], units, symptoms)
-    groups = units["groups"].take(pa.array(examples.index)).to_pylist()
-    for place, name in enumerate(settings.group_by):
-        examples[f"{GROUP}{name}"] = [of_groups[place] for of_groups in groups]
+    examples = _without_forms(examples, units, held_back)
     _check_sizes(examples, symptoms)
     if settings.balance:
         examples = _balanced(examples, settings.seed)
-    columns = ["id", "text", "symptom", "patient", "category", *(f"{GROUP}{name}" for name in settings.group_by)]
-    return LabelledExamples(
-        symptoms,
-        {s: examples.loc[examples["split"] == s, columns].reset_index(drop=True) for s in SPLITS},
-        held_back,
+    return LabelledExamples(symptoms, {s: _finished(examples, units, s, symptoms, settings) for s in SPLITS}, held_back)
+
+
+def _read(units: Units, negated: str) -> tuple[_Table, _Mentions]:
+    patients, categories, concepts = _Codes(), _Codes(), _Codes()
+    types = (np.int64, np.int32, np.int32, np.int32, np.int64, np.int32)
+    parts: list[tuple[NDArray[Any], ...]] = [tuple(np.empty(0, dtype) for dtype in types)]
+    start = 0
+    for batch in batches_of(units, ["note", "sentence", "patient", "category", "mentions"]):
+        lists = batch["mentions"]
+        values = lists.flatten()
+        counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        rows, found = np.repeat(np.arange(start, start + len(lists)), counts), concepts.of(values.field("concept"))
+        if negated == "drop":
+            affirmed = pc.equal(values.field("assertion"), AFFIRMED).to_numpy(zero_copy_only=False)
+            rows, found = rows[affirmed], found[affirmed]
+        numbers = batch["note"].to_numpy(), batch["sentence"].to_numpy()
+        parts.append((*numbers, patients.of(batch["patient"]), categories.of(batch["category"]), rows, found))
+        start += len(lists)
+    note, sentence, patient, category, unit, concept = map(np.concatenate, zip(*parts, strict=True))
+    return (
+        _Table(note, sentence, patient, category, patients.names, categories.names),
+        _Mentions(unit, concept, concepts.names),
     )
 
 
-def _mentions(units: pa.Table, negated: str) -> pd.DataFrame:
-    """One row per mention that counts: unit (row of the table) and concept, in order of appearance."""
-    column = units["mentions"].combine_chunks()
-    values = column.flatten()
-    frame = pd.DataFrame(
-        {
-            "unit": np.repeat(
-                np.arange(len(column)), column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-            ),
-            "concept": values.field("concept").to_pandas(),
-        }
-    )
-    if negated == "drop":
-        frame = frame[(values.field("assertion").to_pandas() == AFFIRMED).to_numpy()]
-    return frame
+class _Codes:
+    """Numbers names in order of appearance."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    def of(self, names: pa.Array) -> NDArray[np.int32]:
+        encoded = names.dictionary_encode()
+        codes = [self._codes.setdefault(name, len(self._codes)) for name in encoded.dictionary.to_pylist()]
+        taken: NDArray[np.int32] = np.array(codes, np.int32)[encoded.indices.to_numpy()]
+        return taken
+
+    @property
+    def names(self) -> NDArray[np.object_]:
+        return np.array(list(self._codes), dtype=object)
 
 
-def _choose_symptoms(training: pd.DataFrame, symptoms: int | tuple[str, ...]) -> tuple[str, ...]:
+def _choose_symptoms(training: _Mentions, symptoms: int | tuple[str, ...]) -> tuple[str, ...]:
     """The concepts asked for, most mentioned by the training patients first; ties by name."""
-    counts = training["concept"].value_counts()
-    ranked = sorted(counts.index, key=lambda concept: (-counts[concept], concept))
+    found = np.bincount(training.concept, minlength=len(training.concepts))
+    counts = {concept: count for concept, count in zip(training.concepts, found, strict=True) if count}
+    ranked = sorted(counts, key=lambda concept: (-counts[concept], concept))
     if isinstance(symptoms, tuple):
-        missing = [name for name in symptoms if name not in counts.index]
+        missing = [name for name in symptoms if name not in counts]
         if missing:
             raise InputError(
                 f"--symptoms: {', '.join(missing)} never affirmed by the training patients; "
@@ -159,75 +207,120 @@ def split_folds(split: tuple[float, float, float]) -> tuple[int, tuple[Fraction,
     return folds, parts
 
 
-def _split_patients(table: pd.DataFrame, mentions: pd.DataFrame, settings: LabelSettings) -> dict[str, str]:
-    """Patient to split, by scikit-learn's stratified folds of whole patients.
+def _split_patients(table: _Table, mentions: _Mentions, settings: LabelSettings) -> NDArray[np.int8]:
+    """Place in ``SPLITS`` by patient, from scikit-learn's stratified folds of whole patients.
 
     A unit's stratum is the concept that it mentions first, whichever concepts become classes later, so that the
     classes can be chosen on the training patients alone.
     """
-    first = mentions.drop_duplicates("unit")
-    strata = first["concept"].to_numpy(dtype=str)
-    patients = table["patient"].to_numpy(dtype=str)[first["unit"]]
+    first = mentions.where(mentions.first())
+    patients = table.patient[first.unit]
     folds, parts = split_folds(settings.split)
-    found = len(set(patients))
+    found = len(np.unique(patients))
     if found < folds:
         raise InputError(
             f"--notes: patients that mention a symptom: {found}; splitting {settings.split} needs at least {folds}; "
             "use more notes or patients, or a coarser --split"
         )
-    names, sizes = np.unique(strata, return_counts=True)
-    rare = set(names[sizes < folds])
-    strata = np.array(["(rare)" if concept in rare else concept for concept in strata])
+    rare = np.bincount(first.concept, minlength=len(first.concepts)) < folds
+    strata = _ranks(np.where(rare, "(rare)", first.concepts))[first.concept]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=settings.seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")  # the rare ones, together
-            order = [test for _, test in splitter.split(np.zeros(len(strata)), strata, patients)]
+            dealt = splitter.split(np.empty((len(strata), 0)), strata, _ranks(table.patients)[patients])
+            order = [test for _, test in dealt]
     except ValueError:
         raise InputError(f"{len(strata)} texts with a symptom are too few to split into {settings.split}") from None
     in_test, in_validation = int(parts[2] * folds), int(parts[1] * folds)
-    split_of = dict.fromkeys(table["patient"], "train")
+    split_of = np.full(len(table.patients), SPLITS.index("train"), np.int8)
     for fold, rows in enumerate(order[: in_test + in_validation]):
-        split_of |= dict.fromkeys(patients[rows], "test" if fold < in_test else "validation")
+        split_of[patients[rows]] = SPLITS.index("test" if fold < in_test else "validation")
     return split_of
 
 
-def _label(table: pd.DataFrame, mentions: pd.DataFrame, unit: UnitKind) -> pd.DataFrame:
+def _ranks(names: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Numbers in the order of the names: the folds depend on it."""
+    return np.unique(names.astype(str), return_inverse=True)[1]
+
+
+def _label(table: _Table, mentions: _Mentions, split_of: NDArray[np.int8], unit: UnitKind) -> pd.DataFrame:
     """Examples: the units that a symptom can be told of, with that symptom; the index is the unit's row."""
-    first = mentions.drop_duplicates("unit").set_index("unit")["concept"]
+    is_first = mentions.first()
+    first = mentions.where(is_first)
     if unit == "sentence":
-        several = mentions.groupby("unit")["concept"].nunique()
-        first = first[several[first.index].to_numpy() == 1]
-    examples = table.loc[first.index].assign(symptom=first)
+        of = np.cumsum(is_first) - 1
+        several = np.zeros(len(first.unit), bool)
+        several[of[mentions.concept != first.concept[of]]] = True
+        first = first.where(~several)
+    rows = first.unit
+    patients = table.patient[rows]
+    return pd.DataFrame(
+        {
+            "note": table.note[rows],
+            "sentence": table.sentence[rows],
+            "patient": pd.Series(table.patients, dtype=str).take(patients).array,
+            "category": pd.Series(table.categories, dtype=str).take(table.category[rows]).array,
+            "split": pd.Series(SPLITS, dtype=str).take(split_of[patients]).array,
+            "symptom": pd.Series(first.concepts, dtype=str).take(first.concept).array,
+        },
+        index=rows,
+    )
+
+
+def _texts(examples: pd.DataFrame, units: Units) -> pd.Series:
+    texts: pd.Series = rows_of(units, examples.index.to_numpy(), ["text"])["text"].to_pandas()
+    return texts.set_axis(examples.index)
+
+
+def _finished(
+    examples: pd.DataFrame, units: Units, split: str, symptoms: Sequence[str], settings: LabelSettings
+) -> pd.DataFrame:
+    """One split's examples with all that is known of them."""
+    examples = examples[examples["split"] == split]
+    read = rows_of(units, examples.index.to_numpy(), ["text", *["mentions"] * (settings.mentions == "mask"), "groups"])
+    texts = read["text"].to_pandas()
     numbers = examples["note"].astype(str)
-    examples["id"] = numbers if unit == "note" else numbers + "-" + examples["sentence"].astype(str)
-    return examples
+    ids = numbers if settings.unit == "note" else numbers + "-" + examples["sentence"].astype(str)
+    groups = read["groups"].to_pylist() if settings.group_by else []
+    return pd.DataFrame(
+        {
+            "id": ids.array,
+            "text": _masked(texts, read["mentions"], symptoms) if settings.mentions == "mask" else texts,
+            **{name: examples[name].array for name in ("symptom", "patient", "category")},
+            **{
+                f"{GROUP}{name}": [of_groups[place] for of_groups in groups]
+                for place, name in enumerate(settings.group_by)
+            },
+        }
+    )
 
 
 def _choose_held_back(
-    examples: pd.DataFrame, units: pa.Table, symptoms: Sequence[str], settings: LabelSettings
+    examples: pd.DataFrame, units: Units, symptoms: Sequence[str], settings: LabelSettings
 ) -> dict[str, tuple[str, ...]]:
     """By class, forms drawn by the seed among those that its training examples show, but not too often."""
     if not settings.hold_back:
         return {}
-    training = examples[examples["split"] == "train"]
     random = np.random.default_rng(settings.seed)
     chosen = {}
     for symptom in symptoms:
-        texts = training.loc[training["symptom"] == symptom, "text"]
-        shares = {form: _show(texts, [form]).mean() for form in _forms_of(symptom, texts, units)}
+        rows = examples.index[(examples["split"] == "train") & (examples["symptom"] == symptom)].to_numpy()
+        read = rows_of(units, rows, ["text", "mentions"])
+        texts = read["text"].to_pandas()
+        shares = {form: _show(texts, [form]).mean() for form in _forms_of(symptom, read)}
         least = _LEAST_SHOWN / len(texts)
         usable = [form for form, share in sorted(shares.items()) if least <= share <= _MOST_HELD_BACK]
         chosen[symptom] = tuple(sorted(random.permutation(np.array(usable, dtype=object))[: settings.hold_back]))
     return chosen
 
 
-def _forms_of(symptom: str, texts: pd.Series, units: pa.Table) -> set[str]:
+def _forms_of(symptom: str, units: pa.Table) -> set[str]:
     """The forms by which examples name their symptom."""
-    found = units["mentions"].take(pa.array(texts.index)).to_pylist()
     return {
         " ".join(text[m["start"] : m["end"]].split())
-        for text, mentions in zip(texts, found, strict=True)
+        for batch in units.to_batches(max_chunksize=_ROWS_AT_ONCE)
+        for text, mentions in zip(batch["text"].to_pylist(), batch["mentions"].to_pylist(), strict=True)
         for m in mentions
         if m["concept"] == symptom
     }
@@ -239,20 +332,18 @@ def _show(texts: pd.Series, forms: Sequence[str]) -> pd.Series:
     return texts.str.contains(rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)", regex=True)
 
 
-def _without_forms(examples: pd.DataFrame, held_back: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def _without_forms(examples: pd.DataFrame, units: Units, held_back: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Training and validation examples that show none of these forms, of whichever class; all of the test ones."""
     forms = [form for of_class in held_back.values() for form in of_class]
     if not forms:
         return examples
-    return examples[~_show(examples["text"], forms) | (examples["split"] == "test")]
+    return examples[~_show(_texts(examples, units), forms) | (examples["split"] == "test")]
 
 
-def _masked(texts: pd.Series, units: pa.Table, symptoms: Sequence[str]) -> list[str]:
+def _masked(texts: pd.Series, mentions: pa.ChunkedArray, symptoms: Sequence[str]) -> list[str]:
     """Texts with every mention of a class hidden, negated ones too."""
-    hidden = []
-    for text, mentions in zip(texts, units["mentions"].take(pa.array(texts.index)).to_pylist(), strict=True):
-        hidden.append(mask_mentions(text, mentions, symptoms))
-    return hidden
+    of_texts = (found for chunk in mentions.chunks for found in chunk.to_pylist())
+    return [mask_mentions(text, found, symptoms) for text, found in zip(texts, of_texts, strict=True)]
 
 
 def mask_mentions(text: str, mentions: Sequence[Mapping[str, Any]], symptoms: Sequence[str]) -> str:

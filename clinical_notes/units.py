@@ -1,8 +1,13 @@
 """The table that passes from the annotated notes to the labelled examples: one row per unit of text."""
 
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 UnitKind = Literal["note", "sentence"]
 
@@ -11,6 +16,8 @@ GROUP = "group_"
 
 AFFIRMED, NEGATED, OTHER = "affirmed", "negated", "other"
 """How a mention is asserted; OTHER is not about the patient now (family, hypothetical)."""
+
+_ROWS_PER_BATCH = 50_000
 
 MENTION = pa.struct(
     [
@@ -32,3 +39,40 @@ UNITS = pa.schema(
         pa.field("mentions", pa.list_(MENTION)),  # in order of appearance, offsets into the cleaned text
     ]
 )
+
+
+Units: TypeAlias = pa.Table | Path
+"""Of ``UNITS``, in memory or in a Parquet file."""
+
+
+def write_units(tables: Iterable[pa.Table], path: Path) -> None:
+    """Keep tables of units in a Parquet file, in order; a few of them are in memory at a time."""
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(path, UNITS, compression="lz4", use_dictionary=["patient", "category"]) as writer:
+        for table in tables:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= _ROWS_PER_BATCH:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        writer.write_table(pa.concat_tables([UNITS.empty_table(), *waiting]))
+
+
+def batches_of(units: Units, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """These columns of all units, a part at a time."""
+    if isinstance(units, pa.Table):
+        yield from units.select(columns).to_batches(max_chunksize=_ROWS_PER_BATCH)
+        return
+    with pq.ParquetFile(units) as file:
+        yield from file.iter_batches(_ROWS_PER_BATCH, columns=list(columns))
+
+
+def rows_of(units: Units, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+    """These columns of some units, by their places in ascending order."""
+    taken = [pa.table([pa.array([], UNITS.field(name).type) for name in columns], list(columns))]
+    start = 0
+    for batch in batches_of(units, columns):
+        first, last = np.searchsorted(rows, [start, start + batch.num_rows])
+        if first < last:
+            taken.append(pa.Table.from_batches([batch.take(pa.array(rows[first:last] - start))]))
+        start += batch.num_rows
+    return pa.concat_tables(taken)

@@ -157,7 +157,7 @@ print(make_run_examples(RunSettings(patients=40, seed=3), workers=1).fingerprint
 
 
 def test_the_number_of_workers_changes_nothing(notes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clinical_notes.annotate._ROWS_PER_TASK", 60)
+    monkeypatch.setattr("clinical_notes.annotate.ROWS_PER_TASK", 60)
     assert units_of(notes, workers=2).equals(units_of(notes, workers=1))
 
 
