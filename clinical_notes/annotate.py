@@ -62,21 +62,13 @@ class Annotator:
         return pa.Table.from_pylist(rows, schema=UNITS)
 
 
-def annotate_notes(
-    chunks: Iterable[pd.DataFrame],
-    lexicon: Lexicon,
-    *,
-    unit: UnitKind,
-    window_chars: int = 1000,
-    raw_window: bool = False,
-    workers: int = 1,
-) -> Iterator[pa.Table]:
+def annotate_notes(chunks: Iterable[pd.DataFrame], annotator: Annotator, workers: int = 1) -> Iterator[pa.Table]:
     """Units that mention a symptom, as tables of ``units.UNITS``; the same for any number of workers.
 
     Args:
-        chunks: frames of notes, as ``read_notes`` gives them; for the others see ``Annotator``.
+        chunks: frames of notes, as ``read_notes`` gives them.
+        workers: processes; this one reads meanwhile.
     """
-    annotator = Annotator(lexicon, unit, window_chars, raw_window)
     yield UNITS.empty_table()
     pieces = pieces_of(chunks)
     first = next(pieces, None)

@@ -16,7 +16,7 @@ _CHARACTERS_PER_PIECE = 500
 
 @dataclass(frozen=True)
 class InputSettings:
-    """How the examples of a model were made; see ``examples.LabelSettings`` and ``annotate.annotate_notes``.
+    """How the examples of a model were made; see ``examples.LabelSettings`` and ``annotate.Annotator``.
 
     Attributes:
         symptoms: the classes.

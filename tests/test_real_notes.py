@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from clinical_notes.annotate import annotate_notes
+from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import LabelSettings, make_examples
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.notes import read_notes
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not REPORTS.exists(), reason=f"the real reports 
 
 @pytest.fixture(scope="module")
 def units() -> pa.Table:
-    return pa.concat_tables(annotate_notes(read_notes(REPORTS), load_lexicon(), unit="sentence", workers=2))
+    return pa.concat_tables(annotate_notes(read_notes(REPORTS), Annotator(load_lexicon(), "sentence"), workers=2))
 
 
 def test_mentions_and_their_negation_are_as_frequent_as_a_simple_count_says(units: pa.Table) -> None:

@@ -9,16 +9,16 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.run import DATA, FORMAT, LEXICON_FILE, MODEL, RUN_FILE, Run, open_run
-from clinical_notes.annotate import annotate_notes
+from clinical_notes.annotate import Annotator, annotated
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples, split_folds
@@ -26,15 +26,17 @@ from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
+from clinical_notes.units import write_units
 from search_spaces import objectives_of
 from trainables.parts import stored
 from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
+from tune_jobs.cluster_notes import annotate_on_cluster
 from tune_jobs.pretrained import check_model, load_pretrained
 from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of, read_lexicon
 
 _READ_ALONG_BYTES = 20_000_000
-"""Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together."""
+"""Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together, and here."""
 
 _OF_NOTES = tuple(
     f"--{name}"
@@ -61,7 +63,7 @@ def problems_before(settings: RunSettings, found: Sequence[str] = ()) -> list[st
         except InputError as error:
             problems.append(str(error))
     notes_are_sound = not any(line.startswith(_OF_NOTES) for line in problems)
-    if (problems or found) and notes_are_sound and _notes_are_small(settings):
+    if (problems or found) and notes_are_sound and notes_are_small(settings):
         try:
             make_run_examples(settings, workers=1)
         except InputError as error:
@@ -69,7 +71,7 @@ def problems_before(settings: RunSettings, found: Sequence[str] = ()) -> list[st
     return problems
 
 
-def _notes_are_small(settings: RunSettings) -> bool:
+def notes_are_small(settings: RunSettings) -> bool:
     return settings.notes == SYNTHETIC or Path(settings.notes).stat().st_size <= _READ_ALONG_BYTES
 
 
@@ -107,53 +109,53 @@ def _lexicon(settings: RunSettings) -> Lexicon:
     return read_lexicon(settings.lexicon, settings.absorb)
 
 
-def make_run_examples(settings: RunSettings, workers: int) -> LabelledExamples:
-    """Read, annotate and label the notes. Raises: InputError."""
-    with tempfile.TemporaryDirectory() as temporary:
+def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool = False) -> LabelledExamples:
+    """Read, annotate and label the notes, by ``workers`` processes or by the connected cluster. Raises: InputError."""
+    with tempfile.TemporaryDirectory(prefix="symptune-") as temporary:
         notes = settings.notes
         if notes == SYNTHETIC:
             notes = str(Path(temporary) / "NOTEEVENTS.csv.gz")
             write_synthetic_notes(Path(notes), patients=settings.patients, seed=settings.seed)
-        chunks = read_notes(
+        read = partial(
+            read_notes,
             notes,
             columns=_columns(settings),
             sample=settings.sample,
             seed=settings.seed,
             categories=settings.category,
         )
-        units = pa.concat_tables(
-            annotate_notes(
-                chunks,
-                _lexicon(settings),
-                unit=settings.unit,
-                window_chars=settings.window_chars,
-                raw_window=settings.raw_window,
-                workers=workers,
-            )
+        annotator = Annotator(_lexicon(settings), settings.unit, settings.window_chars, settings.raw_window)
+        units = Path(temporary) / "units.parquet"
+        write_units(
+            annotate_on_cluster(read, annotator) if on_cluster else annotated(read(), annotator, workers), units
         )
-    return make_examples(
-        units,
-        LabelSettings(
-            unit=settings.unit,
-            symptoms=settings.symptoms,
-            mentions=settings.mentions,
-            negated=settings.negated,
-            balance=settings.balance,
-            split=settings.split,
-            hold_back=settings.hold_back,
-            group_by=settings.group_by,
-            seed=settings.seed,
-        ),
-    )
+        return make_examples(
+            units,
+            LabelSettings(
+                unit=settings.unit,
+                symptoms=settings.symptoms,
+                mentions=settings.mentions,
+                negated=settings.negated,
+                balance=settings.balance,
+                split=settings.split,
+                hold_back=settings.hold_back,
+                group_by=settings.group_by,
+                seed=settings.seed,
+            ),
+        )
 
 
-def create_run(folder: Folder, settings: RunSettings, workers: int) -> Prepared:
+def create_run(folder: Folder, settings: RunSettings, workers: int, *, on_cluster: bool = False) -> Prepared:
     """Write a new run's folder; ``run.json`` comes last and makes it a run.
+
+    Args:
+        workers: processes that annotate notes.
+        on_cluster: the connected cluster's CPUs do so instead.
 
     Raises:
         InputError: bad notes, too few examples, or an unreadable model; nothing is written then.
     """
-    examples = make_run_examples(settings, workers)
+    examples = make_run_examples(settings, workers, on_cluster=on_cluster)
     model, tokenizer = load_pretrained(settings.model, settings.layers, examples.symptoms, settings.seed)
     for split, frame in examples.splits.items():
         folder.write(f"{DATA}/{split}.parquet", _parquet(frame))

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from clinical_notes.annotate import annotate_notes
+from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.errors import InputError
 from clinical_notes.examples import SPLITS, LabelledExamples, LabelSettings, make_examples
 from clinical_notes.lexicon import load_lexicon
@@ -24,8 +24,9 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return pd.concat(list(read_notes(path)), ignore_index=True)
 
 
-def units_of(notes: pd.DataFrame, unit: str = "sentence", **options: object) -> pa.Table:
-    return pa.concat_tables(annotate_notes([notes], load_lexicon(), unit=unit, **options))  # type: ignore[arg-type]
+def units_of(notes: pd.DataFrame, unit: str = "sentence", workers: int = 1, **options: object) -> pa.Table:
+    annotator = Annotator(load_lexicon(), unit, **options)  # type: ignore[arg-type]
+    return pa.concat_tables(annotate_notes([notes], annotator, workers))
 
 
 def frame_of(*texts: str, patients: list[str] | None = None) -> pd.DataFrame:

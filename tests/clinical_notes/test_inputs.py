@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from clinical_notes.annotate import annotate_notes
+from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import LabelSettings, make_examples
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.lexicon import load_lexicon
@@ -18,7 +18,7 @@ from clinical_notes.notes import read_notes
 def test_every_training_example_is_made_again(notes: Path, unit: str, raw: bool, mentions: str) -> None:
     lexicon = load_lexicon()
     units = pa.concat_tables(
-        annotate_notes(read_notes(notes), lexicon, unit=unit, window_chars=200, raw_window=raw)  # type: ignore[arg-type]
+        annotate_notes(read_notes(notes), Annotator(lexicon, unit, window_chars=200, raw_window=raw))  # type: ignore[arg-type]
     )
     examples = make_examples(units, LabelSettings(unit=unit, mentions=mentions))  # type: ignore[arg-type]
     settings = InputSettings(examples.symptoms, unit, 200, raw, mentions, 40, lexicon)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from clinical_notes.annotate import annotate_notes
+from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import SPLITS, LabelSettings, make_examples
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
@@ -23,7 +23,7 @@ def rewriter() -> Rewriter:
 
 @pytest.fixture(scope="module")
 def units(notes: Path) -> pa.Table:
-    return pa.concat_tables(annotate_notes(read_notes(notes), load_lexicon(), unit="sentence"))
+    return pa.concat_tables(annotate_notes(read_notes(notes), Annotator(load_lexicon(), "sentence")))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from analysis.controls import control_probabilities
-from clinical_notes.annotate import annotate_notes
+from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import LabelSettings, make_examples
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
@@ -50,7 +50,7 @@ def test_the_labeller_reads_what_the_writer_meant() -> None:
 def test_tfidf_does_not_solve_it_and_is_no_guess_either(tmp_path: Path) -> None:
     path = tmp_path / "NOTEEVENTS.csv.gz"
     write_synthetic_notes(path, patients=DEFAULT_PATIENTS, seed=0)
-    units = pa.concat_tables(annotate_notes(read_notes(path), load_lexicon(), unit="sentence"))
+    units = pa.concat_tables(annotate_notes(read_notes(path), Annotator(load_lexicon(), "sentence")))
     examples = make_examples(units, LabelSettings())
     train, test = examples.splits["train"], examples.splits["test"]
     (probabilities,) = control_probabilities("control-tfidf", examples.symptoms, train, [test], balanced=False)

@@ -14,14 +14,22 @@ from clinical_notes.errors import InputError
 from clinical_notes.storage import Folder, refusing
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from trainables.parts.deployed import int8_overflows
-from tune_jobs.cluster import TrialResources, cluster_problems, local_problems
+from tune_jobs.cluster import TrialResources, cluster_problems, connected, local_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.commands.runs import earlier_run, is_plain_name, opened, resume_line, writable_storage
 from tune_jobs.launch import Execution, SearchHaltedError, search
 from tune_jobs.ledger import Ledger
 from tune_jobs.lock import only_process
 from tune_jobs.options import AUTO, cluster_address
-from tune_jobs.prepare import Prepared, changes_since, create_run, load_prepared, problems_before, source_hashes
+from tune_jobs.prepare import (
+    Prepared,
+    changes_since,
+    create_run,
+    load_prepared,
+    notes_are_small,
+    problems_before,
+    source_hashes,
+)
 from tune_jobs.search import missing_repetitions, to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 from tune_jobs.signals import INTERRUPTED
@@ -142,7 +150,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
         console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
         with refusing("--storage"), only_process(folder):
-            prepared = create_run(folder, settings, os.cpu_count() or 1)
+            prepared = _create(folder, settings, execution)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
@@ -159,6 +167,13 @@ def _warmed(settings: RunSettings, storage: Folder, folder: Folder, exists: bool
         return settings
     earlier = earlier_run(storage, settings.warm_start)
     return replace(settings, warm_configurations=warm_configurations(earlier, settings))
+
+
+def _create(folder: Folder, settings: RunSettings, execution: Execution) -> Prepared:
+    if execution.address is None or notes_are_small(settings):
+        return create_run(folder, settings, os.cpu_count() or 1)
+    with connected(execution.address, execution.verbose):
+        return create_run(folder, settings, 1, on_cluster=True)
 
 
 def _differences(run: Run, settings: RunSettings, how_to_resume: str, *, with_files: bool) -> list[str]:
