@@ -78,4 +78,4 @@ def _input_error(error: BaseException | None) -> InputError | None:
     """What is wrong with the notes, where that is why a task failed."""
     while error is not None and not isinstance(error, InputError):
         error = getattr(error, "cause", None) or error.__cause__
-    return InputError(str(error.args[0])) if error is not None else None
+    return InputError(str(error).splitlines()[0]) if error is not None else None  # Ray Data adds lines of its own

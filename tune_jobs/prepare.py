@@ -18,7 +18,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.run import DATA, FORMAT, LEXICON_FILE, MODEL, RUN_FILE, Run, open_run
-from clinical_notes.annotate import Annotator, annotated
+from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples, split_folds
@@ -126,9 +126,8 @@ def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool =
         )
         annotator = Annotator(_lexicon(settings), settings.unit, settings.window_chars, settings.raw_window)
         units = Path(temporary) / "units.parquet"
-        write_units(
-            annotate_on_cluster(read, annotator) if on_cluster else annotated(read(), annotator, workers), units
-        )
+        tables = annotate_on_cluster(read, annotator) if on_cluster else annotate_notes(read(), annotator, workers)
+        write_units(tables, units)
         return make_examples(
             units,
             LabelSettings(
