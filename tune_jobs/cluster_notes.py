@@ -46,27 +46,24 @@ def _blocks(read: Reader) -> Iterator[pa.Table]:
     return (pa.Table.from_pandas(piece, preserve_index=False) for piece in pieces_of(read()))
 
 
-def annotate_on_cluster(
-    read: Reader, annotator: Annotator, *, workers: int | None = None, verbose: bool = False
-) -> Iterator[pa.Table]:
-    """Units in the notes' order, as ``annotate_notes`` gives them; the cluster must be connected.
+def annotate_on_cluster(read: Reader, annotator: Annotator) -> Iterator[pa.Table]:
+    """Units in the notes' order, as ``annotate_notes`` gives them, by all CPUs of the connected cluster.
 
     Args:
         read: reads the notes from their start; it is called once, on this node.
-        workers: tasks at a time, each with a CPU; None for as many as the cluster has CPUs.
 
     Raises:
         InputError: where the notes cannot be read on.
     """
-    logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.CRITICAL)  # a bad row's traceback too
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a bad row is told in one line, not by a traceback
     context = DataContext.get_current().copy()
-    context.enable_progress_bars = verbose
+    context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.target_max_block_size = _BLOCK_BYTES
     yield UNITS.empty_table()
     with DataContext.current(context):
         notes = data.read_datasource(_Notes(read), num_cpus=0, override_num_blocks=1)
-        units = notes.map_batches(annotator, batch_format="pandas", batch_size=None, num_cpus=1, concurrency=workers)
+        units = notes.map_batches(annotator, batch_format="pandas", batch_size=None, num_cpus=1)
     try:
         for table in units.iter_batches(batch_format="pyarrow", batch_size=None):
             yield table.select(UNITS.names).cast(UNITS)
@@ -76,6 +73,6 @@ def annotate_on_cluster(
 
 def _input_error(error: BaseException | None) -> InputError | None:
     """What is wrong with the notes, where that is why a task failed."""
-    while error is not None and not isinstance(error, InputError):
+    while error is not None and type(error) is not InputError:  # Ray's wrapper is a kind of InputError too
         error = getattr(error, "cause", None) or error.__cause__
     return InputError(str(error).splitlines()[0]) if error is not None else None  # Ray Data adds lines of its own

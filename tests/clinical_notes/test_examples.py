@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clinical_notes.annotate import Annotator, annotate_notes
@@ -15,6 +16,7 @@ from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from clinical_notes.synthetic import write_synthetic_notes
+from clinical_notes.units import write_units
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,22 @@ print(make_run_examples(RunSettings(patients=40, seed=3), workers=1).fingerprint
 def test_the_number_of_workers_changes_nothing(notes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clinical_notes.annotate.ROWS_PER_TASK", 60)
     assert units_of(notes, workers=2).equals(units_of(notes, workers=1))
+
+
+@pytest.mark.parametrize("unit", ["sentence", "note"])
+def test_units_on_the_disk_make_the_same_examples(
+    notes: pd.DataFrame, unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinical_notes.units._ROWS_PER_BATCH", 97)
+    units, frame = tmp_path / "units.parquet", notes.assign(group_SEX="F")
+    annotator = Annotator(load_lexicon(), unit)  # type: ignore[arg-type]
+    write_units(annotate_notes([frame[:50], frame[50:51], frame[51:]], annotator), units)
+    assert pq.ParquetFile(units).num_row_groups > 1
+    settings = LabelSettings(unit=unit, mentions="mask", hold_back=2, balance=True, group_by=("SEX",))  # type: ignore[arg-type]
+    there, here = make_examples(units, settings), make_examples(units_of(frame, unit), settings)
+    assert (there.symptoms, there.held_back) == (here.symptoms, here.held_back)
+    for split in SPLITS:
+        pd.testing.assert_frame_equal(there.splits[split], here.splits[split])
 
 
 def test_the_seed_decides_the_split(notes: pd.DataFrame) -> None:

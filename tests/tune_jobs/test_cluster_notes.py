@@ -1,0 +1,34 @@
+"""Notes annotated through Ray Data on a real local cluster."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from clinical_notes.errors import InputError
+from clinical_notes.examples import SPLITS
+from tune_jobs import cluster_notes
+from tune_jobs.cluster import connected
+from tune_jobs.prepare import make_run_examples
+from tune_jobs.settings import RunSettings
+
+
+def test_a_cluster_makes_the_same_examples_and_tells_a_bad_row_in_one_line(
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster_notes, "_BLOCK_BYTES", 20_000)  # many tasks, which end in any order
+    settings = RunSettings(notes=str(notes))
+    here = make_run_examples(settings, workers=1)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("TEXT\n" + '"Has fever."\n' * 30 + '"Private words",second\n')
+    with connected(None, verbose=False):
+        there = make_run_examples(settings, workers=1, on_cluster=True)
+        with pytest.raises(InputError) as caught:
+            make_run_examples(RunSettings(notes=str(bad)), workers=1, on_cluster=True)
+    assert there.symptoms == here.symptoms
+    for split in SPLITS:
+        pd.testing.assert_frame_equal(there.splits[split], here.splits[split])
+    assert str(caught.value).startswith(f"--notes: {bad}: data row 31 has 2 fields")
+    assert "\n" not in str(caught.value)
+    printed = "".join(capfd.readouterr())
+    assert not any(word in printed for word in ("Private", "Traceback", "Dataset"))
