@@ -119,6 +119,7 @@ def make_examples(units: Units, settings: LabelSettings) -> LabelledExamples:
         InputError: too few symptoms, or a symptom with too few examples or patients.
     """
     table, mentions = _read(units, settings.negated)
+    pa.default_memory_pool().release_unused()  # Arrow would keep some hundred MB of what was read
     if not len(mentions.unit):
         raise InputError("no symptom of the lexicon is mentioned in these notes: check --category, --sample, --lexicon")
     wanted = mentions.of(settings.symptoms) if isinstance(settings.symptoms, tuple) else mentions
@@ -259,10 +260,10 @@ def _label(table: _Table, mentions: _Mentions, split_of: NDArray[np.int8], unit:
         {
             "note": table.note[rows],
             "sentence": table.sentence[rows],
-            "patient": pd.Series(table.patients, dtype=str).take(patients).array,
-            "category": pd.Series(table.categories, dtype=str).take(table.category[rows]).array,
-            "split": pd.Series(SPLITS, dtype=str).take(split_of[patients]).array,
-            "symptom": pd.Series(first.concepts, dtype=str).take(first.concept).array,
+            "patient": pd.Categorical.from_codes(patients, pd.Index(table.patients, dtype=str)),
+            "category": pd.Categorical.from_codes(table.category[rows], pd.Index(table.categories, dtype=str)),
+            "split": pd.Categorical.from_codes(split_of[patients], pd.Index(SPLITS, dtype=str)),
+            "symptom": pd.Categorical.from_codes(first.concept, pd.Index(first.concepts, dtype=str)),
         },
         index=rows,
     )
@@ -278,7 +279,11 @@ def _finished(
 ) -> pd.DataFrame:
     """One split's examples with all that is known of them."""
     examples = examples[examples["split"] == split]
-    read = rows_of(units, examples.index.to_numpy(), ["text", *["mentions"] * (settings.mentions == "mask"), "groups"])
+    read = rows_of(
+        units,
+        examples.index.to_numpy(),
+        ["text", *["mentions"] * (settings.mentions == "mask"), *["groups"] * bool(settings.group_by)],
+    )
     texts = read["text"].to_pandas()
     numbers = examples["note"].astype(str)
     ids = numbers if settings.unit == "note" else numbers + "-" + examples["sentence"].astype(str)
@@ -287,7 +292,7 @@ def _finished(
         {
             "id": ids.array,
             "text": _masked(texts, read["mentions"], symptoms) if settings.mentions == "mask" else texts,
-            **{name: examples[name].array for name in ("symptom", "patient", "category")},
+            **{name: examples[name].astype(str).array for name in ("symptom", "patient", "category")},
             **{
                 f"{GROUP}{name}": [of_groups[place] for of_groups in groups]
                 for place, name in enumerate(settings.group_by)
@@ -370,6 +375,7 @@ def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:
 
 
 def _balanced(examples: pd.DataFrame, seed: int) -> pd.DataFrame:
+    examples = examples.astype({"split": str, "symptom": str})
     smallest = examples.groupby("split")["symptom"].value_counts().groupby("split").min().to_dict()
     parts = [
         rows.sample(n=smallest[split], random_state=seed)

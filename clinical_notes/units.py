@@ -64,15 +64,17 @@ def batches_of(units: Units, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
         return
     with pq.ParquetFile(units) as file:
         yield from file.iter_batches(_ROWS_PER_BATCH, columns=list(columns))
+    pa.default_memory_pool().release_unused()
 
 
 def rows_of(units: Units, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
-    """These columns of some units, by their places in ascending order."""
-    taken = [pa.table([pa.array([], UNITS.field(name).type) for name in columns], list(columns))]
+    """These columns of some units, by their places in ascending order; text is large strings, as pandas keeps it."""
+    schema = pa.schema([pa.field("text", pa.large_string()) if n == "text" else UNITS.field(n) for n in columns])
+    taken = [schema.empty_table()]
     start = 0
     for batch in batches_of(units, columns):
         first, last = np.searchsorted(rows, [start, start + batch.num_rows])
         if first < last:
-            taken.append(pa.Table.from_batches([batch.take(pa.array(rows[first:last] - start))]))
+            taken.append(pa.Table.from_batches([batch.take(pa.array(rows[first:last] - start))]).cast(schema))
         start += batch.num_rows
     return pa.concat_tables(taken)
