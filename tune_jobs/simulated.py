@@ -56,11 +56,12 @@ class RecordedCurves:
         key = strategy, frozenset(hyperparameters.items())
         if key not in self._known:
             place = self._place(strategy, hyperparameters)
-            _, self._known[key] = min(self._recorded[strategy], key=lambda recorded: _distance(place, recorded[0]))
+            _, self._known[key] = min(self._recorded[strategy], key=lambda recorded: distance(place, recorded[0]))
         return self._known[key]
 
 
-def _distance(one: Mapping[str, float | str], other: Mapping[str, float | str]) -> float:
+def distance(one: Mapping[str, float | str], other: Mapping[str, float | str]) -> float:
+    """Of two configurations, as ``RecordedCurves`` measures it."""
     total = float(len(one.keys() ^ other.keys()))
     for name in one.keys() & other.keys():
         a, b = one[name], other[name]
