@@ -308,7 +308,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, required=True, help="where it is recorded, and goes on after a kill")
     parser.add_argument("--output", type=Path, default=RECORDING, help="the packed recording (default: beside this)")
@@ -329,7 +329,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each (default 2)")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
     if not options.pack:
         shared, header = prepare(options)
         recording = Recording(options.folder, header)

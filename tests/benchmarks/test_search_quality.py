@@ -7,7 +7,22 @@ import random
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record_curves import configuration
+import pytest
+
+from benchmarks import record_curves, search_quality
+from benchmarks.record_curves import (
+    MODELS,
+    TRIALS_FILE,
+    Recording,
+    configuration,
+    pack,
+    parse,
+    prepare,
+    read_lines,
+    record_trial,
+)
+from benchmarks.search_quality import EachOnce, FoundError, read_recording
+from clinical_notes.errors import InputError
 from tune_jobs.settings import RunSettings
 
 
@@ -39,3 +54,62 @@ def invented_recording(
     lines = [invented_line(strategy, number, 5, noise) for strategy in strategies for number in range(trials)]
     path.write_bytes(gzip.compress(json.dumps({"epochs": 5, "space": {}, "trials": lines}).encode(), mtime=0))
     return path
+
+
+def test_a_killed_recording_goes_on_and_records_no_trial_twice(model_folder: Path, tmp_path: Path) -> None:
+    folder, packed = tmp_path / "recording", tmp_path / "packed.json.gz"
+    options = ["--folder", str(folder), "--output", str(packed), "--model", str(model_folder), "--layers", "1"]
+    options += ["--patients", "40", "--max-length", "16", "--epochs", "1", "--workers", "1"]
+    options += ["--strategies", "quantization"]
+    shared, header = prepare(parse(options))
+    Recording(folder, header).add(record_trial(shared, "baseline", 0, None))
+    before = (folder / TRIALS_FILE).read_text()
+    (folder / TRIALS_FILE).write_text(before + before[:100])  # as a kill leaves it
+    record_curves.main([*options, "--trials", "2"])
+    assert (folder / TRIALS_FILE).read_text().startswith(before)
+    lines = read_lines(folder)
+    names = [f"{strategy}-000{number}" for strategy in ("baseline", "quantization") for number in (0, 1)]
+    assert sorted(line["name"] for line in lines) == names
+    assert {line["state"] for line in lines} == {"finished"}
+    assert {line["teacher"] for line in lines if line["strategy"] == "quantization"} == {"baseline-0000"}
+    assert [path.name for path in (folder / MODELS).iterdir()] == ["baseline-0000"]
+    data = packed.read_bytes()
+    pack(folder, packed)
+    assert packed.read_bytes() == data
+    recorded = read_recording(packed)
+    assert {strategy: len(scores) for strategy, scores in recorded.scores.items()} == {"baseline": 2, "quantization": 2}
+    for line in lines:
+        curve = recorded.curves.nearest(line["strategy"], line["hyperparameters"])
+        assert (curve.name, curve.score) == (line["name"], line["final"]["validation"]["f1"])
+    with pytest.raises(InputError, match="of another seed"):
+        Recording(folder, {**header, "seed": 1})
+
+
+def test_each_side_finds_the_best_known_and_says_what_that_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = invented_recording(tmp_path / "invented.json.gz", ("baseline", "quantization", "combined"), trials=12)
+    options = ["--recording", str(path), "--seeds", "2", "--json", str(tmp_path / "found.json")]
+    search_quality.main(options)
+    found = json.loads((tmp_path / "found.json").read_text())
+    for sides in found["searches"].values():
+        assert all(0 < spent["epochs"] <= 12 * 5 for searches in sides.values() for spent in searches)
+        assert all(spent["found"] for spent in sides["random"])  # it stops none, and there are twelve
+    for figures in (of[side] for of in found["ratios"]["epochs"].values() for side in ("random", "stock")):
+        assert figures["low"] <= figures["ratio"] <= figures["high"]
+    assert "overall" in capsys.readouterr().out
+    grid = ["--grace", "1", "--reduction", "0", "2", "--startup", "1"]
+    search_quality.main([*options, "--sweep", *grid, "--strategies", "baseline"])
+    rows = {row["reduction_factor"]: row for row in json.loads((tmp_path / "found.json").read_text())["sweep"]}
+    assert rows[0]["missed"] == 0
+    assert rows.keys() == {0, 2}
+
+
+def test_a_search_gets_each_recorded_curve_once(tmp_path: Path) -> None:
+    recorded = read_recording(invented_recording(tmp_path / "invented.json.gz", ("pruning",), trials=4))
+    curves, (asked, _) = EachOnce(recorded.curves), configuration("pruning", 2, 0, {})
+    given = [curves.nearest("pruning", asked).number for _ in range(4)]
+    assert given[0] == 2
+    assert sorted(given) == [0, 1, 2, 3]
+    with pytest.raises(FoundError):
+        curves.nearest("pruning", asked)
