@@ -16,6 +16,7 @@ import heapq
 import itertools
 import json
 import logging
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,23 +64,26 @@ class Recorded:
     curves: RecordedCurves
     epochs: int
     space: Mapping[str, Mapping[str, Any]]
-    scores: Mapping[str, Sequence[float]]
-    """By strategy, of the deployed models."""
+    trials: Mapping[str, Sequence[TrialRecord]]
+    """Finished ones, by strategy."""
     made_of: Mapping[str, Any]
     """What its header says."""
+
+    def scores(self, strategy: str) -> list[float]:
+        """Of the deployed models."""
+        return [trial.score for trial in self.trials[strategy]]
 
 
 @functools.cache
 def read_recording(path: Path) -> Recorded:
     """Of a file that ``benchmarks.record_curves`` packed."""
     header = json.loads(gzip.decompress(path.read_bytes()))
-    scores: dict[str, list[float]] = {}
-    trials = []
+    trials: dict[str, list[TrialRecord]] = {}
     for line in header.pop("trials"):
         if line["state"] == "finished":
-            trials.append(_trial(line))
-            scores.setdefault(line["strategy"], []).append(trials[-1].score)
-    return Recorded(RecordedCurves(trials), header["epochs"], header["space"], scores, header)
+            trials.setdefault(line["strategy"], []).append(_trial(line))
+    curves = RecordedCurves(itertools.chain.from_iterable(trials.values()))
+    return Recorded(curves, header["epochs"], header["space"], trials, header)
 
 
 def _trial(line: Mapping[str, Any]) -> TrialRecord:
@@ -102,16 +106,14 @@ class EachOnce(RecordedCurves):
         self._recorded = {strategy: list(trials) for strategy, trials in recorded._recorded.items()}
 
     def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
-        """Raises FoundError: none is left."""
+        """Raises ValueError: none is left."""
         left, place = self._recorded[strategy], self._place(strategy, hyperparameters)
-        if not left:
-            raise FoundError
         chosen = min(range(len(left)), key=lambda i: distance(place, left[i][0]))
         return left.pop(chosen)[1]
 
 
 class FoundError(Exception):
-    """The search is over: it has found what is best known, or spent its budget, or has had every curve."""
+    """The search is over: it has found what is best known."""
 
 
 @dataclass
@@ -120,30 +122,26 @@ class Meter:
 
     Attributes:
         bar: validation macro F1 that ends it.
-        budget: epochs that end it.
         epochs: trained by all trials, stopped ones too; a model deployed without training counts as one.
         seconds: of the processor, as recorded, for these epochs and for finished trials' set-up and deployment.
     """
 
     bar: float
-    budget: int
     epochs: int = 0
     seconds: float = 0.0
     trials: int = 0
     found: bool = False
 
     def epoch(self, result: Mapping[str, Any]) -> None:
-        self._spend(1, result["seconds"])
+        self.epochs += 1
+        self.seconds += result["seconds"]
 
     def deployed(self, curve: TrialRecord) -> None:
-        self.found = curve.score >= self.bar
         self.trials += 1
-        self._spend(0 if curve.epochs else 1, curve.final["seconds"])
-
-    def _spend(self, epochs: int, seconds: float) -> None:
-        self.epochs += epochs
-        self.seconds += seconds
-        if self.found or self.epochs >= self.budget:
+        self.epochs += 0 if curve.epochs else 1
+        self.seconds += curve.final["seconds"]
+        self.found = curve.score >= self.bar
+        if self.found:
             raise FoundError
 
     def heard(self, record: TrialRecord) -> None:
@@ -174,7 +172,8 @@ def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, rungs: Rung
     overrides = recorded.space.get(strategy, {})
     study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, overrides, **more)
     scheduler = StrategyASHA([strategy], recorded.epochs, rungs.reduction_factor, **rungs.options)
-    search = Search(folder, ledger, {strategy: study}, meter.budget, seed, on_change=meter.heard)
+    trials = len(recorded.trials[strategy])
+    search = Search(folder, ledger, {strategy: study}, trials, seed, on_change=meter.heard)
     SimulatedCluster(folder, search, scheduler, recorded.curves, recorded.epochs, SLOTS).run()
 
 
@@ -198,8 +197,10 @@ def plain_tune(recorded: Recorded, strategy: str, meter: Meter, sampler: BaseSam
     searcher = OptunaSearch(space, metric="f1", mode="max", sampler=sampler)
     ids, ties, now = itertools.count(), itertools.count(), 0.0
     running: list[tuple[float, int, PlainTrial]] = []
-    while True:
-        while len(running) < SLOTS:
+    left = len(recorded.trials[strategy])
+    while left or running:
+        while left and len(running) < SLOTS:
+            left -= 1
             trial_id = f"{next(ids):08d}"
             trial = PlainTrial(trial_id, recorded.curves.nearest(strategy, searcher.suggest(trial_id)))
             scheduler.on_trial_add(None, trial)
@@ -246,17 +247,19 @@ class Job:
     side: str
     strategy: str
     seed: int
-    budget: int
     rungs: Rungs = field(default_factory=Rungs)
 
 
 def search(job: Job) -> dict[str, Any]:
-    """Run one search to its end: what it spent, and whether it found the best known."""
+    """Run one search to its end: what it spent, and whether it found the best known.
+
+    Where it did not, having had every curve, it counts as if it had trained all of them to their ends.
+    """
     for name in ("optuna", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     recorded = read_recording(job.path)
     recorded = replace(recorded, curves=EachOnce(recorded.curves))
-    meter = Meter(max(recorded.scores[job.strategy]) - TOLERANCE, job.budget)
+    meter = Meter(max(recorded.scores(job.strategy)) - TOLERANCE)
     sides: dict[str, Side] = {
         "ours": functools.partial(ours, rungs=job.rungs),
         "random": random_search,
@@ -265,8 +268,20 @@ def search(job: Job) -> dict[str, Any]:
     begun = time.process_time()
     with contextlib.suppress(FoundError):
         sides[job.side](recorded, job.strategy, job.seed, meter)
+    if not meter.found:
+        meter = everything(recorded.trials[job.strategy])
     spent = {name: getattr(meter, name) for name in ("epochs", "seconds", "trials", "found")}
     return {**spent, "processor": time.process_time() - begun}
+
+
+def everything(trials: Sequence[TrialRecord]) -> Meter:
+    """What it takes to train and deploy them all."""
+    whole = Meter(math.inf)
+    for trial in trials:
+        for epoch in trial.epochs:
+            whole.epoch(epoch)
+        whole.deployed(trial)
+    return whole
 
 
 def run_all(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
@@ -303,11 +318,11 @@ def counted(strategies: Sequence[str]) -> list[str]:
     return [strategy for strategy in strategies if len(objectives_of(strategy)) == 1]
 
 
-def compare(path: Path, strategies: Sequence[str], seeds: int, budget: int, workers: int) -> dict[str, Any]:
+def compare(path: Path, strategies: Sequence[str], seeds: int, workers: int) -> dict[str, Any]:
     """All sides on all strategies: what each search spent, and the ratios of ours to the others."""
     sides = ("ours", *REACH)
     each = itertools.product(strategies, sides, range(seeds))
-    jobs = [Job(path, side, strategy, seed, budget) for strategy, side, seed in each]
+    jobs = [Job(path, side, strategy, seed) for strategy, side, seed in each]
     searches: dict[str, dict[str, list[dict[str, Any]]]] = {s: {side: [] for side in sides} for s in strategies}
     for job, spent in zip(jobs, run_all(jobs, workers), strict=True):
         searches[job.strategy][job.side].append(spent)
@@ -337,7 +352,7 @@ def comparison_table(recorded: Recorded, found: Mapping[str, Any], title: str) -
     for name, by_other in found["ratios"]["epochs"].items():
         row = [name, "", "", "", ""]
         if name in found["searches"]:
-            scores = recorded.scores[name]
+            scores = recorded.scores(name)
             good = sum(score >= max(scores) - TOLERANCE for score in scores)
             row = [name, f"{good} of {len(scores)}", *(spent_in(found["searches"][name][s]) for s in ("ours", *REACH))]
         table.add_row(
@@ -361,14 +376,11 @@ def shown(figures: Mapping[str, float]) -> str:
 
 
 def sweep(
-    path: Path, strategies: Sequence[str], seeds: int, budget: int, workers: int, grid: Sequence[Rungs]
+    path: Path, strategies: Sequence[str], seeds: int, workers: int, grid: Sequence[Rungs]
 ) -> list[dict[str, Any]]:
     """Our searches with each of the grid's rungs: geometric mean over strategies of the mean epochs, best first."""
     jobs = [
-        Job(path, "ours", strategy, seed, budget, rungs)
-        for rungs in grid
-        for strategy in strategies
-        for seed in range(seeds)
+        Job(path, "ours", strategy, seed, rungs) for rungs in grid for strategy in strategies for seed in range(seeds)
     ]
     spent = iter(run_all(jobs, workers))
     rows = []
@@ -405,7 +417,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recording", type=Path, default=RECORDING, help="(default: the one beside this)")
     parser.add_argument("--strategies", nargs="+", help="(default: all recorded)")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--budget", type=int, default=1000, help="epochs after which a search is given up")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--sweep", action="store_true", help="compare rungs of ours instead of sides")
     parser.add_argument("--grace", type=int, nargs="+", default=[1, 2, 3], help="of the sweep")
@@ -415,9 +426,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(arguments)
     recorded, begun = read_recording(options.recording), time.perf_counter()
-    strategies = options.strategies or list(recorded.scores)
-    common = (options.seeds, options.budget, options.workers)
-    record: dict[str, Any] = {"machine": machine(), "recording": recorded.made_of, "budget": options.budget}
+    strategies = options.strategies or list(recorded.trials)
+    common = (options.seeds, options.workers)
+    record: dict[str, Any] = {"machine": machine(), "recording": recorded.made_of}
     if options.sweep:
         grid = [
             Rungs(reduction, {"grace_period": grace, "startup": startup}, random_trials)

@@ -21,7 +21,7 @@ from benchmarks.record_curves import (
     read_lines,
     record_trial,
 )
-from benchmarks.search_quality import EachOnce, FoundError, read_recording
+from benchmarks.search_quality import EachOnce, read_recording
 from clinical_notes.errors import InputError
 from tune_jobs.settings import RunSettings
 
@@ -77,7 +77,7 @@ def test_a_killed_recording_goes_on_and_records_no_trial_twice(model_folder: Pat
     pack(folder, packed)
     assert packed.read_bytes() == data
     recorded = read_recording(packed)
-    assert {strategy: len(scores) for strategy, scores in recorded.scores.items()} == {"baseline": 2, "quantization": 2}
+    assert {strategy: len(trials) for strategy, trials in recorded.trials.items()} == {"baseline": 2, "quantization": 2}
     for line in lines:
         curve = recorded.curves.nearest(line["strategy"], line["hyperparameters"])
         assert (curve.name, curve.score) == (line["name"], line["final"]["validation"]["f1"])
@@ -111,5 +111,5 @@ def test_a_search_gets_each_recorded_curve_once(tmp_path: Path) -> None:
     given = [curves.nearest("pruning", asked).number for _ in range(4)]
     assert given[0] == 2
     assert sorted(given) == [0, 1, 2, 3]
-    with pytest.raises(FoundError):
+    with pytest.raises(ValueError, match="empty"):
         curves.nearest("pruning", asked)
