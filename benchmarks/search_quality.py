@@ -318,10 +318,10 @@ def counted(strategies: Sequence[str]) -> list[str]:
     return [strategy for strategy in strategies if len(objectives_of(strategy)) == 1]
 
 
-def compare(path: Path, strategies: Sequence[str], seeds: int, workers: int) -> dict[str, Any]:
+def compare(path: Path, strategies: Sequence[str], seeds: Sequence[int], workers: int) -> dict[str, Any]:
     """All sides on all strategies: what each search spent, and the ratios of ours to the others."""
     sides = ("ours", *REACH)
-    each = itertools.product(strategies, sides, range(seeds))
+    each = itertools.product(strategies, sides, seeds)
     jobs = [Job(path, side, strategy, seed) for strategy, side, seed in each]
     searches: dict[str, dict[str, list[dict[str, Any]]]] = {s: {side: [] for side in sides} for s in strategies}
     for job, spent in zip(jobs, run_all(jobs, workers), strict=True):
@@ -376,16 +376,14 @@ def shown(figures: Mapping[str, float]) -> str:
 
 
 def sweep(
-    path: Path, strategies: Sequence[str], seeds: int, workers: int, grid: Sequence[Rungs]
+    path: Path, strategies: Sequence[str], seeds: Sequence[int], workers: int, grid: Sequence[Rungs]
 ) -> list[dict[str, Any]]:
     """Our searches with each of the grid's rungs: geometric mean over strategies of the mean epochs, best first."""
-    jobs = [
-        Job(path, "ours", strategy, seed, rungs) for rungs in grid for strategy in strategies for seed in range(seeds)
-    ]
+    jobs = [Job(path, "ours", strategy, seed, rungs) for rungs in grid for strategy in strategies for seed in seeds]
     spent = iter(run_all(jobs, workers))
     rows = []
     for rungs in grid:
-        by_strategy = {strategy: [next(spent) for _ in range(seeds)] for strategy in strategies}
+        by_strategy = {strategy: [next(spent) for _ in seeds] for strategy in strategies}
         means = {s: float(np.mean([one["epochs"] for one in found])) for s, found in by_strategy.items()}
         seconds = [float(np.mean([one["seconds"] for one in found])) for found in by_strategy.values()]
         missed = sum(not one["found"] for found in by_strategy.values() for one in found)
@@ -417,6 +415,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recording", type=Path, default=RECORDING, help="(default: the one beside this)")
     parser.add_argument("--strategies", nargs="+", help="(default: all recorded)")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0, help="what a sweep chose is compared with others than its")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--sweep", action="store_true", help="compare rungs of ours instead of sides")
     parser.add_argument("--grace", type=int, nargs="+", default=[1, 2, 3], help="of the sweep")
@@ -427,7 +426,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     recorded, begun = read_recording(options.recording), time.perf_counter()
     strategies = options.strategies or list(recorded.trials)
-    common = (options.seeds, options.workers)
+    common = (range(options.first_seed, options.first_seed + options.seeds), options.workers)
     record: dict[str, Any] = {"machine": machine(), "recording": recorded.made_of}
     if options.sweep:
         grid = [
