@@ -1,6 +1,5 @@
 """How many CPUs a trial gets: one, unless a node's memory would not hold as many trials as it has CPUs."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -48,15 +47,18 @@ def activation_bytes(config: Mapping[str, Any], data: TrialData, batch_size: int
 
 
 def cpus_that_fit(need: int, nodes: Iterable[Mapping[str, float]]) -> int:
-    """CPUs per trial, so that no node runs more trials of ``need`` bytes than its memory holds.
+    """CPUs per trial, so that no node runs more trials of ``need`` bytes than its memory holds, but one at least.
 
     Args:
         nodes: resources of each as Ray counts them; ``memory`` is what it leaves to workers, in bytes.
     """
     cpus = 1
     for node in nodes:
-        fit = max(1.0, node["memory"] // need) if "memory" in node else math.inf
-        cpus = max(cpus, int(node.get("CPU", 1.0) // fit))
+        cores = int(node.get("CPU", 0.0))
+        fit = max(1, int(node["memory"] // need)) if "memory" in node else cores
+        if cores > fit:
+            fewest = cores // (fit + 1) + 1  # with one less, fit + 1 trials would find cores
+            cpus = max(cpus, cores // (cores // fewest))  # and those that would be left over
     return cpus
 
 

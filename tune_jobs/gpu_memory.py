@@ -153,8 +153,13 @@ def demanding_configurations(strategies: Iterable[str], space: Mapping[str, Mapp
 
 
 def longest_examples(data: TrialData, batch_size: int) -> TrialData:
-    """The run's data cut to its longest batch of training, and of validation, examples."""
-    return replace(data, train=_longest(data.train, batch_size), validation=_longest(data.validation, PREDICT_BATCH))
+    """The run's data cut to its longest batch of training, and of validation, examples.
+
+    The tokens of the other training examples stay, as no example's: their embeddings take memory too.
+    """
+    train = _longest(data.train, batch_size)
+    train = replace(train, tokens=np.concatenate([train.tokens, np.unique(data.train.tokens)]))
+    return replace(data, train=train, validation=_longest(data.validation, PREDICT_BATCH))
 
 
 def _longest(examples: TokenisedExamples, count: int) -> TokenisedExamples:

@@ -22,6 +22,8 @@ GIB = 2**30
         (1, [(16, 24)], 1),  # room for more trials than cores
         (7, [(16, 24)], 5),  # three trials
         (7, [(2, 24)], 1),
+        (7, [(4, 24)], 2),  # one core each would be four trials
+        (5, [(10, 24)], 3),  # two would be five
         (30, [(16, 24)], 16),  # not even one; it halves its batches where it must
         (7, [(16, 24), (4, 7)], 5),
         (7, [(2, 24), (8, 14)], 4),  # the tightest node decides

@@ -83,6 +83,7 @@ def test_what_is_measured_are_the_largest_batches_of_the_narrowed_spaces(trial_d
     first = int(trial_data.train.lengths.argmax())
     start, end = trial_data.train.offsets[first : first + 2]
     assert (longest.tokens[: longest.offsets[1]] == trial_data.train.tokens[start:end]).all()
+    assert longest_examples(trial_data, 1).training_tokens == trial_data.training_tokens  # whose rows are trained
 
 
 def test_every_measured_configuration_trains(trial_data: TrialData, encoder_weights: EncoderWeights) -> None:
