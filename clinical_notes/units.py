@@ -1,8 +1,7 @@
 """The table that passes from the annotated notes to the labelled examples: one row per unit of text."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -41,14 +40,14 @@ UNITS = pa.schema(
 )
 
 
-Units: TypeAlias = pa.Table | Path
-"""Of ``UNITS``, in memory or in a Parquet file."""
+Units: TypeAlias = pa.Table | IO[bytes]
+"""Of ``UNITS``, in memory or in an open Parquet file."""
 
 
-def write_units(tables: Iterable[pa.Table], path: Path) -> None:
-    """Keep tables of units in a Parquet file, in order; a few of them are in memory at a time."""
+def write_units(tables: Iterable[pa.Table], file: IO[bytes]) -> None:
+    """Keep tables of units as a Parquet file, in order; a few of them are in memory at a time."""
     waiting: list[pa.Table] = []
-    with pq.ParquetWriter(path, UNITS, compression="lz4", use_dictionary=["patient", "category"]) as writer:
+    with pq.ParquetWriter(file, UNITS, compression="lz4", use_dictionary=["patient", "category"]) as writer:
         for table in tables:
             waiting.append(table)
             if sum(map(len, waiting)) >= _ROWS_PER_BATCH:

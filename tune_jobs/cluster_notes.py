@@ -11,7 +11,7 @@ from ray import data
 from ray.data import DataContext, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from clinical_notes.annotate import Annotator, pieces_of
 from clinical_notes.errors import InputError
@@ -53,7 +53,7 @@ def annotate_on_cluster(read: Reader, annotator: Annotator) -> Iterator[pa.Table
         read: reads the notes from their start; it is called once, on this node.
 
     Raises:
-        InputError: where the notes cannot be read on.
+        InputError: where the notes cannot be read on, or the cluster is lost.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a bad row is told in one line, not by a traceback
     context = DataContext.get_current().copy()
@@ -68,7 +68,13 @@ def annotate_on_cluster(read: Reader, annotator: Annotator) -> Iterator[pa.Table
         for table in units.iter_batches(batch_format="pyarrow", batch_size=None):
             yield table.select(UNITS.names).cast(UNITS)
     except (RayError, InputError) as error:
-        raise _input_error(error) or error from None
+        if reason := _input_error(error):
+            raise reason from None
+        if isinstance(error, RayTaskError):  # a fault of ours
+            raise
+        raise InputError(
+            f"--address: the cluster lost what annotated the notes ({type(error).__name__}); give the line again"
+        ) from None
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

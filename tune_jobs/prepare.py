@@ -1,5 +1,6 @@
 """From settings to a run's folder: examples, encoder and ``run.json``, written once."""
 
+import errno
 import hashlib
 import importlib.metadata
 import io
@@ -7,7 +8,8 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -109,23 +111,36 @@ def _lexicon(settings: RunSettings) -> Lexicon:
     return read_lexicon(settings.lexicon, settings.absorb)
 
 
+@contextmanager
+def _refusing_a_full_disk() -> Iterator[None]:
+    """Raises: InputError: the folder of temporary files is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(
+            f"--notes: {tempfile.gettempdir()} has no room for what is found in them; name a larger folder in TMPDIR"
+        ) from None
+
+
 def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool = False) -> LabelledExamples:
     """Read, annotate and label the notes, by ``workers`` processes or by the connected cluster. Raises: InputError."""
-    with tempfile.TemporaryDirectory(prefix="symptune-") as temporary:
+    # A file without a name: whatever ends the process, no text of a note is left behind.
+    with _refusing_a_full_disk(), tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryFile() as units:
         notes = settings.notes
         if notes == SYNTHETIC:
             notes = str(Path(temporary) / "NOTEEVENTS.csv.gz")
             write_synthetic_notes(Path(notes), patients=settings.patients, seed=settings.seed)
         read = partial(
             read_notes,
-            notes,
+            Path(notes).absolute() if on_cluster else notes,  # Ray's workers have folders of their own
             columns=_columns(settings),
             sample=settings.sample,
             seed=settings.seed,
             categories=settings.category,
         )
         annotator = Annotator(_lexicon(settings), settings.unit, settings.window_chars, settings.raw_window)
-        units = Path(temporary) / "units.parquet"
         tables = annotate_on_cluster(read, annotator) if on_cluster else annotate_notes(read(), annotator, workers)
         write_units(tables, units)
         return make_examples(

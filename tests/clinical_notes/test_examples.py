@@ -169,12 +169,13 @@ def test_units_on_the_disk_make_the_same_examples(
     notes: pd.DataFrame, unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clinical_notes.units._ROWS_PER_BATCH", 97)
-    units, frame = tmp_path / "units.parquet", notes.assign(group_SEX="F")
+    frame = notes.assign(group_SEX="F")
     annotator = Annotator(load_lexicon(), unit)  # type: ignore[arg-type]
-    write_units(annotate_notes([frame[:50], frame[50:51], frame[51:]], annotator), units)
-    assert pq.ParquetFile(units).num_row_groups > 1
     settings = LabelSettings(unit=unit, mentions="mask", hold_back=2, balance=True, group_by=("SEX",))  # type: ignore[arg-type]
-    there, here = make_examples(units, settings), make_examples(units_of(frame, unit), settings)
+    with (tmp_path / "units.parquet").open("w+b") as units:
+        write_units(annotate_notes([frame[:50], frame[50:51], frame[51:]], annotator), units)
+        assert pq.ParquetFile(units).num_row_groups > 1
+        there, here = make_examples(units, settings), make_examples(units_of(frame, unit), settings)
     assert (there.symptoms, there.held_back) == (here.symptoms, here.held_back)
     for split in SPLITS:
         pd.testing.assert_frame_equal(there.splits[split], here.splits[split])

@@ -1,9 +1,12 @@
 """Notes annotated through Ray Data on a real local cluster."""
 
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
+from ray.data import Dataset
+from ray.exceptions import NodeDiedError
 
 from clinical_notes.errors import InputError
 from clinical_notes.examples import SPLITS
@@ -11,6 +14,10 @@ from tune_jobs import cluster_notes
 from tune_jobs.cluster import connected
 from tune_jobs.prepare import make_run_examples
 from tune_jobs.settings import RunSettings
+
+
+def lose_the_node(*_: Any, **__: Any) -> NoReturn:
+    raise NodeDiedError("of 10.0.0.1")
 
 
 def test_a_cluster_makes_the_same_examples_and_tells_a_bad_row_in_one_line(
@@ -22,9 +29,14 @@ def test_a_cluster_makes_the_same_examples_and_tells_a_bad_row_in_one_line(
     bad = tmp_path / "bad.csv"
     bad.write_text("TEXT\n" + '"Has fever."\n' * 30 + '"Private words",second\n')
     with connected(None, verbose=False):
-        there = make_run_examples(settings, workers=1, on_cluster=True)
+        monkeypatch.chdir(notes.parent)  # where Ray's processes are not
+        there = make_run_examples(RunSettings(notes=notes.name), workers=1, on_cluster=True)
         with pytest.raises(InputError) as caught:
             make_run_examples(RunSettings(notes=str(bad)), workers=1, on_cluster=True)
+        monkeypatch.setattr(Dataset, "iter_batches", lose_the_node)
+        with pytest.raises(InputError, match=r"^--address: .*NodeDiedError") as lost:
+            make_run_examples(settings, workers=1, on_cluster=True)
+    assert "\n" not in str(lost.value)
     assert there.symptoms == here.symptoms
     for split in SPLITS:
         pd.testing.assert_frame_equal(there.splits[split], here.splits[split])

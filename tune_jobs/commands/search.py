@@ -32,7 +32,7 @@ from tune_jobs.prepare import (
 )
 from tune_jobs.search import missing_repetitions, to_continue
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
-from tune_jobs.signals import INTERRUPTED
+from tune_jobs.signals import INTERRUPTED, interruptible
 from tune_jobs.study_storage import database_problems
 from tune_jobs.warm_start import warm_configurations
 
@@ -172,7 +172,7 @@ def _warmed(settings: RunSettings, storage: Folder, folder: Folder, exists: bool
 def _create(folder: Folder, settings: RunSettings, execution: Execution) -> Prepared:
     if execution.address is None or notes_are_small(settings):
         return create_run(folder, settings, os.cpu_count() or 1)
-    with connected(execution.address, execution.verbose):
+    with connected(execution.address, execution.verbose), interruptible():  # in this order, as in a search
         return create_run(folder, settings, 1, on_cluster=True)
 
 

@@ -1,0 +1,36 @@
+"""What the preparation of notes leaves on the disk."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from clinical_notes.errors import InputError
+from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
+from tune_jobs import prepare
+from tune_jobs.prepare import make_run_examples
+from tune_jobs.settings import RunSettings
+
+
+def test_no_file_holds_notes_that_a_kill_would_leave_behind(
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[Path]] = []
+
+    def look(units: BinaryIO, settings: LabelSettings) -> LabelledExamples:
+        found.append([path for path in tmp_path.rglob("*") if path.is_file()])
+        assert units.seek(0, 2) > 1000
+        return make_examples(units, settings)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(prepare, "make_examples", look)
+    make_run_examples(RunSettings(notes=str(notes)), workers=1)
+    assert found == [[]]
+
+
+def test_a_full_disk_is_told_with_the_folder_that_is_full(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "r+b"))
+    with pytest.raises(InputError, match=rf"^--notes: {tempfile.gettempdir()} has no room.* TMPDIR$"):
+        make_run_examples(RunSettings(notes=str(notes)), workers=1)
