@@ -80,6 +80,8 @@ def _problems(options: argparse.Namespace) -> list[str]:
     given = {name: getattr(options, name, None) for name in _PATHS}
     if not _is_absolute(getattr(options, "run", None)):  # a run that is named by its folder needs no storage
         given["storage"] = options.storage
+    if "/" in (getattr(options, "warm_start", None) or ""):  # else it is the name of a run
+        given["warm-start"] = options.warm_start
     return [
         f"--{name}: with --address {SCHEME}… give a URI or an absolute path that the cluster's nodes see, got {value!r}"
         for name, value in given.items()

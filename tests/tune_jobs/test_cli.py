@@ -82,6 +82,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
         (["--address", "ray://127.0.0.1:1", "--storage", "/runs"], ["--address", "no Ray Client server answers"]),
         (["--address", "ray://127.0.0.1:1"], ["--storage", "absolute path", "'runs'"]),
+        (
+            ["--address", "ray://127.0.0.1:1", "--storage", "/runs", "--warm-start", "runs/old"],
+            ["--warm-start", "absolute path", "'runs/old'"],
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(
