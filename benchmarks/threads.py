@@ -58,6 +58,8 @@ def compare(options: argparse.Namespace, layouts: Sequence[Layout]) -> list[dict
     trials = [spawn.Process(target=train_when_told, args=(theirs, options, epochs), daemon=True) for _, theirs in pipes]
     for trial in trials:
         trial.start()
+    for _, theirs in pipes:
+        theirs.close()  # so that a process that dies is an error here, not a wait
     ours = [pipe for pipe, _ in pipes]
     examples, *_ = [pipe.recv() for pipe in ours]
     seconds: dict[Layout, list[float]] = {layout: [] for layout in layouts}

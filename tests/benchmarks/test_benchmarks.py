@@ -76,7 +76,7 @@ def test_threads_compares_a_trial_on_each_core_with_one_on_all(
 def test_compression_compares_what_each_kind_deploys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--layers", "4", "--width", "128", "--length", "8", "--seconds", "0.05"]
     compression.main([*sizes, "--json", str(tmp_path / "found.json")])
-    models = found(tmp_path)["models"]
-    assert all(name in capsys.readouterr().out for name in ("INT8 dynamic", "half of heads and neurons"))
+    printed, models = capsys.readouterr().out, found(tmp_path)["models"]
+    assert all(name in printed for name in ("INT8 dynamic", "half of heads and neurons"))
     assert models["INT8 static"]["bytes_ratio"] < 0.4  # of a small encoder, whose graph weighs more
     assert models["student, 1 layers"]["bytes"] < models["student, 2 layers"]["bytes"] < models["FP32"]["bytes"]
