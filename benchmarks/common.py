@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
@@ -74,19 +75,31 @@ def inputs_of(
     settings = RunSettings(notes=options.notes, patients=options.patients, unit=unit, split=(0.8, 0.1, 0.1))
     examples = make_run_examples(settings, workers=1)
     model, tokenizer = encoder_of(options.model, options.layers, examples.symptoms)
-    train, validation = (
+    frames = examples.splits["train"], examples.splits["validation"]
+    return trial_data(*frames, examples.symptoms, tokenizer, max_length), model, tokenizer
+
+
+def trial_data(
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    symptoms: tuple[str, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> TrialData:
+    """What a trial sees of these examples."""
+    train_examples, validation_examples = (
         tokenise(
             tokenizer,
             list(frame["id"]),
             list(frame["text"]),
-            [examples.symptoms.index(name) for name in frame["symptom"]],
+            [symptoms.index(name) for name in frame["symptom"]],
             max_length,
         )
-        for frame in (examples.splits["train"], examples.splits["validation"])
+        for frame in (train, validation)
     )
     pad = tokenizer.pad_token_id
     unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else pad
-    return TrialData(train, validation, examples.symptoms, None, pad, unknown), model, tokenizer
+    return TrialData(train_examples, validation_examples, symptoms, None, pad, unknown)
 
 
 def start_trial(

@@ -30,8 +30,8 @@ from optuna.samplers import RandomSampler
 from transformers import PreTrainedModel
 
 from analysis.cost import machine
-from benchmarks.common import start_trial
-from clinical_notes.batches import TrialData, tokenise
+from benchmarks.common import start_trial, trial_data
+from clinical_notes.batches import TrialData
 from clinical_notes.errors import InputError
 from search_spaces import STRATEGIES, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
@@ -264,19 +264,8 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     overrides = read_space(options.space, STRATEGIES) if options.space else {}
     examples = make_run_examples(settings, workers=1)
     model, tokenizer = load_pretrained(options.model, options.layers, examples.symptoms, options.seed)
-    frames = (thinned(examples.splits["train"], options.sample, options.seed), examples.splits["validation"])
-    train, validation = (
-        tokenise(
-            tokenizer,
-            list(frame["id"]),
-            list(frame["text"]),
-            [examples.symptoms.index(name) for name in frame["symptom"]],
-            options.max_length,
-        )
-        for frame in frames
-    )
-    pad = tokenizer.pad_token_id
-    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else pad
+    train = thinned(examples.splits["train"], options.sample, options.seed)
+    data = trial_data(train, examples.splits["validation"], examples.symptoms, tokenizer, options.max_length)
     header = {
         "notes": Path(options.notes).name,
         "unit": settings.unit,
@@ -284,7 +273,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
         "split": settings.split,
         "sample": options.sample,
         "symptoms": examples.symptoms,
-        "examples": {"train": len(train), "validation": len(validation)},
+        "examples": {"train": len(data.train), "validation": len(data.validation)},
         "fingerprint": examples.fingerprint(),
         "model": Path(options.model).name,
         "layers": options.layers,
@@ -297,7 +286,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     }
     return (
         Shared(
-            TrialData(train, validation, examples.symptoms, None, pad, unknown),
+            data,
             model,
             TrainSettings(options.epochs, threads=1, reduce_range=int8_overflows(), precision=options.precision),
             options.seed,
