@@ -1,6 +1,7 @@
 """Run or resume the search of a run's folder on a Ray cluster."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ray import tune
@@ -85,7 +86,7 @@ def _search(
     folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console
 ) -> Ledger:
     ledger = Ledger(folder)
-    with study_storage(folder, execution.optuna_storage) as storage:
+    with study_storage(folder, execution.optuna_storage) as storage, ThreadPoolExecutor(1) as discarding:
         studies = {
             strategy: StrategyStudy(
                 strategy,
@@ -119,6 +120,7 @@ def _search(
             seeds=execution.seeds,
             only_seeds=execution.only_seeds,
             stopped=scheduler.stopped,
+            discarding=discarding,
             on_change=changed,
             on_warning=warned,
         )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,8 @@ class Search:
         only_seeds: do that alone, with the search as it stands.
         keep: finished trials per strategy whose models stay on the storage, best first.
         stopped: trials that the scheduler stopped; where the process died before that was recorded, it is now.
+        discarding: drops, one after the other, the files that nothing needs any more, while the search goes on; without
+            it that is done at once.
         on_change: called after every event, with the trial it is about.
         on_warning: called with every warning of a trial.
     """
@@ -83,12 +86,13 @@ class Search:
         seeds: int = 1,
         only_seeds: bool = False,
         stopped: Iterable[str] = (),
+        discarding: Executor | None = None,
         on_change: Callable[[TrialRecord], None] = lambda record: None,
         on_warning: Callable[[TrialRecord, str], None] = lambda record, message: None,
     ) -> None:
         self._folder, self.ledger, self._studies = folder, ledger, studies
         self._budget, self._seed, self._keep, self._on_change = trials, seed, keep, on_change
-        self._on_warning = on_warning
+        self._on_warning, self._discarding = on_warning, discarding
         for strategy, study in studies.items():
             for record in ledger.of(strategy):
                 study.restore(record)
@@ -114,6 +118,7 @@ class Search:
             self._choose_teacher()
         for name in stopped:
             self.stop(name)
+        self._discard_leftovers()
         running = [record for record in ledger.trials.values() if record.state == "running"]
         self._unfinished = [record for record in running if record.repeats or not only_seeds]
 
@@ -340,10 +345,10 @@ class Search:
         """Drop what will not be used again: trials that ended early, checkpoints, and models that others surpass."""
         record = self.ledger.trials[name]
         if record.state != "finished":
-            self._folder.delete_folder(f"{TRIALS}/{name}")
+            self._discard(self._folder.delete_folder, f"{TRIALS}/{name}")
             return
         if record.repeats:
-            self._discard_checkpoints(name, keep_last=False)
+            self._discard(self._delete_checkpoints, name, keep_last=False)
             return
         rivals = [self.ledger.trials[rival] for rival in (*self._models[record.strategy], name)]
         best, *others = best_trials(rivals, self._keep, objectives_of(record.strategy))
@@ -351,17 +356,35 @@ class Search:
         for trial in rivals:
             if trial.name not in kept and trial.name != self.ledger.teacher:
                 for of in (trial, *repetitions_of(self.ledger.trials, trial.name)):
-                    self._folder.delete_folder(f"{TRIALS}/{of.name}")
+                    self._discard(self._folder.delete_folder, f"{TRIALS}/{of.name}")
             elif trial.name not in self._without_checkpoints:
-                self._discard_checkpoints(trial.name, keep_last=trial is best)
+                self._discard(self._delete_checkpoints, trial.name, keep_last=trial is best)
+                if trial is not best:
+                    self._without_checkpoints.add(trial.name)
         self._models[record.strategy] = kept
 
-    def _discard_checkpoints(self, name: str, *, keep_last: bool) -> None:
+    def _delete_checkpoints(self, name: str, *, keep_last: bool) -> None:
         """The last one of a strategy's best trial stays, so that it can be trained for longer."""
         for path in checkpoints_of(self._folder, name)[: -1 if keep_last else None]:
             self._folder.delete_folder(path)
-        if not keep_last:
-            self._without_checkpoints.add(name)
+
+    def _discard(self, delete: Callable[..., None], *what: str, **how: bool) -> None:
+        """Gigabytes take a while to go, and the next trial need not wait for it."""
+
+        def halting_delete() -> None:
+            with self.halting_on_storage_errors():
+                delete(*what, **how)
+
+        if self._discarding is None:
+            halting_delete()
+        else:
+            self._discarding.submit(halting_delete)
+
+    def _discard_leftovers(self) -> None:
+        """A process that was killed may have recorded a trial's end, and left its files."""
+        ended = {name for name, trial in self.ledger.trials.items() if trial.state in ("stopped", "failed")}
+        for name in ended.difference(self._failed_repetitions).intersection(self._folder.names(TRIALS)):
+            self._discard(self._folder.delete_folder, f"{TRIALS}/{name}")
 
 
 def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[TrialRecord]:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from tune_jobs.search import HALF_BATCHES, OUT_OF_MEMORY
 MANIFEST = "manifest.json"
 HUNG = "hung"
 """File in a trial's folder that says after how many seconds its process was ended."""
+CHECKPOINT_SHARE = 0.05
+"""Of a trial's training time, what its checkpoints may take; epochs that are short beside them share one."""
 _EPOCH = EPOCH_PREFIX + "{:04d}"
 
 
@@ -34,6 +37,7 @@ class RunTrainable(tune.Trainable):
     """Runs one trial after another of any strategy, and keeps their checkpoints in the run's folder.
 
     Checkpoints are ours, not Ray's: a trial continues from its folder wherever and whenever it is started again.
+    Epochs that the ledger knows and no checkpoint holds are then trained once more, and reported no more.
     """
 
     def setup(  # type: ignore[override]
@@ -44,20 +48,31 @@ class RunTrainable(tune.Trainable):
         settings: TrainSettings,
         folder: Folder,
         epoch_limit: float | None = None,
+        checkpoint_share: float = CHECKPOINT_SHARE,
     ) -> None:
-        """``epoch_limit``: seconds that a step may take; a trial that takes longer ends as failed."""
+        """Prepare for trials.
+
+        Args:
+            epoch_limit: seconds that a step may take; a trial that takes longer ends as failed.
+            checkpoint_share: of the training time, what checkpoints may take; the last epoch's is always written.
+        """
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
-        self._epoch_limit = epoch_limit
-        self._inner: StrategyTrainable | None = None
-        self._warnings: list[str] = []
-        self._parts = config.get("parts", 1)
+        self._epoch_limit, self._checkpoint_share = epoch_limit, checkpoint_share
+        self._checkpoint_seconds: dict[str, float] = {}
+        """What the last checkpoint of a strategy took to write."""
+        self._become(config)
         gc.collect()
         gc.freeze()  # the libraries stay: what is collected between trials need not look through them each time
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._inner, self._warnings, self._parts = None, [], new_config["parts"]
+        self._become(new_config)
         gc.collect()
         return True
+
+    def _become(self, config: dict[str, Any]) -> None:
+        self._inner: StrategyTrainable | None = None
+        self._warnings: list[str] = []
+        self._parts, self._reported = config["parts"], config["known_epochs"]
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -72,8 +87,9 @@ class RunTrainable(tune.Trainable):
         try:
             if self._folder.exists(f"{self._home}/{HUNG}"):
                 return _failed(f"an epoch took longer than {self._folder.read(f'{self._home}/{HUNG}').decode()} s")
-            with self._watched():
-                result = self._result_in_the_memory_there_is()
+            result = self._result_in_the_memory_there_is()
+            if "final" not in result and "failed" not in result:
+                self._reported = result["epoch"]
             return {**result, **self._noted()}
         except OSError as error:
             return _halted(storage_reason(error))
@@ -123,18 +139,37 @@ class RunTrainable(tune.Trainable):
 
     def _next_result(self) -> dict[str, Any]:
         if self._inner is None:
-            self._inner = self._start()
-            self._repeat = self._inner.results[self.config["known_epochs"] :]
-        if self._repeat:  # finished epochs whose results did not reach the ledger
-            return dict(self._repeat.pop(0))
+            with self._watched():
+                self._inner = self._start()
+            self._unsaved_seconds = 0.0
+        if self._reported < len(self._inner.results):  # a finished epoch whose result did not reach the ledger
+            return dict(self._inner.results[self._reported])
+        while True:
+            with self._watched():
+                result = self._step(self._inner)
+            if "final" in result or "failed" in result or result["epoch"] > self._reported:
+                return result
+
+    def _step(self, inner: StrategyTrainable) -> dict[str, Any]:
+        """The next epoch or the deployment, with what it leaves on the storage."""
         with self._scratch() as scratch:
-            self._inner._workdir = scratch
-            result = self._inner.step()
+            inner._workdir = scratch
+            result = inner.step()
             if "final" in result:
                 self._folder.put_folder(scratch / DEPLOYED, f"{self._home}/{DEPLOYED}")
             elif "failed" not in result:
-                self._save(scratch, len(self._inner.results))
+                self._unsaved_seconds += result["seconds"]
+                if self._checkpoint_is_due(inner):
+                    start = time.perf_counter()
+                    self._save(scratch, inner)
+                    self._checkpoint_seconds[self.config["strategy"]] = time.perf_counter() - start
+                    self._unsaved_seconds = 0.0
         return result
+
+    def _checkpoint_is_due(self, inner: StrategyTrainable) -> bool:
+        """After the last epoch, which longer training would go on from, and whenever one is worth its time."""
+        took = self._checkpoint_seconds.get(self.config["strategy"], 0.0)
+        return len(inner.results) == inner.epochs or took <= self._checkpoint_share * self._unsaved_seconds
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -179,15 +214,14 @@ class RunTrainable(tune.Trainable):
             torch.cuda.set_per_process_memory_fraction(self.config["gpus"])  # Ray's fractions bind nobody
         return self._settings.device
 
-    def _save(self, scratch: Path, epoch: int) -> None:
+    def _save(self, scratch: Path, inner: StrategyTrainable) -> None:
         """Publish a checkpoint (the best weights so far are in it), then drop all but it and the one before."""
-        assert self._inner is not None
         staged = scratch / "checkpoint"
         staged.mkdir()
-        self._inner.save_checkpoint(str(staged))
+        inner.save_checkpoint(str(staged))
         hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / MANIFEST).write_text(json.dumps(hashes))
-        self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(epoch)}")
+        self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(len(inner.results))}")
         for path in checkpoints_of(self._folder, self.config["trial"])[:-2]:
             self._folder.delete_folder(path)
 

@@ -1,6 +1,7 @@
 """What happens when the storage fails: a clean stop, and a resume that loses nothing."""
 
 import errno
+import math
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import torch
 from optuna.storages import InMemoryStorage
 
-from analysis.run import open_run, read_events
+from analysis.run import checkpoints_of, open_run, read_events
 from clinical_notes.storage import Folder
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import StrategyTrainable, TrainSettings
@@ -161,12 +162,15 @@ def test_a_hanging_trial_is_ended_though_its_storage_fails_too(tmp_path: Path, m
 
 
 class Trial:
-    """One trial of a run, driven as Ray drives it."""
+    """One trial of a run, driven as Ray drives it; by default each epoch is worth a checkpoint."""
 
-    def __init__(self, folder: Folder, prepared: Prepared, suggestion: Suggestion) -> None:
+    def __init__(
+        self, folder: Folder, prepared: Prepared, suggestion: Suggestion, known: int = 0, share: float = math.inf
+    ) -> None:
         self._inner = RunTrainable.__new__(RunTrainable)
-        self._inner.config = suggestion.config() | {"known_epochs": 0}
-        self._inner.setup(self._inner.config, prepared.data, prepared.encoder, TrainSettings(epochs=3), folder)
+        self._inner.config = suggestion.config() | {"known_epochs": known}
+        settings = TrainSettings(epochs=3)
+        self._inner.setup(self._inner.config, prepared.data, prepared.encoder, settings, folder, checkpoint_share=share)
 
     def step(self) -> dict[str, Any]:
         return {name: value for name, value in self._inner.step().items() if name != "seconds"}
@@ -202,17 +206,23 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     assert found == results
 
 
-def test_a_trial_that_starts_again_trains_no_finished_epoch_again(
-    suggested: tuple[Folder, Prepared, Suggestion], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[int] = []
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that were trained."""
+    sizes: list[int] = []
     backward = StrategyTrainable._backward
 
     def counted(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
-        batches.append(len(index))
+        sizes.append(len(index))
         return backward(self, index, share)
 
     monkeypatch.setattr(StrategyTrainable, "_backward", counted)
+    return sizes
+
+
+def test_a_trial_that_starts_again_trains_no_epoch_again_that_a_checkpoint_holds(
+    suggested: tuple[Folder, Prepared, Suggestion], batches: list[int]
+) -> None:
     first = Trial(*suggested)
     results = [first.step(), first.step()]
     per_epoch = len(batches) // 2
@@ -222,6 +232,40 @@ def test_a_trial_that_starts_again_trains_no_finished_epoch_again(
     assert not batches
     assert again.step()["epoch"] == 3
     assert len(batches) == per_epoch
+
+
+def test_epochs_too_short_for_a_checkpoint_each_are_trained_again_and_reported_once(
+    suggested: tuple[Folder, Prepared, Suggestion], batches: list[int]
+) -> None:
+    folder = suggested[0]
+    undisturbed = Trial(*suggested, share=0.0)
+    results = [undisturbed.step() for _ in range(2)]
+    per_epoch = len(batches) // 2
+    assert checkpoints_of(folder, "baseline-0000") == ["trials/baseline-0000/epoch-0001"]
+    results += [undisturbed.step()]
+    assert [path[-4:] for path in checkpoints_of(folder, "baseline-0000")] == ["0001", "0003"]  # the last one always
+    folder.delete_folder("trials/baseline-0000/epoch-0003")
+
+    batches.clear()
+    again = Trial(*suggested, known=2)
+    assert again.step() == results[2]
+    assert len(batches) == 2 * per_epoch
+    assert again.step()["final"]["validation"] == undisturbed.step()["final"]["validation"]
+
+
+def test_memory_that_runs_out_in_a_later_epoch_reports_no_earlier_one_again(
+    suggested: tuple[Folder, Prepared, Suggestion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial(*suggested)
+    assert [trial.step()["epoch"] for _ in range(2)] == [1, 2]
+    backward = StrategyTrainable._backward
+
+    def out_of_memory_once(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+        monkeypatch.setattr(StrategyTrainable, "_backward", backward)
+        raise MemoryError
+
+    monkeypatch.setattr(StrategyTrainable, "_backward", out_of_memory_once)
+    assert trial.step()["epoch"] == 3
 
 
 def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_same(

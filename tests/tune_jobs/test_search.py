@@ -4,11 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from analysis.run import Run, pareto_front, read_events, trials_of
@@ -211,6 +214,31 @@ def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
     folder.write("trials/baseline-0003/epoch-0001/x", b"x")
     search.stop("baseline-0003")
     assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
+
+    folder.write("trials/baseline-0003/epoch-0001/x", b"x")  # as if the process had been killed before it was dropped
+    make(tmp_path, ("baseline",), trials=4, keep=2)
+    assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
+
+
+def test_the_next_trial_does_not_wait_for_files_to_be_dropped(tmp_path: Path) -> None:
+    let_go = threading.Event()
+
+    class SlowFolder(Folder):
+        def delete_folder(self, relative: str) -> None:
+            let_go.wait(10)
+            super().delete_folder(relative)
+
+    folder = SlowFolder(tmp_path)
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {})
+    with ThreadPoolExecutor(1) as discarding:
+        search = Search(folder, Ledger(folder), {"baseline": study}, 2, 0, discarding=discarding)
+        search.suggest()
+        folder.write("trials/baseline-0000/epoch-0001/x", b"x")
+        search.stop("baseline-0000")
+        assert search.suggest() is not None
+        assert folder.names("trials") == ["baseline-0000"]
+        let_go.set()
+    assert folder.names("trials") == []
 
 
 def test_of_equally_good_trials_the_smaller_ones_model_and_checkpoint_stay(tmp_path: Path) -> None:
