@@ -22,6 +22,7 @@ from clinical_notes.storage import Folder
 from trainables.parts import encoder
 from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, load_deployed, predict
 from trainables.parts.encoder import EncoderWeights
+from trainables.parts.freed_memory import keep_freed_memory
 from trainables.parts.metrics import Metrics, classification_metrics, softmax
 from trainables.parts.seen_words import restore_words, train_seen_words
 from trainables.parts.stored import load_model
@@ -100,6 +101,7 @@ class StrategyTrainable(tune.Trainable):
         self.teacher_folder = Folder(config["teacher"]) if config.get("teacher") else None
         self.results: list[dict[str, Any]] = []
         self._best: tuple[float, State] | None = None
+        keep_freed_memory()
         torch.set_num_threads(self.settings.threads)
         torch.manual_seed(self.seed)
         self.model = self.build_model().to(self.settings.device)

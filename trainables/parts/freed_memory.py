@@ -1,0 +1,22 @@
+"""Keep the memory that a training step frees for the next one."""
+
+import ctypes
+import platform
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_NEVER = 2**31 - 1
+_LARGEST, _LARGEST_BEFORE_2_35 = 2**30, 2**25
+"""Bytes of the largest blocks that glibc takes from what it keeps."""
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep what it frees, where its C library is glibc.
+
+    It would give large blocks back to the system, and each step would wait again for pages that the last one had.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    if not mallopt(_M_MMAP_THRESHOLD, _LARGEST):
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_BEFORE_2_35)
