@@ -154,12 +154,13 @@ class Meter:
 
 @dataclass(frozen=True)
 class Rungs:
-    """How our search stops trials; the defaults are the program's."""
+    """How our search suggests and stops trials; the defaults are the program's."""
 
     reduction_factor: int = RunSettings.reduction_factor
     options: Mapping[str, int] = field(default_factory=dict)
     """Others of ``StrategyASHA``'s."""
-    random_trials: int | None = None
+    study: Mapping[str, int] = field(default_factory=dict)
+    """Of the options of ``StrategyStudy``."""
 
 
 def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, rungs: Rungs) -> None:
@@ -168,9 +169,8 @@ def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, rungs: Rung
     ledger = Ledger(folder)
     if strategy != TEACHER_STRATEGY:
         ledger.append("teacher", trial=f"{TEACHER_STRATEGY}-0000")
-    more = {} if rungs.random_trials is None else {"random_trials": rungs.random_trials}
     overrides = recorded.space.get(strategy, {})
-    study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, overrides, **more)
+    study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, overrides, **rungs.study)
     scheduler = StrategyASHA([strategy], recorded.epochs, rungs.reduction_factor, **rungs.options)
     trials = len(recorded.trials[strategy])
     search = Search(folder, ledger, {strategy: study}, trials, seed, on_change=meter.heard)
@@ -390,7 +390,7 @@ def sweep(
         rows.append({
             "reduction_factor": rungs.reduction_factor,
             **rungs.options,
-            "random_trials": rungs.random_trials,
+            **rungs.study,
             "epochs": float(np.exp(np.mean(np.log(list(means.values()))))),
             "seconds": float(np.exp(np.mean(np.log(seconds)))),
             "missed": missed,
@@ -421,7 +421,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--grace", type=int, nargs="+", default=[1, 2, 3], help="of the sweep")
     parser.add_argument("--reduction", type=int, nargs="+", default=[0, 2, 3, 4], help="of the sweep; 0 stops none")
     parser.add_argument("--startup", type=int, nargs="+", default=[1, 4], help="of the sweep")
-    parser.add_argument("--random-trials", type=int, nargs="+", default=[10], help="of the sweep")
+    parser.add_argument("--random-trials", type=int, nargs="+", default=[5], help="of the sweep")
+    parser.add_argument("--multivariate", type=int, nargs="+", choices=(0, 1), default=[0], help="of the sweep")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(arguments)
     recorded, begun = read_recording(options.recording), time.perf_counter()
@@ -430,11 +431,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record: dict[str, Any] = {"machine": machine(), "recording": recorded.made_of}
     if options.sweep:
         grid = [
-            Rungs(reduction, {"grace_period": grace, "startup": startup}, random_trials)
+            Rungs(
+                reduction,
+                {"grace_period": grace, "startup": startup},
+                {"random_trials": random_trials, "multivariate": multivariate},
+            )
             for reduction in options.reduction
             for grace in (options.grace if reduction else options.grace[:1])
             for startup in (options.startup if reduction else options.startup[:1])
             for random_trials in options.random_trials
+            for multivariate in options.multivariate
         ]
         record["sweep"] = sweep(options.recording, counted(strategies), *common, grid)
         table = sweep_table(record["sweep"], f"Mean epochs of ours, {options.seeds} seeds")

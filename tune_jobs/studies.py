@@ -19,7 +19,7 @@ from tune_jobs.study_storage import StudyStorage
 logging.getLogger("optuna").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-_RANDOM_TRIALS = 10
+_RANDOM_TRIALS = 5
 
 
 def seed_of(*parts: object) -> int:
@@ -34,6 +34,8 @@ class StrategyStudy:
     depends on the study's history and not on how long a process has lived.
 
     Args:
+        random_trials: that come before TPE's suggestions.
+        multivariate: TPE looks at combinations of values instead of each value by itself.
         warm: configurations inside the narrowed space, to be tried after the paper's, in this order.
     """
 
@@ -44,9 +46,11 @@ class StrategyStudy:
         seed: int,
         overrides: Mapping[str, Any],
         random_trials: int = _RANDOM_TRIALS,
+        multivariate: bool = False,
         warm: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.strategy, self._seed, self._random_trials = strategy, seed, random_trials
+        self._multivariate = multivariate
         self._space = narrowed_space(strategy, overrides)
         self._first = [nearest(strategy, paper_configuration(strategy), overrides), *warm]
         self._new = 0
@@ -70,8 +74,8 @@ class StrategyStudy:
         number = self.next_number
         self._study.sampler = TPESampler(
             seed=seed_of(self._seed, self.strategy, number),
-            multivariate=True,
-            group=True,  # the spaces are conditional
+            multivariate=self._multivariate,
+            group=self._multivariate,  # the spaces are conditional
             constant_liar=True,  # others may be running
             n_startup_trials=self._random_trials,
         )
