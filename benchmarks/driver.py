@@ -38,6 +38,7 @@ from search_spaces import STRATEGIES
 from tune_jobs.ledger import Ledger
 from tune_jobs.scheduler import StrategyASHA
 from tune_jobs.search import Search
+from tune_jobs.settings import RunSettings
 from tune_jobs.simulated import RecordedCurves, SimulatedCluster
 from tune_jobs.studies import StrategyStudy
 from tune_jobs.study_storage import JOURNAL, study_storage
@@ -151,7 +152,7 @@ def simulation(
     with study_storage(folder, None) as storage:
         ledger = Ledger(folder)
         studies = {name: StrategyStudy(name, storage, 0, {}) for name in strategies}
-        scheduler = StrategyASHA(strategies, epochs, 2, known=ledger.events)
+        scheduler = StrategyASHA(strategies, epochs, RunSettings.reduction_factor, known=ledger.events)
         search = Search(folder, ledger, studies, trials, 0, stopped=scheduler.stopped, on_change=on_change)
         yield SimulatedCluster(folder, search, scheduler, curves, epochs, workers, losses)
 

@@ -184,7 +184,7 @@ class StrategyTrainable(tune.Trainable):
 
     def teacher_logits_of(self, index: NDArray[np.int64]) -> torch.Tensor:
         """(batch, classes) logits of the teacher for these training examples, once it has been loaded."""
-        return self._teacher_logits[torch.from_numpy(index).to(self._teacher_logits.device)]
+        return self._teacher_logits[self._on_device(torch.from_numpy(index))]
 
     def distilled(self, logits: torch.Tensor, hard_loss: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
         """Loss of one batch against labels (``hard_loss``) and teacher, as the configuration weighs them."""

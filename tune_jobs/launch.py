@@ -147,6 +147,7 @@ def _search(
             ):
                 _tuner(folder, settings, prepared, execution, state, scheduler).fit()
         if was_interrupted():
+            discarding.shutdown(cancel_futures=True)  # the next start sees to it
             raise KeyboardInterrupt
         if state.halted is not None:
             raise SearchHaltedError(state.halted)

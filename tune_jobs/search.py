@@ -352,19 +352,30 @@ class Search:
             return
         rivals = [self.ledger.trials[rival] for rival in (*self._models[record.strategy], name)]
         best, *others = best_trials(rivals, self._keep, objectives_of(record.strategy))
-        kept = [trial.name for trial in (best, *others)]
+        continued = self._continued()
+        kept = {best.name, *(trial.name for trial in others)} | continued
         for trial in rivals:
-            if trial.name not in kept and trial.name != self.ledger.teacher:
-                for of in (trial, *repetitions_of(self.ledger.trials, trial.name)):
-                    self._discard(self._folder.delete_folder, f"{TRIALS}/{of.name}")
-            elif trial.name not in self._without_checkpoints:
-                self._discard(self._delete_checkpoints, trial.name, keep_last=trial is best)
-                if trial is not best:
-                    self._without_checkpoints.add(trial.name)
-        self._models[record.strategy] = kept
+            if trial.name in kept or trial.name == self.ledger.teacher:
+                self._discard_checkpoints(trial.name, keep_last=trial is best or trial.name in continued)
+                continue
+            for of in (trial, *repetitions_of(self.ledger.trials, trial.name)):
+                self._discard(self._folder.delete_folder, f"{TRIALS}/{of.name}")
+        self._models[record.strategy] = [trial.name for trial in rivals if trial.name in kept]
+
+    def _discard_checkpoints(self, name: str, *, keep_last: bool) -> None:
+        """The last one of a strategy's best trial stays, so that it can be trained for longer."""
+        if name in self._without_checkpoints:
+            return
+        self._discard(self._delete_checkpoints, name, keep_last=keep_last)
+        if not keep_last:
+            self._without_checkpoints.add(name)
+
+    def _continued(self) -> set[str]:
+        """Trials whose last checkpoint another may still go on from."""
+        running = (trial.continues for trial in self.ledger.trials.values() if trial.state == "running")
+        return {trial.name for trial in self._further}.union(name for name in running if name)
 
     def _delete_checkpoints(self, name: str, *, keep_last: bool) -> None:
-        """The last one of a strategy's best trial stays, so that it can be trained for longer."""
         for path in checkpoints_of(self._folder, name)[: -1 if keep_last else None]:
             self._folder.delete_folder(path)
 
@@ -372,8 +383,9 @@ class Search:
         """Gigabytes take a while to go, and the next trial need not wait for it."""
 
         def halting_delete() -> None:
-            with self.halting_on_storage_errors():
-                delete(*what, **how)
+            if self.halted is None:
+                with self.halting_on_storage_errors():
+                    delete(*what, **how)
 
         if self._discarding is None:
             halting_delete()
@@ -382,9 +394,16 @@ class Search:
 
     def _discard_leftovers(self) -> None:
         """A process that was killed may have recorded a trial's end, and left its files."""
-        ended = {name for name, trial in self.ledger.trials.items() if trial.state in ("stopped", "failed")}
-        for name in ended.difference(self._failed_repetitions).intersection(self._folder.names(TRIALS)):
-            self._discard(self._folder.delete_folder, f"{TRIALS}/{name}")
+        best = [best_trials(self.ledger.of(name), 1, objectives_of(name))[:1] for name in self._studies]
+        kept = {trial.name for trials in best for trial in trials} | self._continued()
+        for name in self._folder.names(TRIALS):
+            state = self.ledger.trials[name].state if name in self.ledger.trials else "running"
+            if name in self._failed_repetitions:  # it runs again under the same name, maybe at once
+                self._folder.delete_folder(f"{TRIALS}/{name}")
+            elif state in ("stopped", "failed"):
+                self._discard(self._folder.delete_folder, f"{TRIALS}/{name}")
+            elif state == "finished":
+                self._discard_checkpoints(name, keep_last=name in kept)
 
 
 def to_continue(ledger: Ledger, strategies: Iterable[str], epochs: int) -> list[TrialRecord]:

@@ -20,7 +20,7 @@ from analysis.run import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
 from clinical_notes.batches import TrialData
 from clinical_notes.storage import Folder, storage_reason
 from trainables import trainable_class
-from trainables.base import StrategyTrainable, TrainSettings
+from trainables.base import StrategyTrainable, TrainSettings, TrialError
 from trainables.parts.deployed import sha256
 from trainables.parts.encoder import EncoderWeights
 from tune_jobs.search import HALF_BATCHES, OUT_OF_MEMORY
@@ -197,8 +197,10 @@ class RunTrainable(tune.Trainable):
             with self._folder.local(checkpoint) as local:
                 if _is_whole(local):
                     inner.load_checkpoint(str(local))
-                    break
+                    return inner
             self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
+        if config["continues"]:
+            raise TrialError(f"no checkpoint of {config['continues']} is left to go on from")
         return inner
 
     def _device(self) -> str:

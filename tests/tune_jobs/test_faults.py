@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -251,6 +252,14 @@ def test_epochs_too_short_for_a_checkpoint_each_are_trained_again_and_reported_o
     assert again.step() == results[2]
     assert len(batches) == 2 * per_epoch
     assert again.step()["final"]["validation"] == undisturbed.step()["final"]["validation"]
+
+
+def test_a_trial_that_goes_on_from_another_fails_where_that_ones_checkpoint_is_gone(
+    suggested: tuple[Folder, Prepared, Suggestion],
+) -> None:
+    folder, prepared, suggestion = suggested
+    further = replace(suggestion, record=replace(suggestion.record, name="baseline-0001", continues="baseline-0000"))
+    assert "no checkpoint of baseline-0000 is left" in Trial(folder, prepared, further).step()["failed"]
 
 
 def test_memory_that_runs_out_in_a_later_epoch_reports_no_earlier_one_again(

@@ -215,9 +215,38 @@ def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
     search.stop("baseline-0003")
     assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
 
-    folder.write("trials/baseline-0003/epoch-0001/x", b"x")  # as if the process had been killed before it was dropped
+    # as if the process had been killed before these were dropped
+    for path in ("baseline-0003/epoch-0001", "baseline-0000/epoch-0003", "baseline-0002/epoch-0002"):
+        folder.write(f"trials/{path}/x", b"x")
     make(tmp_path, ("baseline",), trials=4, keep=2)
     assert folder.names("trials") == ["baseline-0000", "baseline-0002"]
+    assert folder.names("trials/baseline-0000") == ["deployed"]
+    assert folder.names("trials/baseline-0002") == ["deployed", "epoch-0002"]  # the best one's
+
+
+def test_a_checkpoint_that_another_trial_goes_on_from_stays_until_that_one_has_ended(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+
+    def search(**more: int) -> Search:
+        study = StrategyStudy("low_rank", StudyStorage(InMemoryStorage()), 0, {})
+        return Search(folder, Ledger(folder), {"low_rank": study}, seed=0, keep=1, **more)  # type: ignore[arg-type]
+
+    first = search(trials=1)
+    first.suggest()
+    folder.write("trials/low_rank-0000/epoch-0001/x", b"x")
+    first.report("low_rank-0000", epoch(1, 0.5))
+    first.report("low_rank-0000", finish(0.5))
+
+    more = search(trials=2, epochs=3)
+    further, better = more.suggest(), more.suggest()
+    assert further is not None
+    assert better is not None
+    assert further.record.continues == "low_rank-0000"
+    folder.write(f"trials/{better.record.name}/deployed/x", b"x")
+    more.report(better.record.name, finish(0.7))
+    assert folder.names("trials/low_rank-0000") == ["epoch-0001"]
+    more.report(further.record.name, finish(0.6))
+    assert folder.names("trials") == [better.record.name]
 
 
 def test_the_next_trial_does_not_wait_for_files_to_be_dropped(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import ctypes
 import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-_NEVER = 2**31 - 1
+_NEVER = -1
 _LARGEST, _LARGEST_BEFORE_2_35 = 2**30, 2**25
 """Bytes of the largest blocks that glibc takes from what it keeps."""
 

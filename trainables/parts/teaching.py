@@ -107,7 +107,7 @@ def relation_loss(
             reduction="none",
             log_target=True,
         ).sum(dim=-1)
-        losses.append(divergence.mean(dim=1)[inside].mean())
+        losses.append((divergence.mean(dim=1) * inside).sum() / inside.sum())
     return torch.stack(losses).sum()
 
 

@@ -250,7 +250,7 @@ def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, con
     running = [trial for trial in ledger.trials.values() if trial.state == "running"]
     parts = [f"{len(ledger.trials) - len(running)} trials ended and are kept"]
     if running:
-        parts.append("continued: " + ", ".join(f"{trial.name} after epoch {len(trial.epochs)}" for trial in running))
+        parts.append("continued: " + ", ".join(f"{trial.name}, {len(trial.epochs)} epochs known" for trial in running))
     if execution.retry_failed:
         parts.append("run again: " + (", ".join(trial.name for trial in ledger.to_retry()) or "none"))
     if execution.further:
