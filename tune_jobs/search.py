@@ -351,12 +351,12 @@ class Search:
             self._discard(self._delete_checkpoints, name, keep_last=False)
             return
         rivals = [self.ledger.trials[rival] for rival in (*self._models[record.strategy], name)]
-        best, *others = best_trials(rivals, self._keep, objectives_of(record.strategy))
+        best = best_trials(rivals, self._keep, objectives_of(record.strategy))
         continued = self._continued()
-        kept = {best.name, *(trial.name for trial in others)} | continued
+        kept = {trial.name for trial in best} | continued
         for trial in rivals:
             if trial.name in kept or trial.name == self.ledger.teacher:
-                self._discard_checkpoints(trial.name, keep_last=trial is best or trial.name in continued)
+                self._discard_checkpoints(trial.name, keep_last=trial is best[0] or trial.name in continued)
                 continue
             for of in (trial, *repetitions_of(self.ledger.trials, trial.name)):
                 self._discard(self._folder.delete_folder, f"{TRIALS}/{of.name}")
