@@ -113,11 +113,20 @@ def encoder_of(layers: int, width: int) -> EncoderWeights:
 
 def data_for(seconds: float, epochs: int, length: int, encoder: EncoderWeights) -> TrialData:
     """So many examples that one process trains a trial in about ``seconds``."""
+    batches = 8
+    for _ in range(2):  # a short epoch takes longer for each batch than one of the size that it leads to
+        took = seconds_of_an_epoch(some_data(batches * BATCH, length), encoder)
+        batches = max(1, round(batches * seconds / epochs / took))
+    return some_data(batches * BATCH, length)
+
+
+def seconds_of_an_epoch(data: TrialData, encoder: EncoderWeights) -> float:
+    """The second one's, by this process and one thread."""
     trial = trainable_class("baseline").__new__(trainable_class("baseline"))
     config = {"hyperparameters": {**paper_configuration("baseline"), "batch_size": BATCH}, "seed": 0}
-    trial.setup(config, data=some_data(8 * BATCH, length), encoder=encoder, settings=TrainSettings(epochs=2, threads=1))
-    took = [trial.step()["seconds"] for _ in range(2)][-1] / 8
-    return some_data(max(1, round(seconds / epochs / took)) * BATCH, length)
+    settings = TrainSettings(epochs=2, threads=1, precision=RunSettings.precision)
+    trial.setup(config, data=data, encoder=encoder, settings=settings)
+    return [float(trial.step()["seconds"]) for _ in range(2)][-1]
 
 
 def run_search(

@@ -48,9 +48,10 @@ from tune_jobs.settings import RunSettings
 from tune_jobs.simulated import MemoryFolder, RecordedCurves, SimulatedCluster, distance
 from tune_jobs.studies import StrategyStudy
 from tune_jobs.study_storage import StudyStorage
+from tune_jobs.warm_start import best_configurations
 
 TOLERANCE = 0.005
-"""Macro F1 below the best recorded that counts as found."""
+"""Macro F1 below the best recorded that counts as found, unless another is asked for."""
 SLOTS = 2
 """Trials at a time, in virtual time."""
 REACH = {"random": 1 / 3, "stock": 1.0}
@@ -153,25 +154,29 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Rungs:
+class Tactics:
     """How our search suggests and stops trials; the defaults are the program's."""
 
     reduction_factor: int = RunSettings.reduction_factor
-    options: Mapping[str, int] = field(default_factory=dict)
-    """Others of ``StrategyASHA``'s."""
+    scheduler: Mapping[str, int] = field(default_factory=dict)
+    """Others of ``StrategyASHA``'s options."""
     study: Mapping[str, int] = field(default_factory=dict)
     """Of the options of ``StrategyStudy``."""
+    earlier: Path | None = None
+    """A recording of other notes, whose best configurations come first, as ``launch --warm-start`` has it."""
 
 
-def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, rungs: Rungs) -> None:
+def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, tactics: Tactics) -> None:
     """The strategy's part of a search as ``launch`` runs it."""
     folder = MemoryFolder()
     ledger = Ledger(folder)
     if strategy != TEACHER_STRATEGY:
         ledger.append("teacher", trial=f"{TEACHER_STRATEGY}-0000")
     overrides = recorded.space.get(strategy, {})
-    study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, overrides, **rungs.study)
-    scheduler = StrategyASHA([strategy], recorded.epochs, rungs.reduction_factor, **rungs.options)
+    earlier = read_recording(tactics.earlier).trials.get(strategy) if tactics.earlier else None
+    warm = best_configurations(earlier, overrides) if earlier else ()
+    study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, overrides, warm=warm, **tactics.study)
+    scheduler = StrategyASHA([strategy], recorded.epochs, tactics.reduction_factor, **tactics.scheduler)
     trials = len(recorded.trials[strategy])
     search = Search(folder, ledger, {strategy: study}, trials, seed, on_change=meter.heard)
     SimulatedCluster(folder, search, scheduler, recorded.curves, recorded.epochs, SLOTS).run()
@@ -247,7 +252,8 @@ class Job:
     side: str
     strategy: str
     seed: int
-    rungs: Rungs = field(default_factory=Rungs)
+    tolerance: float = TOLERANCE
+    tactics: Tactics = field(default_factory=Tactics)
 
 
 def search(job: Job) -> dict[str, Any]:
@@ -259,9 +265,9 @@ def search(job: Job) -> dict[str, Any]:
         logging.getLogger(name).setLevel(logging.ERROR)
     recorded = read_recording(job.path)
     recorded = replace(recorded, curves=EachOnce(recorded.curves))
-    meter = Meter(max(recorded.scores(job.strategy)) - TOLERANCE)
+    meter = Meter(max(recorded.scores(job.strategy)) - job.tolerance)
     sides: dict[str, Side] = {
-        "ours": functools.partial(ours, rungs=job.rungs),
+        "ours": functools.partial(ours, tactics=job.tactics),
         "random": random_search,
         "stock": stock,
     }
@@ -318,11 +324,13 @@ def counted(strategies: Sequence[str]) -> list[str]:
     return [strategy for strategy in strategies if len(objectives_of(strategy)) == 1]
 
 
-def compare(path: Path, strategies: Sequence[str], seeds: Sequence[int], workers: int) -> dict[str, Any]:
+def compare(
+    path: Path, strategies: Sequence[str], seeds: Sequence[int], workers: int, tolerance: float, tactics: Tactics
+) -> dict[str, Any]:
     """All sides on all strategies: what each search spent, and the ratios of ours to the others."""
     sides = ("ours", *REACH)
     each = itertools.product(strategies, sides, seeds)
-    jobs = [Job(path, side, strategy, seed) for strategy, side, seed in each]
+    jobs = [Job(path, side, strategy, seed, tolerance, tactics) for strategy, side, seed in each]
     searches: dict[str, dict[str, list[dict[str, Any]]]] = {s: {side: [] for side in sides} for s in strategies}
     for job, spent in zip(jobs, run_all(jobs, workers), strict=True):
         searches[job.strategy][job.side].append(spent)
@@ -342,7 +350,7 @@ def compare(path: Path, strategies: Sequence[str], seeds: Sequence[int], workers
     return {"searches": searches, "ratios": ratios}
 
 
-def comparison_table(recorded: Recorded, found: Mapping[str, Any], title: str) -> Table:
+def comparison_table(recorded: Recorded, found: Mapping[str, Any], tolerance: float, title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("strategy")
     for column in ("as good", *("epochs: " + side for side in ("ours", *REACH)), *(f"ours ÷ {o}" for o in REACH)):
@@ -353,7 +361,7 @@ def comparison_table(recorded: Recorded, found: Mapping[str, Any], title: str) -
         row = [name, "", "", "", ""]
         if name in found["searches"]:
             scores = recorded.scores(name)
-            good = sum(score >= max(scores) - TOLERANCE for score in scores)
+            good = sum(score >= max(scores) - tolerance for score in scores)
             row = [name, f"{good} of {len(scores)}", *(spent_in(found["searches"][name][s]) for s in ("ours", *REACH))]
         table.add_row(
             *row,
@@ -376,21 +384,27 @@ def shown(figures: Mapping[str, float]) -> str:
 
 
 def sweep(
-    path: Path, strategies: Sequence[str], seeds: Sequence[int], workers: int, grid: Sequence[Rungs]
+    path: Path,
+    strategies: Sequence[str],
+    seeds: Sequence[int],
+    workers: int,
+    tolerance: float,
+    grid: Sequence[Tactics],
 ) -> list[dict[str, Any]]:
-    """Our searches with each of the grid's rungs: geometric mean over strategies of the mean epochs, best first."""
-    jobs = [Job(path, "ours", strategy, seed, rungs) for rungs in grid for strategy in strategies for seed in seeds]
+    """Our searches with each of the grid's tactics: geometric mean over strategies of the mean epochs, best first."""
+    each = itertools.product(grid, strategies, seeds)
+    jobs = [Job(path, "ours", strategy, seed, tolerance, tactics) for tactics, strategy, seed in each]
     spent = iter(run_all(jobs, workers))
     rows = []
-    for rungs in grid:
+    for tactics in grid:
         by_strategy = {strategy: [next(spent) for _ in seeds] for strategy in strategies}
         means = {s: float(np.mean([one["epochs"] for one in found])) for s, found in by_strategy.items()}
         seconds = [float(np.mean([one["seconds"] for one in found])) for found in by_strategy.values()]
         missed = sum(not one["found"] for found in by_strategy.values() for one in found)
         rows.append({
-            "reduction_factor": rungs.reduction_factor,
-            **rungs.options,
-            **rungs.study,
+            "reduction_factor": tactics.reduction_factor,
+            **tactics.scheduler,
+            **tactics.study,
             "epochs": float(np.exp(np.mean(np.log(list(means.values()))))),
             "seconds": float(np.exp(np.mean(np.log(seconds)))),
             "missed": missed,
@@ -417,7 +431,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0, help="what a sweep chose is compared with others than its")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
-    parser.add_argument("--sweep", action="store_true", help="compare rungs of ours instead of sides")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="macro F1 below the best (default 0.005)")
+    parser.add_argument(
+        "--warm-start", type=Path, help="a recording of other notes: its best configurations come first"
+    )
+    parser.add_argument("--sweep", action="store_true", help="compare tactics of ours instead of sides")
     parser.add_argument("--grace", type=int, nargs="+", default=[1, 2, 3], help="of the sweep")
     parser.add_argument("--reduction", type=int, nargs="+", default=[0, 2, 3, 4], help="of the sweep; 0 stops none")
     parser.add_argument("--startup", type=int, nargs="+", default=[1, 4], help="of the sweep")
@@ -427,14 +445,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     recorded, begun = read_recording(options.recording), time.perf_counter()
     strategies = options.strategies or list(recorded.trials)
-    common = (range(options.first_seed, options.first_seed + options.seeds), options.workers)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    common = (seeds, options.workers, options.tolerance)
     record: dict[str, Any] = {"machine": machine(), "recording": recorded.made_of}
+    of_these = f"{options.seeds} seeds" + (", ours warm-started" if options.warm_start else "")
+    if options.warm_start:
+        record["earlier"] = read_recording(options.warm_start).made_of
     if options.sweep:
         grid = [
-            Rungs(
+            Tactics(
                 reduction,
                 {"grace_period": grace, "startup": startup},
                 {"random_trials": random_trials, "multivariate": multivariate},
+                options.warm_start,
             )
             for reduction in options.reduction
             for grace in (options.grace if reduction else options.grace[:1])
@@ -443,11 +466,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for multivariate in options.multivariate
         ]
         record["sweep"] = sweep(options.recording, counted(strategies), *common, grid)
-        table = sweep_table(record["sweep"], f"Mean epochs of ours, {options.seeds} seeds")
+        table = sweep_table(record["sweep"], f"Mean epochs of ours, {of_these}")
     else:
-        record |= compare(options.recording, strategies, *common)
+        record |= compare(options.recording, strategies, *common, Tactics(earlier=options.warm_start))
         table = comparison_table(
-            recorded, record, f"Epochs until within {TOLERANCE} of the best: mean (median) of {options.seeds} seeds"
+            recorded,
+            record,
+            options.tolerance,
+            f"Epochs until within {options.tolerance:g} of the best: mean (median) of {of_these}",
         )
     record["wall"] = time.perf_counter() - begun
     console = Console(width=170)

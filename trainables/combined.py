@@ -27,7 +27,7 @@ class CombinedTrainable(StrategyTrainable):
     reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
-        self._ratio_so_far = -1.0
+        self._schedule = structured.Schedule(self.hyperparameters["ratio"], self.hyperparameters["schedule_end"])
         student = student_of(
             self.load_teacher(), depth_ratio=self.hyperparameters["depth_ratio"], layers=self.hyperparameters["layers"]
         )
@@ -48,13 +48,9 @@ class CombinedTrainable(StrategyTrainable):
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""
-        ratio = structured.scheduled_ratio(self.hyperparameters["ratio"], self.hyperparameters["schedule_end"], done)
-        if ratio > self._ratio_so_far:  # a GPU need not be asked at every step
-            self._ratio_so_far = ratio
-            if ratio > structured.ratio_of(self._student):
-                structured.update_masks(
-                    self._student, ratio, structured.IMPORTANCES[self.hyperparameters["importance"]]
-                )
+        ratio = self._schedule.rise(self._student, done)
+        if ratio is not None:
+            structured.update_masks(self._student, ratio, structured.IMPORTANCES[self.hyperparameters["importance"]])
 
     def after_backward(self) -> None:
         if self.hyperparameters["importance"] == "taylor":

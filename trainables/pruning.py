@@ -42,7 +42,7 @@ class PruningTrainable(StrategyTrainable):
     reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
-        self._ratio_so_far = -1.0
+        self._schedule = structured.Schedule(self._target, self.hyperparameters["schedule_end"])
         teacher = self.load_teacher()
         model = teacher if self.hyperparameters["start"] == "baseline" else self.encoder.build()
         encoder.set_dropout(model, self.hyperparameters["dropout"])
@@ -72,11 +72,9 @@ class PruningTrainable(StrategyTrainable):
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""
-        ratio = structured.scheduled_ratio(self._target, self.hyperparameters["schedule_end"], done)
-        if ratio > self._ratio_so_far:  # a GPU need not be asked at every step
-            self._ratio_so_far = ratio
-            if ratio > structured.ratio_of(self.model):
-                self._prune(ratio)
+        ratio = self._schedule.rise(self.model, done)
+        if ratio is not None:
+            self._prune(ratio)
 
     def _prune(self, ratio: float) -> None:
         assert isinstance(self.model, PreTrainedModel)

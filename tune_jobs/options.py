@@ -227,7 +227,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--trials", metavar="N", type=int, help="per strategy (default 4)")
     group.add_argument("--epochs", metavar="N", type=int, help="per trial (default 5)")
     group.add_argument(
-        "--reduction-factor", metavar="N", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 3)"
+        "--reduction-factor", metavar="N", type=int, help="ASHA keeps 1 in so many at a rung; 0 stops none (default 4)"
     )
     group.add_argument(
         "--space", metavar="FILE", help="narrow or fix parameters, in YAML (replaces the embedded encoder's)"

@@ -53,7 +53,7 @@ class RunSettings:
     strategies: tuple[str, ...] = STRATEGIES
     trials: int = 4
     epochs: int = 5
-    reduction_factor: int = 3
+    reduction_factor: int = 4
     reduce_range: bool = False
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0

@@ -1,9 +1,9 @@
 """What a search takes over from an earlier run, on other data or another model: its best configurations, no score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.run import Run, best_trials
+from analysis.run import Run, TrialRecord, best_trials
 from clinical_notes.errors import InputError
 from search_spaces import STRATEGIES, objectives_of, paper_configuration
 from search_spaces.overrides import distributions_of, nearest
@@ -27,20 +27,30 @@ def warm_configurations(earlier: Run, settings: RunSettings) -> dict[str, list[d
     found: dict[str, list[dict[str, Any]]] = {}
     for strategy in (name for name in settings.strategies if name in STRATEGIES):
         mine = [trial for trial in finished if trial.strategy == strategy]
-        overrides = settings.space.get(strategy, {})
-        known = [nearest(strategy, paper_configuration(strategy), overrides)]
-        for trial in best_trials(mine, len(mine), objectives_of(strategy)):
-            moved = _moved(trial.name, strategy, trial.hyperparameters, overrides)
-            if moved not in known:
-                known.append(moved)
         if mine:
-            found[strategy] = known[1 : room + 1]
+            found[strategy] = best_configurations(mine, settings.space.get(strategy, {}), room)
     if not found:
         raise InputError(
             f"--warm-start: {earlier.folder.name} has no finished trial of {', '.join(settings.strategies)}; "
             "name a run that has some"
         )
     return found
+
+
+def best_configurations(
+    trials: Sequence[TrialRecord], overrides: Mapping[str, Any], most: int = MOST
+) -> list[dict[str, Any]]:
+    """Those of one strategy's finished trials, moved into its narrowed space, best first, each once.
+
+    The paper's, which every search tries first, is left out. Raises InputError as ``warm_configurations`` does.
+    """
+    strategy = trials[0].strategy
+    known = [nearest(strategy, paper_configuration(strategy), overrides)]
+    for trial in best_trials(trials, len(trials), objectives_of(strategy)):
+        moved = _moved(trial.name, strategy, trial.hyperparameters, overrides)
+        if moved not in known:
+            known.append(moved)
+    return known[1 : most + 1]
 
 
 def _moved(

@@ -78,6 +78,26 @@ def ratio_of(model: nn.Module) -> torch.Tensor:
     return model.get_buffer(RATIO)
 
 
+@dataclass
+class Schedule:
+    """``scheduled_ratio`` over one training.
+
+    Asks the model for its ratio only where the schedule rises: on a GPU, asking waits for all that is under way.
+    """
+
+    target: float
+    end: float
+    _due: float = -1.0
+
+    def rise(self, model: nn.Module, done: float) -> float | None:
+        """The ratio to mask to now; None where the model is masked so far already."""
+        ratio = scheduled_ratio(self.target, self.end, done)
+        if ratio <= self._due:
+            return None
+        self._due = ratio
+        return ratio if ratio > ratio_of(model) else None
+
+
 # Masks
 
 
