@@ -5,7 +5,7 @@
 
 Every search runs in virtual time with two workers, on the curves that ``benchmarks.record_curves`` wrote; a
 configuration gets the curve of the nearest recorded one that this search has not had. A search ends with the first
-deployed model whose validation macro F1 is within 0.005 of the best recorded one of its strategy.
+deployed model whose validation macro F1 is within ``--tolerance`` of the best recorded one of its strategy.
 """
 
 import argparse
@@ -429,7 +429,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recording", type=Path, default=RECORDING, help="(default: the one beside this)")
     parser.add_argument("--strategies", nargs="+", help="(default: all recorded)")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=0, help="what a sweep chose is compared with others than its")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="(default 0) what a sweep chose wants others than its"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="macro F1 below the best (default 0.005)")
     parser.add_argument(
@@ -447,7 +449,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     strategies = options.strategies or list(recorded.trials)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     common = (seeds, options.workers, options.tolerance)
-    record: dict[str, Any] = {"machine": machine(), "recording": recorded.made_of}
+    record: dict[str, Any] = {
+        "machine": machine(), "recording": recorded.made_of, "tolerance": options.tolerance, "seeds": list(seeds),
+    }  # fmt: skip
     of_these = f"{options.seeds} seeds" + (", ours warm-started" if options.warm_start else "")
     if options.warm_start:
         record["earlier"] = read_recording(options.warm_start).made_of

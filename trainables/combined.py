@@ -27,7 +27,9 @@ class CombinedTrainable(StrategyTrainable):
     reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
-        self._schedule = structured.Schedule(self.hyperparameters["ratio"], self.hyperparameters["schedule_end"])
+        self._ratio_schedule = structured.RatioSchedule(
+            self.hyperparameters["ratio"], self.hyperparameters["schedule_end"]
+        )
         student = student_of(
             self.load_teacher(), depth_ratio=self.hyperparameters["depth_ratio"], layers=self.hyperparameters["layers"]
         )
@@ -48,7 +50,7 @@ class CombinedTrainable(StrategyTrainable):
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""
-        ratio = self._schedule.rise(self._student, done)
+        ratio = self._ratio_schedule.rise(self._student, done)
         if ratio is not None:
             structured.update_masks(self._student, ratio, structured.IMPORTANCES[self.hyperparameters["importance"]])
 

@@ -42,7 +42,7 @@ class PruningTrainable(StrategyTrainable):
     reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
-        self._schedule = structured.Schedule(self._target, self.hyperparameters["schedule_end"])
+        self._ratio_schedule = structured.RatioSchedule(self._target, self.hyperparameters["schedule_end"])
         teacher = self.load_teacher()
         model = teacher if self.hyperparameters["start"] == "baseline" else self.encoder.build()
         encoder.set_dropout(model, self.hyperparameters["dropout"])
@@ -72,7 +72,7 @@ class PruningTrainable(StrategyTrainable):
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""
-        ratio = self._schedule.rise(self.model, done)
+        ratio = self._ratio_schedule.rise(self.model, done)
         if ratio is not None:
             self._prune(ratio)
 

@@ -34,7 +34,7 @@ class StrategyStudy:
     depends on the study's history and not on how long a process has lived.
 
     Args:
-        random_trials: that come before TPE's suggestions.
+        random_trials: that end before TPE suggests, the paper's configuration counted and warm ones not.
         multivariate: TPE looks at combinations of values instead of each value by itself.
         warm: configurations inside the narrowed space, to be tried after the paper's, in this order.
     """
@@ -49,7 +49,8 @@ class StrategyStudy:
         multivariate: bool = False,
         warm: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        self.strategy, self._seed, self._random_trials = strategy, seed, random_trials
+        self.strategy, self._seed = strategy, seed
+        self._before_tpe = random_trials + len(warm)  # all good, those tell TPE nothing of what is bad
         self._multivariate = multivariate
         self._space = narrowed_space(strategy, overrides)
         self._first = [nearest(strategy, paper_configuration(strategy), overrides), *warm]
@@ -77,7 +78,7 @@ class StrategyStudy:
             multivariate=self._multivariate,
             group=self._multivariate,  # the spaces are conditional
             constant_liar=True,  # others may be running
-            n_startup_trials=self._random_trials,
+            n_startup_trials=self._before_tpe,
         )
         if self._new < len(self._first):
             self._study.enqueue_trial(dict(self._first[self._new]))

@@ -118,6 +118,23 @@ def test_they_are_asked_for_after_the_papers_also_where_a_trial_ran_again_before
     assert tried[2].record.hyperparameters not in [PAPER, *warm]  # type: ignore[union-attr]
 
 
+def test_random_trials_follow_them_before_results_count() -> None:
+    warm = [with_rate(rate) for rate in (1e-4, 2e-4, 3e-4)]
+
+    def suggested(scores: list[float]) -> list[dict[str, Any]]:
+        study, found = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {}, 2, warm=warm), []
+        for score in scores:
+            number, hyperparameters, _ = study.ask()
+            study.finished(number, {"validation": {"f1": score}})
+            found.append(hyperparameters)
+        return found
+
+    rising, falling = suggested([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), suggested([0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    assert rising[:5] == falling[:5]  # the paper's, three warm ones and a random one
+    assert rising[1:4] == warm
+    assert rising[5] != falling[5]
+
+
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Path, model_folder: Path) -> list[str]:
     """A launch that is warm started from a run of one finished trial, in a folder of its own."""

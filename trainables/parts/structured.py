@@ -6,7 +6,7 @@ exactly nothing. All state is in the model's buffers, so that a checkpoint of th
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -79,7 +79,7 @@ def ratio_of(model: nn.Module) -> torch.Tensor:
 
 
 @dataclass
-class Schedule:
+class RatioSchedule:
     """``scheduled_ratio`` over one training.
 
     Asks the model for its ratio only where the schedule rises: on a GPU, asking waits for all that is under way.
@@ -87,7 +87,7 @@ class Schedule:
 
     target: float
     end: float
-    _due: float = -1.0
+    _due: float = field(default=-1.0, init=False)
 
     def rise(self, model: nn.Module, done: float) -> float | None:
         """The ratio to mask to now; None where the model is masked so far already."""
