@@ -35,6 +35,8 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import bootstrap
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
 
 from analysis.cost import machine
 from analysis.run import TrialRecord
@@ -63,6 +65,8 @@ class Recorded:
     """A recording as searches see it."""
 
     curves: RecordedCurves
+    weights: Mapping[str, Mapping[str, float]]
+    """Importances of each strategy's hyperparameters."""
     epochs: int
     space: Mapping[str, Mapping[str, Any]]
     trials: Mapping[str, Sequence[TrialRecord]]
@@ -84,7 +88,8 @@ def read_recording(path: Path) -> Recorded:
         if line["state"] == "finished":
             trials.setdefault(line["strategy"], []).append(_trial(line))
     curves = RecordedCurves(itertools.chain.from_iterable(trials.values()))
-    return Recorded(curves, header["epochs"], header["space"], trials, header)
+    weights = {strategy: importances(curves, strategy) for strategy in trials}
+    return Recorded(curves, weights, header["epochs"], header["space"], trials, header)
 
 
 def _trial(line: Mapping[str, Any]) -> TrialRecord:
@@ -95,21 +100,40 @@ def _trial(line: Mapping[str, Any]) -> TrialRecord:
     return TrialRecord(**fields, state="finished", epochs=epochs, final=final)
 
 
+def importances(curves: RecordedCurves, strategy: str) -> dict[str, float]:
+    """Of the strategy's hyperparameters for the deployed model's macro F1: a random forest's, which sum to 1.
+
+    Were all of them to count as much, most of a distance would be of those that change nothing, and a configuration
+    would get the curve of one that learns in another way.
+    """
+    places, trials = zip(*curves._recorded[strategy], strict=True)
+    features = DictVectorizer(sparse=False)
+    forest = RandomForestRegressor(300, min_samples_leaf=3, random_state=0)
+    forest.fit(features.fit_transform(places), [trial.score for trial in trials])
+    found = dict.fromkeys((name for place in places for name in place), 0.0)
+    for feature, importance in zip(features.get_feature_names_out(), forest.feature_importances_, strict=True):
+        found[feature.partition("=")[0]] += float(importance)  # a category is "name=value"
+    return found if any(found.values()) else dict.fromkeys(found, 1.0)  # too few trials to tell
+
+
 class EachOnce(RecordedCurves):
     """A recording of which one search gets each curve once: the nearest of those it has not had.
+
+    Parameters count by their importance.
 
     A suggestion that falls to a curve again would tell nothing new. With 200 points in seven and more dimensions a
     sampler that looks around its best trial never gets out of that trial's neighbourhood, and repeats it for ever.
     """
 
-    def __init__(self, recorded: RecordedCurves) -> None:
-        self._scales = recorded._scales
+    def __init__(self, recorded: RecordedCurves, weights: Mapping[str, Mapping[str, float]]) -> None:
+        self._scales, self._weights = recorded._scales, weights
         self._recorded = {strategy: list(trials) for strategy, trials in recorded._recorded.items()}
 
     def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
         """Raises ValueError: none is left."""
         left, place = self._recorded[strategy], self._place(strategy, hyperparameters)
-        chosen = min(range(len(left)), key=lambda i: distance(place, left[i][0]))
+        weights = self._weights[strategy]
+        chosen = min(range(len(left)), key=lambda i: distance(place, left[i][0], weights))
         return left.pop(chosen)[1]
 
 
@@ -264,7 +288,7 @@ def search(job: Job) -> dict[str, Any]:
     for name in ("optuna", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     recorded = read_recording(job.path)
-    recorded = replace(recorded, curves=EachOnce(recorded.curves))
+    recorded = replace(recorded, curves=EachOnce(recorded.curves, recorded.weights))
     meter = Meter(max(recorded.scores(job.strategy)) - job.tolerance)
     sides: dict[str, Side] = {
         "ours": functools.partial(ours, tactics=job.tactics),

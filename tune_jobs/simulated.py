@@ -60,12 +60,17 @@ class RecordedCurves:
         return self._known[key]
 
 
-def distance(one: Mapping[str, float | str], other: Mapping[str, float | str]) -> float:
-    """Of two configurations, as ``RecordedCurves`` measures it."""
-    total = float(len(one.keys() ^ other.keys()))
-    for name in one.keys() & other.keys():
-        a, b = one[name], other[name]
-        total += abs(a - b) if isinstance(a, float) and isinstance(b, float) else a != b
+Place = Mapping[str, float | str]
+"""A configuration: numbers scaled to [0, 1], and categories."""
+
+
+def distance(one: Place, other: Place, weights: Mapping[str, float] | None = None) -> float:
+    """Of two configurations, as ``RecordedCurves`` measures it; ``weights`` of the parameters, else each counts 1."""
+    total = 0.0
+    for name in one.keys() | other.keys():
+        a, b = one.get(name), other.get(name)
+        apart = abs(a - b) if isinstance(a, float) and isinstance(b, float) else float(a != b)
+        total += apart * (1.0 if weights is None else weights[name])
     return total
 
 

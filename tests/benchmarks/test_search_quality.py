@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,22 @@ def test_a_warm_started_search_tries_the_best_of_the_other_recording_first(tmp_p
     assert [spent["trials"] for spent in any_will_do] == [1, 1, 1]
 
 
+def test_a_configuration_gets_the_curve_of_one_that_is_near_in_what_matters(tmp_path: Path) -> None:
+    recorded = read_recording(invented_recording(tmp_path / "invented.json.gz", ("baseline",), trials=100))
+    by_rate = sorted((trial.hyperparameters for trial in recorded.trials["baseline"]), key=rate_of)
+    asked = {**by_rate[0], "learning_rate": rate_of(by_rate[-1])}  # all but its rate is the other's
+    given = EachOnce(recorded.curves, recorded.weights).nearest("baseline", asked)
+    assert rate_of(given.hyperparameters) > 0.3 * rate_of(asked)
+    assert sum(recorded.weights["baseline"].values()) == pytest.approx(1.0)
+
+
+def rate_of(hyperparameters: Mapping[str, Any]) -> float:
+    return float(hyperparameters["learning_rate"])
+
+
 def test_a_search_gets_each_recorded_curve_once(tmp_path: Path) -> None:
     recorded = read_recording(invented_recording(tmp_path / "invented.json.gz", ("pruning",), trials=4))
-    curves, (asked, _) = EachOnce(recorded.curves), configuration("pruning", 2, 0, {})
+    curves, (asked, _) = EachOnce(recorded.curves, recorded.weights), configuration("pruning", 2, 0, {})
     given = [curves.nearest("pruning", asked).number for _ in range(4)]
     assert given[0] == 2
     assert sorted(given) == [0, 1, 2, 3]
