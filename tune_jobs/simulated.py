@@ -65,12 +65,16 @@ Place = Mapping[str, float | str]
 
 
 def distance(one: Place, other: Place, weights: Mapping[str, float] | None = None) -> float:
-    """Of two configurations, as ``RecordedCurves`` measures it; ``weights`` of the parameters, else each counts 1."""
+    """Of two configurations, as ``RecordedCurves`` measures it.
+
+    Args:
+        weights: of the parameters, others count nothing; without weights each counts 1.
+    """
     total = 0.0
     for name in one.keys() | other.keys():
         a, b = one.get(name), other.get(name)
         apart = abs(a - b) if isinstance(a, float) and isinstance(b, float) else float(a != b)
-        total += apart * (1.0 if weights is None else weights[name])
+        total += apart * (1.0 if weights is None else weights.get(name, 0.0))
     return total
 
 

@@ -126,6 +126,18 @@ def test_a_configuration_gets_the_curve_of_one_that_is_near_in_what_matters(tmp_
     assert sum(recorded.weights["baseline"].values()) == pytest.approx(1.0)
 
 
+def test_a_branch_of_the_space_that_was_not_recorded_has_a_nearest_curve_too(tmp_path: Path) -> None:
+    path = invented_recording(tmp_path / "invented.json.gz", ("pruning",), trials=30)
+    header = json.loads(gzip.decompress(path.read_bytes()))
+    unrecorded = [t for t in header["trials"] if t["hyperparameters"]["scheme"] == "unstructured"]
+    header["trials"] = [t for t in header["trials"] if t not in unrecorded]
+    other = tmp_path / "structured.json.gz"
+    other.write_bytes(gzip.compress(json.dumps(header).encode()))
+    recorded = read_recording(other)
+    given = EachOnce(recorded.curves, recorded.weights).nearest("pruning", unrecorded[0]["hyperparameters"])
+    assert given.hyperparameters["scheme"] == "structured"
+
+
 def rate_of(hyperparameters: Mapping[str, Any]) -> float:
     return float(hyperparameters["learning_rate"])
 
