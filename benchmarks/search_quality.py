@@ -65,14 +65,17 @@ class Recorded:
     """A recording as searches see it."""
 
     curves: RecordedCurves
-    weights: Mapping[str, Mapping[str, float]]
-    """Importances of each strategy's hyperparameters."""
     epochs: int
     space: Mapping[str, Mapping[str, Any]]
     trials: Mapping[str, Sequence[TrialRecord]]
     """Finished ones, by strategy."""
     made_of: Mapping[str, Any]
     """What its header says."""
+
+    @functools.cached_property
+    def weights(self) -> Mapping[str, Mapping[str, float]]:
+        """Importances of each strategy's hyperparameters."""
+        return {strategy: importances(self.curves, strategy) for strategy in self.trials}
 
     def scores(self, strategy: str) -> list[float]:
         """Of the deployed models."""
@@ -88,8 +91,7 @@ def read_recording(path: Path) -> Recorded:
         if line["state"] == "finished":
             trials.setdefault(line["strategy"], []).append(_trial(line))
     curves = RecordedCurves(itertools.chain.from_iterable(trials.values()))
-    weights = {strategy: importances(curves, strategy) for strategy in trials}
-    return Recorded(curves, weights, header["epochs"], header["space"], trials, header)
+    return Recorded(curves, header["epochs"], header["space"], trials, header)
 
 
 def _trial(line: Mapping[str, Any]) -> TrialRecord:
@@ -104,7 +106,8 @@ def importances(curves: RecordedCurves, strategy: str) -> dict[str, float]:
     """Of the strategy's hyperparameters for the deployed model's macro F1: a random forest's, which sum to 1.
 
     Were all of them to count as much, most of a distance would be of those that change nothing, and a configuration
-    would get the curve of one that learns in another way.
+    would get the curve of one that learns in another way. ``analysis.insight`` tells none of parameters that only
+    some branches of a space have, such as learning rates.
     """
     places, trials = zip(*curves._recorded[strategy], strict=True)
     features = DictVectorizer(sparse=False)
@@ -374,7 +377,7 @@ def compare(
     return {"searches": searches, "ratios": ratios}
 
 
-def comparison_table(recorded: Recorded, found: Mapping[str, Any], tolerance: float, title: str) -> Table:
+def comparison_table(recorded: Recorded, found: Mapping[str, Any], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("strategy")
     for column in ("as good", *("epochs: " + side for side in ("ours", *REACH)), *(f"ours ÷ {o}" for o in REACH)):
@@ -385,7 +388,7 @@ def comparison_table(recorded: Recorded, found: Mapping[str, Any], tolerance: fl
         row = [name, "", "", "", ""]
         if name in found["searches"]:
             scores = recorded.scores(name)
-            good = sum(score >= max(scores) - tolerance for score in scores)
+            good = sum(score >= max(scores) - found["tolerance"] for score in scores)
             row = [name, f"{good} of {len(scores)}", *(spent_in(found["searches"][name][s]) for s in ("ours", *REACH))]
         table.add_row(
             *row,
@@ -454,7 +457,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--strategies", nargs="+", help="(default: all recorded)")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
-        "--first-seed", type=int, default=0, help="(default 0) what a sweep chose wants others than its"
+        "--first-seed", type=int, default=0, help="(default 0) compare what a sweep chose on seeds that it did not use"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="macro F1 below the best (default 0.005)")
@@ -500,7 +503,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = comparison_table(
             recorded,
             record,
-            options.tolerance,
             f"Epochs until within {options.tolerance:g} of the best: mean (median) of {of_these}",
         )
     record["wall"] = time.perf_counter() - begun

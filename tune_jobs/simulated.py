@@ -21,6 +21,9 @@ from tune_jobs.search import Search
 
 SECONDS_TO_DEPLOY = 1.0
 
+Place = Mapping[str, float | str]
+"""A configuration: numbers scaled to [0, 1], and categories."""
+
 
 class RecordedCurves:
     """The learning curves of finished trials; a configuration that none of them had gets the nearest one's.
@@ -30,7 +33,7 @@ class RecordedCurves:
     """
 
     def __init__(self, recorded: Iterable[TrialRecord]) -> None:
-        self._recorded: dict[str, list[tuple[dict[str, float | str], TrialRecord]]] = {}
+        self._recorded: dict[str, list[tuple[Place, TrialRecord]]] = {}
         self._scales: dict[tuple[str, str], Any] = {}
         self._known: dict[tuple[str, frozenset[tuple[str, Any]]], TrialRecord] = {}
         for trial in recorded:
@@ -40,7 +43,7 @@ class RecordedCurves:
                 place = self._place(trial.strategy, trial.hyperparameters)
                 self._recorded.setdefault(trial.strategy, []).append((place, trial))
 
-    def _place(self, strategy: str, hyperparameters: Mapping[str, Any]) -> dict[str, float | str]:
+    def _place(self, strategy: str, hyperparameters: Mapping[str, Any]) -> Place:
         place: dict[str, float | str] = {}
         for name, value in hyperparameters.items():
             scale = self._scales.get((strategy, name))
@@ -58,10 +61,6 @@ class RecordedCurves:
             place = self._place(strategy, hyperparameters)
             _, self._known[key] = min(self._recorded[strategy], key=lambda recorded: distance(place, recorded[0]))
         return self._known[key]
-
-
-Place = Mapping[str, float | str]
-"""A configuration: numbers scaled to [0, 1], and categories."""
 
 
 def distance(one: Place, other: Place, weights: Mapping[str, float] | None = None) -> float:
