@@ -20,9 +20,9 @@ from transformers import (
 
 from clinical_notes.batches import TrialData, tokenise
 from trainables.base import StrategyTrainable, TrainSettings
-from trainables.parts.encoder import EncoderWeights, layer_names
-from tune_jobs.prepare import make_run_examples
-from tune_jobs.pretrained import load_pretrained
+from trainables.parts.model.encoder import EncoderWeights, layer_names
+from tune_jobs.preparing.create_run import make_run_examples
+from tune_jobs.preparing.pretrained import load_pretrained
 from tune_jobs.settings import EMBEDDED_MODEL, SYNTHETIC, RunSettings
 
 T = TypeVar("T")

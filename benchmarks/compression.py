@@ -19,13 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from analysis.cost import machine, time_models
+from analysis.evaluation.costs import machine, time_models
 from clinical_notes.batches import TokenisedExamples, TrialData
-from trainables.parts import encoder, structured
+from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, int8_overflows
-from trainables.parts.int8 import Int8Options, validation_logits, write_int8
-from trainables.parts.onnx_export import export_onnx
-from trainables.parts.student import student_of
+from trainables.parts.int8.grid import Int8Options
+from trainables.parts.int8.onnx_export import export_onnx
+from trainables.parts.int8.onnx_model import write_int8
+from trainables.parts.model import encoder, structured
+from trainables.parts.model.student import student_of
 
 VOCABULARY = 28_996
 """Of Bio_ClinicalBERT."""

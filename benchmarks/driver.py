@@ -30,18 +30,19 @@ from optuna.storages import JournalStorage
 from rich.console import Console
 from rich.table import Table
 
-from analysis.cost import machine
-from analysis.run import EPOCH_PREFIX, LEDGER, TRIALS, TrialRecord
+from analysis.evaluation.costs import machine
 from benchmarks.invented import InventedCurves
-from clinical_notes.storage import Folder
+from benchmarks.simulated_cluster import RecordedCurves, SimulatedCluster
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.names import EPOCH_PREFIX, LEDGER, TRIALS
+from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
-from tune_jobs.ledger import Ledger
-from tune_jobs.scheduler import StrategyASHA
-from tune_jobs.search import Search
+from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.search import Search
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import JOURNAL, study_storage
 from tune_jobs.settings import RunSettings
-from tune_jobs.simulated import RecordedCurves, SimulatedCluster
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import JOURNAL, study_storage
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "TPE": [

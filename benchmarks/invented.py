@@ -5,8 +5,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.run import TrialRecord
-from tune_jobs.simulated import RecordedCurves
+from benchmarks.simulated_cluster import RecordedCurves
+from run_folder.trials import TrialRecord
 
 
 class InventedCurves(RecordedCurves):

@@ -41,7 +41,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 def ours(path: Path, unit: Literal["note", "sentence"]) -> dict[str, Any]:
     """Prepare examples as ``launch`` does, on all cores."""
-    from tune_jobs.prepare import make_run_examples
+    from tune_jobs.preparing.create_run import make_run_examples
     from tune_jobs.settings import RunSettings
 
     start = time.perf_counter()
@@ -79,8 +79,8 @@ def through_ray(path: Path, unit: Literal["note", "sentence"], workers: int) -> 
     """Annotate the file through Ray Data on a cluster of this machine with so many CPUs."""
     import ray
 
-    from tune_jobs.cluster import QUIET
-    from tune_jobs.cluster_notes import annotate_on_cluster
+    from tune_jobs.cluster.connection import QUIET
+    from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 
     os.environ.update(QUIET)
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

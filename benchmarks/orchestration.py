@@ -25,20 +25,20 @@ from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification
 
-import tune_jobs.launch
-from analysis.cost import machine
-from analysis.run import LEDGER
+from analysis.evaluation.costs import machine
 from clinical_notes.batches import TokenisedExamples, TrialData
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.names import LEDGER
 from search_spaces import paper_configuration
 from trainables import trainable_class
 from trainables.base import TrainSettings
-from trainables.parts.encoder import EncoderWeights
-from tune_jobs.cluster import TrialResources, connected
-from tune_jobs.launch import Execution, search
-from tune_jobs.prepare import Prepared
+from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.cluster.connection import TrialResources, connected
+from tune_jobs.preparing.create_run import Prepared
+from tune_jobs.searching import run_search as searching
+from tune_jobs.searching.run_search import Execution, search
+from tune_jobs.searching.trial_actor import RunTrainable
 from tune_jobs.settings import RunSettings
-from tune_jobs.trial import RunTrainable
 
 SYMPTOMS = ("a", "b", "c")
 VOCABULARY = 1000
@@ -138,7 +138,7 @@ def run_search(
         space={"baseline": {"batch_size": BATCH}},
     )  # fmt: skip
     execution = Execution(TrialResources(cpus=1), max_concurrent=workers)
-    with patch.object(tune_jobs.launch, "RunTrainable", TimedTrainable):
+    with patch.object(searching, "RunTrainable", TimedTrainable):
         search(Folder(home), settings, Prepared(data, encoder), execution, Console(file=io.StringIO()))
     found = {path.stem: json.loads(path.read_text()) for path in (home / TIMES).glob("*.json")}
     failed = list((home / LEDGER).glob("*-failed.json"))

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase, pipeline
 
-from analysis.cost import machine
-from analysis.export import FORMAT, INPUT_FILE, METRICS_FILE
-from analysis.predict import ExportedModel, label, rows_of_file, writer_to
+from analysis.evaluation.costs import machine
+from analysis.models.export import FORMAT, INPUT_FILE, METRICS_FILE
+from analysis.models.label_texts import ExportedModel, label, rows_of_file, writer_to
 from benchmarks.common import add_input_options, in_turn, inputs_of, start_trial
 from clinical_notes.annotate import cleaned_sentences
 from clinical_notes.inputs import InputSettings

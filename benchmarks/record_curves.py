@@ -29,20 +29,20 @@ from optuna.distributions import distribution_to_json
 from optuna.samplers import RandomSampler
 from transformers import PreTrainedModel
 
-from analysis.cost import machine
+from analysis.evaluation.costs import machine
 from benchmarks.common import start_trial, trial_data
 from clinical_notes.batches import TrialData
-from clinical_notes.errors import InputError
+from run_folder.errors import InputError
 from search_spaces import STRATEGIES, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
 from trainables import trainable_class
 from trainables.base import TrainSettings, TrialError
 from trainables.parts.deployed import int8_overflows
-from tune_jobs.prepare import make_run_examples, versions
-from tune_jobs.pretrained import load_pretrained
-from tune_jobs.search import TEACHER_STRATEGY
+from tune_jobs.preparing.create_run import make_run_examples, versions
+from tune_jobs.preparing.pretrained import load_pretrained
+from tune_jobs.searching.search import TEACHER_STRATEGY
+from tune_jobs.searching.study import seed_of
 from tune_jobs.settings import EMBEDDED_MODEL, SYNTHETIC, RunSettings, read_space
-from tune_jobs.studies import seed_of
 
 RECORDING = Path(__file__).with_name("recorded_curves.json.gz")
 HEADER_FILE, TRIALS_FILE, MODELS = "header.json", "trials.jsonl", "models"

@@ -22,14 +22,14 @@ from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification
 
-from analysis.cost import machine
-from analysis.run import LEDGER
+from analysis.evaluation.costs import machine
 from benchmarks.driver import NOT_THE_DRIVERS, Stopwatch, simulation
 from benchmarks.invented import InventedCurves
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.names import LEDGER
 from search_spaces import STRATEGIES
-from tune_jobs.ledger import Ledger
-from tune_jobs.study_storage import JOURNAL
+from tune_jobs.searching.study_storage import JOURNAL
 
 VOCABULARY = 28_996
 """Of Bio_ClinicalBERT."""

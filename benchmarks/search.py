@@ -23,12 +23,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from analysis.cost import machine
+from analysis.evaluation.costs import machine
 from benchmarks import searches
 from benchmarks.common import add_input_options, inputs_of
 from benchmarks.searches import STRATEGY, Found, Task
-from trainables.parts.encoder import EncoderWeights
-from tune_jobs.prepare import Prepared
+from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.settings import EMBEDDED_MODEL, EMBEDDED_SPACE, read_space
 
 OURS: Mapping[str, Callable[[Task], Found]] = {

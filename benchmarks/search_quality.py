@@ -38,19 +38,19 @@ from scipy.stats import bootstrap
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.feature_extraction import DictVectorizer
 
-from analysis.cost import machine
-from analysis.run import TrialRecord
+from analysis.evaluation.costs import machine
 from benchmarks.record_curves import RECORDING
+from benchmarks.simulated_cluster import MemoryFolder, RecordedCurves, SimulatedCluster, distance
+from run_folder.ledger import Ledger
+from run_folder.trials import TrialRecord
 from search_spaces import objectives_of
 from search_spaces.overrides import narrowed_space
-from tune_jobs.ledger import Ledger
-from tune_jobs.scheduler import StrategyASHA
-from tune_jobs.search import RESULT_KEYS, TEACHER_STRATEGY, Search
+from tune_jobs.preparing.warm_start import best_configurations
+from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.search import RESULT_KEYS, TEACHER_STRATEGY, Search
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.settings import RunSettings
-from tune_jobs.simulated import MemoryFolder, RecordedCurves, SimulatedCluster, distance
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import StudyStorage
-from tune_jobs.warm_start import best_configurations
 
 TOLERANCE = 0.005
 """Macro F1 below the best recorded that counts as found, unless another is asked for."""

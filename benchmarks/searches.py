@@ -30,17 +30,17 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from analysis.run import best_trials
 from clinical_notes.batches import TokenisedExamples
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.trials import best_trials
 from search_spaces import objectives_of
 from search_spaces.overrides import distributions_of, narrow, narrowed_space
 from trainables.parts.deployed import PREDICT_BATCH
-from trainables.parts.encoder import set_dropout
 from trainables.parts.metrics import classification_metrics, softmax
-from tune_jobs.cluster import TrialResources, connected
-from tune_jobs.launch import Execution, search
-from tune_jobs.prepare import Prepared
+from trainables.parts.model.encoder import set_dropout
+from tune_jobs.cluster.connection import TrialResources, connected
+from tune_jobs.preparing.create_run import Prepared
+from tune_jobs.searching.run_search import Execution, search
 from tune_jobs.settings import RunSettings
 
 STRATEGY = "baseline"

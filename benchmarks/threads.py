@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from analysis.cost import machine
+from analysis.evaluation.costs import machine
 from benchmarks.common import add_input_options, inputs_of, start_trial
 from search_spaces import paper_configuration
 from trainables.base import TrainSettings

@@ -28,7 +28,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import PreTrainedModel, get_scheduler
 
-from analysis.cost import machine
+from analysis.evaluation.costs import machine
 from benchmarks.common import add_input_options, in_turn, inputs_of, random_model, start_trial
 from clinical_notes.batches import TokenisedExamples, TrialData
 from search_spaces import paper_configuration
@@ -37,9 +37,10 @@ from trainables import quantization as quantizing
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.baseline import BaselineTrainable
 from trainables.distillation import DistillationTrainable
-from trainables.parts import encoder, int8
 from trainables.parts.deployed import deploy_torch, int8_overflows
-from trainables.parts.encoder import EncoderWeights
+from trainables.parts.int8 import grid as int8
+from trainables.parts.model import encoder
+from trainables.parts.model.encoder import EncoderWeights
 from trainables.quantization import QuantizationTrainable
 
 REACH = {"notes": 3.0, "sentences": 6.0, "distillation": 1.5}

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
-from clinical_notes.errors import InputError
 from clinical_notes.units import AFFIRMED, GROUP, UnitKind, Units, batches_of, rows_of
+from run_folder.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40

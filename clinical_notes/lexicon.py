@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from clinical_notes.errors import InputError
+from run_folder.errors import InputError
 
 _DEFAULT = Path(__file__).with_name("lexicon.yaml")
 _KEYS = ("forms", "negative", "exclude")

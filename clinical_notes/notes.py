@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clinical_notes.errors import InputError
 from clinical_notes.units import GROUP
+from run_folder.errors import InputError
 
 
 class _TableError(Exception):

@@ -17,9 +17,9 @@ from transformers import (
 )
 
 from clinical_notes.batches import TokenisedExamples, TrialData
-from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
-from trainables.parts.encoder import EncoderWeights
+from run_folder.folder import Folder
+from trainables.parts.model.encoder import EncoderWeights
 
 if TYPE_CHECKING:
     from tests.tiny_runs import FinishedRun

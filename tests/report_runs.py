@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.controls import CONTROLS
-from analysis.robustness import READINGS
-from analysis.run import Run, open_run
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.robustness import READINGS
 from analysis.statistics.resampling import METRICS
 from analysis.statistics.verdict import Outcome
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
-from tune_jobs.ledger import Ledger
 from tune_jobs.settings import RunSettings
 
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from analysis.run import read_events
-from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
+from run_folder.errors import InputError
+from run_folder.events import read_events
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
 from trainables.parts.deployed import check_files, sha256
-from trainables.parts.stored import load_tokenizer
-from tune_jobs.ledger import Ledger
+from trainables.parts.model.stored import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("analysis", "benchmarks", "clinical_notes", "search_spaces", "trainables", "tune_jobs")

@@ -8,13 +8,13 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from analysis.evaluate import evaluate
-from analysis.run import Run, open_run
-from clinical_notes.storage import Folder
+from analysis.evaluation.evaluate import evaluate
+from run_folder.folder import Folder
+from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
 from tests.conftest import VOCABULARY, tiny_model
-from tune_jobs.launch import Execution, search
-from tune_jobs.prepare import Prepared, create_run
+from tune_jobs.preparing.create_run import Prepared, create_run
+from tune_jobs.searching.run_search import Execution, search
 from tune_jobs.settings import RunSettings
 
 _WORDS = [

@@ -18,15 +18,16 @@ from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
 from clinical_notes.batches import TrialData, collate, shuffled_batches
-from clinical_notes.storage import Folder
-from trainables.parts import encoder
-from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, load_deployed, predict
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.freed_memory import keep_freed_memory
+from run_folder.folder import Folder
+from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, predict
 from trainables.parts.metrics import Metrics, classification_metrics, softmax
-from trainables.parts.seen_words import restore_words, train_seen_words
-from trainables.parts.stored import load_model
-from trainables.parts.teaching import distillation_loss, teacher_logits
+from trainables.parts.model import encoder
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.stored import load_model
+from trainables.parts.open_deployed import load_deployed
+from trainables.parts.training.freed_memory import keep_freed_memory
+from trainables.parts.training.seen_words import restore_words, train_seen_words
+from trainables.parts.training.teaching import distillation_loss, teacher_logits
 
 State = dict[str, torch.Tensor]
 

@@ -9,11 +9,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder, structured
+from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import TorchDeployed
-from trainables.parts.int8 import Int8Options, most_sensitive, validation_logits, write_int8
-from trainables.parts.student import student_of
-from trainables.parts.surgery import trim_vocabulary
+from trainables.parts.int8.grid import Int8Options
+from trainables.parts.int8.onnx_model import write_int8
+from trainables.parts.int8.sensitivity import most_sensitive
+from trainables.parts.model import encoder, structured
+from trainables.parts.model.student import student_of
+from trainables.parts.model.surgery import trim_vocabulary
 
 
 class CombinedTrainable(StrategyTrainable):

@@ -9,9 +9,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable, TrialError
-from trainables.parts import encoder
-from trainables.parts.student import student_of
-from trainables.parts.teaching import last_projections, relation_heads, relation_loss
+from trainables.parts.model import encoder
+from trainables.parts.model.student import student_of
+from trainables.parts.training.teaching import last_projections, relation_heads, relation_loss
 
 
 class DistillationTrainable(StrategyTrainable):

@@ -7,9 +7,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder
 from trainables.parts.deployed import deploy_torch
-from trainables.parts.factorisation import factorise_layers
+from trainables.parts.model import encoder
+from trainables.parts.model.factorisation import factorise_layers
 
 TARGETS = {
     "query_value": ("query", "value"),

@@ -11,10 +11,10 @@ from torch.nn.utils import prune
 from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder, structured
 from trainables.parts.deployed import deploy_torch
-from trainables.parts.encoder import Layer
-from trainables.parts.structured import mask_of, raw_weight
+from trainables.parts.model import encoder, structured
+from trainables.parts.model.encoder import Layer
+from trainables.parts.model.structured import mask_of, raw_weight
 
 
 def prunable(model: PreTrainedModel) -> list[nn.Linear]:

@@ -8,17 +8,13 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder
+from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import TorchDeployed
-from trainables.parts.int8 import (
-    Int8Options,
-    insert_fake_quantization,
-    most_sensitive,
-    remove_fake_quantization,
-    validation_logits,
-    write_int8,
-)
-from trainables.parts.teacher_graph import teacher_graph
+from trainables.parts.int8.grid import Int8Options, insert_fake_quantization, remove_fake_quantization
+from trainables.parts.int8.onnx_model import write_int8
+from trainables.parts.int8.sensitivity import most_sensitive
+from trainables.parts.int8.teacher_graph import teacher_graph
+from trainables.parts.model import encoder
 
 
 class QuantizationTrainable(StrategyTrainable):
@@ -48,7 +44,7 @@ class QuantizationTrainable(StrategyTrainable):
         )
         self._fp32_layers = most_sensitive(model, self.data, self._options)
         if self._on_gpu:
-            from trainables.parts.int8_gpu import unsupported  # an optional extra
+            from trainables.parts.int8.torchao_model import unsupported  # an optional extra
 
             self._fp32_layers = list(dict.fromkeys([*self._fp32_layers, *unsupported(model)]))
         self._hooks: list[RemovableHandle] = []
@@ -67,7 +63,7 @@ class QuantizationTrainable(StrategyTrainable):
         reference = validation_logits(TorchDeployed(model, {}), self.data)
         remove_fake_quantization(model, self._hooks)
         if self._on_gpu:
-            from trainables.parts.int8_gpu import write_int8_gpu
+            from trainables.parts.int8.torchao_model import write_int8_gpu
 
             write_int8_gpu(model, directory, self.data, self._options, self._fp32_layers, reference)
             return

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from clinical_notes.errors import InputError
-from clinical_notes.storage import storage_reason
-from tune_jobs.options import cluster_address, parser
+from run_folder.errors import InputError
+from run_folder.folder import storage_reason
+from tune_jobs.commands.options import cluster_address, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
 
 _MODULES = {
-    "launch": "search",
-    "resume": "search",
+    "launch": "launch",
+    "resume": "launch",
     "status": "results",
-    "evaluate": "search",
+    "evaluate": "launch",
     "leaderboard": "results",
     "report": "results",
     "export": "models",
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible():
             address = cluster_address(options)
             if address is not None and address.startswith("ray://"):
-                remote = importlib.import_module("tune_jobs.remote")
+                remote = importlib.import_module("tune_jobs.commands.remote")
                 given = sys.argv[1:] if arguments is None else arguments
                 return int(remote.run(options, given, address))
             module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")

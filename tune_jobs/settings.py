@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from clinical_notes.errors import InputError
 from clinical_notes.lexicon import Lexicon, load_lexicon
+from run_folder.errors import InputError
 from search_spaces import STRATEGIES
 from search_spaces.overrides import SpaceError, load_overrides
 from trainables import trainable_class

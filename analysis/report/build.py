@@ -10,13 +10,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report.findings import read_findings
-from analysis.report.overview import overview, reproduction
+from analysis.report.first_screen import overview, reproduction
+from analysis.report.html_table import Table, plain
 from analysis.report.page import Drawing, Section
 from analysis.report.sections import sections
 from analysis.report.svg import images, inline
-from analysis.report.table import Table, plain
-from analysis.run import RESULTS, Run
-from analysis.tables import csv_text, latex, markdown
+from analysis.text_tables import csv_text, latex, markdown
+from run_folder.names import RESULTS
+from run_folder.run import Run
 
 PAGE = f"{RESULTS}/report.html"
 _BESIDE = f"{RESULTS}/report"

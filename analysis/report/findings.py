@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.cost import read_costs
-from analysis.evaluate import test_figures
-from analysis.leaderboard import Leaderboard, build_leaderboard
-from analysis.predictions import TEST
-from analysis.run import LEDGER, RESULTS, Event, Run, TrialRecord, read_events
+from analysis.evaluation.costs import read_costs
+from analysis.evaluation.evaluate import test_figures
+from analysis.evaluation.leaderboard import Leaderboard, build_leaderboard
+from analysis.evaluation.predictions import TEST
+from run_folder.events import Event, read_events
+from run_folder.names import LEDGER, RESULTS
+from run_folder.run import Run
+from run_folder.trials import TrialRecord
 
 STATISTICS, ROBUSTNESS, INSIGHT, PAPER = "statistics.json", "robustness.json", "insight.json", "paper.json"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis.report.table import Table
+from analysis.report.html_table import Table
 
 
 @dataclass(frozen=True)

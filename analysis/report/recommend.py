@@ -3,13 +3,13 @@
 import shlex
 from dataclasses import dataclass
 
-from analysis.controls import CONTROLS
-from analysis.inference import BASELINE
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.run_statistics import BASELINE
 from analysis.report.findings import Findings
-from analysis.report.table import megabytes
-from analysis.run import TrialRecord
+from analysis.report.html_table import megabytes
 from analysis.statistics.verdict import Outcome
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.trials import TrialRecord
 
 RULE = (
     "Of the baseline and the strategies whose verdict is better, equivalent, not worse by more than the margin or the "

@@ -1,11 +1,11 @@
 """The sections of the page below its first screen; what a run lacks is a line that says so."""
 
-from analysis.report.comparison import calibration, confusions, differences, quality, symptoms
 from analysis.report.findings import Findings
+from analysis.report.model_sections import calibration, confusions, differences, quality, symptoms
 from analysis.report.page import Section
 from analysis.report.recommend import Recommendation
-from analysis.report.robustness import paper, robustness, subgroups
-from analysis.report.searching import leaderboard, search
+from analysis.report.robustness_sections import paper, robustness, subgroups
+from analysis.report.search_sections import leaderboard, search
 
 
 def sections(findings: Findings, chosen: Recommendation | None) -> list[Section]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.audit import MACRO, MICRO, audit, read_gold
-from analysis.label_sheet import sample_sentences
-from clinical_notes.errors import InputError
+from analysis.labels.audit import MACRO, MICRO, audit, read_gold
+from analysis.labels.label_sheet import sample_sentences
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.notes import read_notes
+from run_folder.errors import InputError
 from tune_jobs.cli import main
 
 GOLD = Path(__file__).parents[1] / "clinical_notes"

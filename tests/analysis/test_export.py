@@ -18,16 +18,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from analysis.artifact import agreement, onnx_file, tokenised
-from analysis.cost import read_costs
-from analysis.evaluate import test_figures as figures_of
-from analysis.export import check_export, export, load_pytorch
-from analysis.predict import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
-from analysis.run import Run
-from clinical_notes.errors import InputError
+from analysis.evaluation.costs import read_costs
+from analysis.evaluation.evaluate import test_figures as figures_of
+from analysis.evaluation.onnx_graphs import agreement, onnx_file, tokenised
+from analysis.models.export import check_export, export, load_pytorch
+from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.inputs import InputMaker
 from clinical_notes.notes import NoteColumns
-from clinical_notes.storage import Folder
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from run_folder.run import Run
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from trainables.parts.deployed import OnnxDeployed, TorchDeployed, predict
@@ -150,7 +150,7 @@ def test_a_trial_that_was_not_evaluated_is_measured_when_it_is_exported(finished
 def test_a_model_for_cpus_with_vnni_says_so_on_others(
     exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.predict.int8_overflows", lambda: True)
+    monkeypatch.setattr("analysis.models.label_texts.int8_overflows", lambda: True)
     reduced = json.loads((exported["quantization"] / "metrics.json").read_text())["settings"]["reduce_range"]
     assert ExportedModel(exported["quantization"]).overflows_here() is not reduced
     assert not ExportedModel(exported["baseline"]).overflows_here()
@@ -187,7 +187,7 @@ def test_the_card_tells_use_data_figures_limits_and_licence(exported: dict[str, 
 
 
 def test_every_evaluated_model_has_its_costs_and_the_speed_up_is_against_the_baseline(finished: FinishedRun) -> None:
-    from analysis.leaderboard import build_leaderboard
+    from analysis.evaluation.leaderboard import build_leaderboard
 
     costs = read_costs(finished.run)["cpu"]
     rows = build_leaderboard(finished.run, top=1).best
@@ -291,7 +291,7 @@ def test_texts_are_read_as_training_examples_were(finished: FinishedRun, exporte
 
 
 def test_empty_and_very_long_texts_and_many_rows(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.predict.CHUNK", 16)
+    monkeypatch.setattr("analysis.models.label_texts.CHUNK", 16)
     model = ExportedModel(exported["quantization"])
     texts = ["", "  ...  ", "fever " * 500_000, *["pain"] * 40]
     found = labelled(model, list(enumerate(texts)))
@@ -311,7 +311,7 @@ def test_no_more_rows_are_pulled_than_one_chunk_ahead_of_what_is_written(
     exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a file of any length takes the memory of one chunk."""
-    monkeypatch.setattr("analysis.predict.CHUNK", 8)
+    monkeypatch.setattr("analysis.models.label_texts.CHUNK", 8)
     pulled, written = 0, 0
 
     def rows() -> Iterator[tuple[int, str]]:

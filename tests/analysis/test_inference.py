@@ -15,15 +15,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
-from analysis.evaluate import evaluate
-from analysis.inference import STATISTICS, read_statistics, write_statistics
-from analysis.leaderboard import Leaderboard, build_leaderboard, print_leaderboard, write_leaderboard
-from analysis.predictions import TEST, VALIDATION, Predictions, has_predictions, read_predictions, write_predictions
-from analysis.run import Run, TrialRecord, open_run
+from analysis.evaluation.evaluate import evaluate
+from analysis.evaluation.leaderboard import Leaderboard, build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.evaluation.predictions import (
+    TEST,
+    VALIDATION,
+    Predictions,
+    has_predictions,
+    read_predictions,
+    write_predictions,
+)
+from analysis.evaluation.run_statistics import STATISTICS, read_statistics, write_statistics
 from analysis.statistics.calibration import fit_temperature
 from analysis.statistics.resampling import METRICS, resample
 from analysis.statistics.verdict import verdicts
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.run import Run, open_run
+from run_folder.trials import TrialRecord
 from tests.tiny_runs import FinishedRun
 from trainables.parts.metrics import classification_metrics
 from tune_jobs.cli import main

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from analysis.insight import importances_of, insight, write_insight
-from analysis.run import Run, TrialRecord
-from clinical_notes.storage import Folder
+from analysis.evaluation.search_insight import importances_of, insight, write_insight
+from run_folder.folder import Folder
+from run_folder.run import Run
+from run_folder.trials import TrialRecord
 
 RATE = distribution_to_json(FloatDistribution(0.0, 1.0))
 SCHEME = distribution_to_json(CategoricalDistribution(["a", "b"]))

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.controls import CONTROLS
-from analysis.evaluate import test_figures as figures_of
-from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
-from analysis.run import Run, TrialRecord
-from clinical_notes.storage import Folder
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.evaluate import test_figures as figures_of
+from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from run_folder.folder import Folder
+from run_folder.run import Run
+from run_folder.trials import TrialRecord
 
 SYMPTOMS = ("pain", "=edema")
 

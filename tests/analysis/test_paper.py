@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from analysis.paper import (
+from analysis.paper.claims import (
     NOT_SUPPORTED,
     SUPPORTED,
     UNKNOWN,
@@ -23,12 +23,13 @@ from analysis.paper import (
     claims,
     compare_paper,
 )
-from analysis.paper_figures import OVERALL, area_error, likely_confusion, paper_figures
-from analysis.run import Run, TrialRecord
+from analysis.paper.published import OVERALL, area_error, likely_confusion, paper_figures
 from analysis.statistics.comparison import compare
 from analysis.statistics.intervals import figure_intervals
 from analysis.statistics.resampling import METRICS, resample
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.run import Run
+from run_folder.trials import TrialRecord
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "paper"
 needs_shared = pytest.mark.skipif(

@@ -12,13 +12,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from analysis.report.build import build_report, write_report
 from analysis.report.findings import read_findings
-from analysis.report.overview import launch_line
+from analysis.report.first_screen import launch_line
 from analysis.report.recommend import recommend
-from analysis.run import Run
 from analysis.statistics.verdict import Outcome
+from run_folder.run import Run
 from tests.report_runs import OUTCOMES, Builder
-from tune_jobs.commands.search import _settings
-from tune_jobs.options import parser
+from tune_jobs.commands.launch import _settings
+from tune_jobs.commands.options import parser
 from tune_jobs.settings import RunSettings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import binomtest
 
-from analysis.controls import CONTROLS
-from analysis.evaluate import evaluate
-from analysis.evaluate import test_figures as figures_of
-from analysis.robustness import (
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.evaluate import evaluate
+from analysis.evaluation.evaluate import test_figures as figures_of
+from analysis.evaluation.robustness import (
     READINGS,
     accuracy_interval,
     print_robustness,
@@ -28,10 +28,11 @@ from analysis.robustness import (
     subgroups,
     written_anew,
 )
-from analysis.run import RUN_FILE, Run, open_run
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.rewrites import Rewriter
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.names import RUN_FILE
+from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 

@@ -23,7 +23,7 @@ from benchmarks.record_curves import (
     record_trial,
 )
 from benchmarks.search_quality import EachOnce, read_recording
-from clinical_notes.errors import InputError
+from run_folder.errors import InputError
 from tune_jobs.settings import RunSettings
 
 

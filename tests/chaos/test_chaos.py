@@ -18,10 +18,12 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from analysis.run import Run, TrialRecord, open_run, read_events
-from clinical_notes.storage import Folder
+from run_folder.events import read_events
+from run_folder.folder import Folder
+from run_folder.run import Run, open_run
+from run_folder.trials import TrialRecord
 from tests.trainables.conftest import start as start_trainable
-from tune_jobs.prepare import load_prepared
+from tune_jobs.preparing.create_run import load_prepared
 
 VICTIMS = ("driver", "worker", "node")
 _SECONDS_TO_GET_SOMEWHERE = 120

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from clinical_notes.annotate import Annotator, annotate_notes
-from clinical_notes.errors import InputError
 from clinical_notes.examples import SPLITS, LabelledExamples, LabelSettings, make_examples
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from clinical_notes.synthetic import write_synthetic_notes
 from clinical_notes.units import write_units
+from run_folder.errors import InputError
 
 
 @pytest.fixture(scope="module")

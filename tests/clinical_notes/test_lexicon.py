@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from clinical_notes.errors import InputError
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
+from run_folder.errors import InputError
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clinical_notes.errors import InputError
 from clinical_notes.notes import NoteColumns, read_notes
 from clinical_notes.synthetic import write_synthetic_notes
+from run_folder.errors import InputError
 
 TRICKY = (
     'He said "no pain", twice.\nNext line, with commas.\r\n',

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 
-from analysis.controls import control_probabilities
+from analysis.evaluation.controls import control_probabilities
 from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import LabelSettings, make_examples
 from clinical_notes.lexicon import load_lexicon

@@ -16,10 +16,10 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from clinical_notes.errors import InputError
-from tune_jobs import cluster
-from tune_jobs.cluster import Room, TrialResources, check_slots
-from tune_jobs.options import parser
+from run_folder.errors import InputError
+from tune_jobs.cluster import connection as cluster
+from tune_jobs.cluster.connection import Room, TrialResources, check_slots
+from tune_jobs.commands.options import parser
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

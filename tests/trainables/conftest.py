@@ -13,7 +13,7 @@ from search_spaces import STRATEGIES, paper_configuration
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
-from trainables.parts.encoder import EncoderWeights
+from trainables.parts.model.encoder import EncoderWeights
 
 SETTINGS = TrainSettings(epochs=2)
 

@@ -10,9 +10,9 @@ import torch
 from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
-from trainables.parts import stored, surgery
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.surgery import trim_vocabulary
+from trainables.parts.model import stored, surgery
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.surgery import trim_vocabulary
 
 from .conftest import COMBINED_ALL, configuration, logits, run_to_end, start
 

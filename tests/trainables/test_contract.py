@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from clinical_notes.batches import TrialData
-from trainables.parts.deployed import load_deployed, predict
-from trainables.parts.encoder import EncoderWeights
+from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.open_deployed import load_deployed
 
 from .conftest import SETTINGS, UNTRAINED, VARIANTS, configuration, parameters, run_to_end, start
 

@@ -22,11 +22,11 @@ from search_spaces import space_of
 from tests.conftest import tiny_model
 from trainables.base import TrialError
 from trainables.distillation import DistillationTrainable
-from trainables.parts import encoder, stored
 from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.student import axes_of, chosen_layers, narrow, narrowed_config, residual_importance
-from trainables.parts.teaching import (
+from trainables.parts.model import encoder, stored
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.student import axes_of, chosen_layers, narrow, narrowed_config, residual_importance
+from trainables.parts.training.teaching import (
     PROJECTIONS,
     distillation_loss,
     last_projections,
@@ -243,7 +243,7 @@ def test_the_teachers_logits_are_computed_once(
     first = started("distillation", own_teacher, model, trial_data, tmp_path)
     live = predict(TorchDeployed(model, {}).logits, trial_data.train, trial_data.pad_token_id)
     np.testing.assert_allclose(first._teacher_logits.numpy(), live, atol=1e-6)
-    monkeypatch.setattr("trainables.parts.teaching.predict", None)  # a second computation would fail
+    monkeypatch.setattr("trainables.parts.training.teaching.predict", None)  # a second computation would fail
     second = started("distillation", own_teacher, model, trial_data, tmp_path)
     assert torch.equal(first._teacher_logits, second._teacher_logits)
 

@@ -9,12 +9,13 @@ from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from trainables.low_rank import layer_ranks, target_paths
-from trainables.parts import encoder, factorisation, stored
-from trainables.parts.deployed import load_deployed, predict
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.factorisation import factorise_layers, input_moments, low_rank_factors, rank_for
-from trainables.parts.seen_words import restore_words
-from trainables.parts.surgery import FactorisedLinear
+from trainables.parts.deployed import predict
+from trainables.parts.model import encoder, factorisation, stored
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.factorisation import factorise_layers, input_moments, low_rank_factors, rank_for
+from trainables.parts.model.surgery import FactorisedLinear
+from trainables.parts.open_deployed import load_deployed
+from trainables.parts.training.seen_words import restore_words
 
 from .conftest import configuration, logits, parameters, run_to_end, start
 

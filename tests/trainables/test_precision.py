@@ -8,9 +8,10 @@ import torch
 
 from clinical_notes.batches import TrialData
 from trainables.base import StrategyTrainable
-from trainables.parts.deployed import load_deployed, predict
-from trainables.parts.encoder import EncoderWeights
+from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.open_deployed import load_deployed
 
 from .conftest import configuration, run_to_end, start
 

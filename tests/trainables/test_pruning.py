@@ -16,10 +16,10 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 from clinical_notes.batches import TrialData, collate
 from tests.conftest import tiny_model
 from trainables.base import StrategyTrainable
-from trainables.parts import encoder, stored, structured, surgery
 from trainables.parts.deployed import TorchDeployed, predict
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.seen_words import restore_words
+from trainables.parts.model import encoder, stored, structured, surgery
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.training.seen_words import restore_words
 from trainables.pruning import prunable
 
 from .conftest import RECOVERY, STRUCTURED, configuration, logits, run_to_end, start

@@ -15,28 +15,23 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from clinical_notes.batches import TokenisedExamples, TrialData
 from tests.conftest import SYMPTOMS, make_examples, tiny_model
-from trainables.parts import encoder, surgery, teacher_graph
-from trainables.parts.calibration import (
+from trainables.parts.agreement import agreement, validation_logits
+from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, deploy_torch
+from trainables.parts.int8 import teacher_graph
+from trainables.parts.int8.activation_ranges import (
     EXAMPLES,
     activation_ranges,
     calibration_batches,
     linear_paths,
     observe,
 )
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, deploy_torch, load_deployed
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.int8 import (
-    Int8Options,
-    agreement,
-    encoder_linear_paths,
-    insert_fake_quantization,
-    most_sensitive,
-    remove_fake_quantization,
-    sensitivity,
-    validation_logits,
-    write_int8,
-)
-from trainables.parts.onnx_export import export_onnx, quantize_onnx
+from trainables.parts.int8.grid import Int8Options, insert_fake_quantization, remove_fake_quantization
+from trainables.parts.int8.onnx_export import export_onnx, quantize_onnx
+from trainables.parts.int8.onnx_model import write_int8
+from trainables.parts.int8.sensitivity import encoder_linear_paths, most_sensitive, sensitivity
+from trainables.parts.model import encoder, surgery
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.open_deployed import load_deployed
 from trainables.quantization import QuantizationTrainable
 
 from .conftest import configuration, run_to_end, start
@@ -451,7 +446,7 @@ class TestTorchao:
     ) -> None:
         from torchao.quantization import Int8Tensor
 
-        from trainables.parts.int8_gpu import to_int8, unsupported, write_int8_gpu
+        from trainables.parts.int8.torchao_model import to_int8, unsupported, write_int8_gpu
 
         options = dataclasses.replace(STATIC, per_token=True)
         surgery.trim_vocabulary(model, range(5, 45), unknown=3)

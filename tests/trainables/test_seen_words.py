@@ -9,8 +9,8 @@ import torch
 from clinical_notes.batches import TrialData
 from trainables import base
 from trainables.base import StrategyTrainable
-from trainables.parts.encoder import EncoderWeights
-from trainables.parts.stored import load_model
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.stored import load_model
 
 from .conftest import configuration, run_to_end, start
 

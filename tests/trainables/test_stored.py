@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from trainables.parts import stored
-from trainables.parts.encoder import Layer, layers_of
+from trainables.parts.model import stored
+from trainables.parts.model.encoder import Layer, layers_of
 
 
 def drop_weights(model: PreTrainedModel, ratio: float) -> int:

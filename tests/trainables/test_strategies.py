@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from clinical_notes.batches import TrialData, collate
 from trainables.base import StrategyTrainable
 from trainables.parts.deployed import deploy_torch
-from trainables.parts.encoder import EncoderWeights
+from trainables.parts.model.encoder import EncoderWeights
 
 from .conftest import configuration, logits, run_to_end, start
 

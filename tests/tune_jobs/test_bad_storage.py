@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from clinical_notes import storage
-from clinical_notes.storage import Folder
+from run_folder import folder as storage
+from run_folder.folder import Folder
 from tests.tiny_runs import settings_for
 from tune_jobs.cli import main
-from tune_jobs.prepare import create_run
+from tune_jobs.preparing.create_run import create_run
 
 COMMANDS = (["status"], ["resume"], ["evaluate"], ["leaderboard"], ["report"], ["export", "--to", "there"])
 

@@ -16,17 +16,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis.run import open_run
-from clinical_notes.errors import InputError
 from clinical_notes.notes import read_notes
-from clinical_notes.storage import Folder
 from clinical_notes.synthetic import write_synthetic_notes
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from run_folder.lock import only_process
+from run_folder.run import open_run
 from tests.tiny_runs import settings_for
 from trainables.parts.deployed import int8_overflows
-from tune_jobs import pretrained
 from tune_jobs.cli import main
-from tune_jobs.lock import only_process
-from tune_jobs.prepare import create_run
+from tune_jobs.preparing import pretrained
+from tune_jobs.preparing.create_run import create_run
 from tune_jobs.settings import RunSettings
 
 MARKER = "zyxmarker"

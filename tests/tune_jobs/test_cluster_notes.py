@@ -8,11 +8,11 @@ import pytest
 from ray.data import Dataset
 from ray.exceptions import NodeDiedError
 
-from clinical_notes.errors import InputError
 from clinical_notes.examples import SPLITS
-from tune_jobs import cluster_notes
-from tune_jobs.cluster import connected
-from tune_jobs.prepare import make_run_examples
+from run_folder.errors import InputError
+from tune_jobs.cluster.connection import connected
+from tune_jobs.preparing import notes_on_cluster as cluster_notes
+from tune_jobs.preparing.create_run import make_run_examples
 from tune_jobs.settings import RunSettings
 
 

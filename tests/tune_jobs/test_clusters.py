@@ -16,8 +16,8 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from analysis.run import open_run
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.run import open_run
 from tests.chaos.test_chaos import assert_nothing_happened_twice, trial_processes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def test_a_search_from_outside_waits_for_a_node_stops_and_ends_with_its_client(l
 
 def commands() -> list[psutil.Process]:
     lines = {process: process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])}
-    return [process for process, line in lines.items() if "tune_jobs.remote" in line]
+    return [process for process, line in lines.items() if "tune_jobs.commands.on_cluster" in line]
 
 
 @pytest.mark.parametrize("place", [True], indirect=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
 from tune_jobs.cli import main
-from tune_jobs.ledger import Ledger
 from tune_jobs.settings import PROTOCOL_PAPER, RunSettings
 
 

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from clinical_notes.batches import TrialData
-from trainables.parts.encoder import EncoderWeights
-from tune_jobs import cpu_memory
-from tune_jobs.cluster import TrialResources
-from tune_jobs.cpu_memory import activation_bytes, cpus_that_fit, fitting_resources, trial_bytes
-from tune_jobs.prepare import Prepared
+from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.cluster import cpu_memory
+from tune_jobs.cluster.connection import TrialResources
+from tune_jobs.cluster.cpu_memory import activation_bytes, cpus_that_fit, fitting_resources, trial_bytes
+from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.settings import RunSettings
 
 GIB = 2**30

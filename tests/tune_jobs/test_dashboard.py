@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
 from tune_jobs.cli import main
-from tune_jobs.ledger import Ledger
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import JOURNAL, StudyStorage, journal
-from tune_jobs.tensorboard_logs import TensorBoardLogs
+from tune_jobs.commands.tensorboard_logs import TensorBoardLogs
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import JOURNAL, StudyStorage, journal
 
 HAS_TOOLS = all(importlib.util.find_spec(name) for name in ("optuna_dashboard", "tensorboard"))
 needs_tools = pytest.mark.skipif(not HAS_TOOLS, reason="optuna-dashboard and tensorboard are not installed")

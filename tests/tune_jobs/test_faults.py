@@ -16,17 +16,19 @@ import pytest
 import torch
 from optuna.storages import InMemoryStorage
 
-from analysis.run import checkpoints_of, open_run, read_events
-from clinical_notes.storage import Folder
+from run_folder.events import read_events
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.names import checkpoints_of
+from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import StrategyTrainable, TrainSettings
-from tune_jobs.launch import Execution, SearchHaltedError, search
-from tune_jobs.ledger import Ledger
-from tune_jobs.prepare import Prepared, create_run
-from tune_jobs.search import Search, Suggestion
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import StudyStorage
-from tune_jobs.trial import RunTrainable
+from tune_jobs.preparing.create_run import Prepared, create_run
+from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
+from tune_jobs.searching.search import Search, Suggestion
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import StudyStorage
+from tune_jobs.searching.trial_actor import RunTrainable
 
 STRATEGIES = ("baseline", "low_rank")
 

@@ -12,15 +12,15 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rich.console import Console
 
-from analysis.run import read_events
 from clinical_notes.batches import TrialData
-from clinical_notes.storage import Folder
+from run_folder.events import read_events
+from run_folder.folder import Folder
 from search_spaces import STRATEGIES
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import TrainSettings
-from trainables.parts.encoder import EncoderWeights
-from tune_jobs.cluster import TrialResources, _slots, connected, slots
-from tune_jobs.gpu_memory import (
+from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.cluster.connection import TrialResources, _slots, connected, slots
+from tune_jobs.cluster.gpu_memory import (
     GpuMemory,
     chosen_line,
     demanding_configurations,
@@ -30,10 +30,10 @@ from tune_jobs.gpu_memory import (
     share_of,
     trials_per_gpu,
 )
-from tune_jobs.launch import Execution, search
-from tune_jobs.prepare import Prepared, create_run
+from tune_jobs.preparing.create_run import Prepared, create_run
+from tune_jobs.searching.run_search import Execution, search
+from tune_jobs.searching.trial_actor import RunTrainable, is_out_of_memory
 from tune_jobs.settings import RunSettings
-from tune_jobs.trial import RunTrainable, is_out_of_memory
 
 GIB = 2**30
 

@@ -7,10 +7,10 @@ from typing import BinaryIO
 
 import pytest
 
-from clinical_notes.errors import InputError
 from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
-from tune_jobs import prepare
-from tune_jobs.prepare import make_run_examples
+from run_folder.errors import InputError
+from tune_jobs.preparing import create_run as prepare
+from tune_jobs.preparing.create_run import make_run_examples
 from tune_jobs.settings import RunSettings
 
 

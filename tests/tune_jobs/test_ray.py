@@ -18,25 +18,28 @@ from optuna.trial import TrialState
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from analysis.leaderboard import build_leaderboard
-from analysis.run import DEPLOYED, TRIALS, open_run, read_events
+from analysis.evaluation.leaderboard import build_leaderboard
 from clinical_notes.batches import TrialData
-from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
+from run_folder.errors import InputError
+from run_folder.events import read_events
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.names import DEPLOYED, TRIALS
+from run_folder.run import open_run
 from search_spaces import STRATEGIES, paper_configuration
 from tests.tiny_runs import FinishedRun, quiet, settings_for
 from trainables import trainable_class
 from trainables.base import TrainSettings
-from trainables.parts.deployed import load_deployed, predict
-from trainables.parts.encoder import EncoderWeights
+from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
-from tune_jobs.cluster import connected
-from tune_jobs.launch import Execution, search
-from tune_jobs.ledger import Ledger
-from tune_jobs.prepare import Prepared, create_run
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.open_deployed import load_deployed
+from tune_jobs.cluster.connection import connected
+from tune_jobs.preparing.create_run import Prepared, create_run
+from tune_jobs.searching.run_search import Execution, search
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.settings import RunSettings
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import StudyStorage
 
 
 def study_states(folder: Path, strategy: str) -> list[TrialState]:

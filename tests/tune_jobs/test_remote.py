@@ -14,8 +14,9 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from analysis.run import open_run, read_events
-from clinical_notes.storage import Folder
+from run_folder.events import read_events
+from run_folder.folder import Folder
+from run_folder.run import open_run
 from tune_jobs.cli import main
 
 KEYS = {

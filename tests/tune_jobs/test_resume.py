@@ -10,12 +10,13 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from analysis.run import Run, TrialRecord, open_run
-from clinical_notes.storage import Folder
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.run import Run, open_run
+from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from tune_jobs.cli import main
-from tune_jobs.ledger import Ledger
 
 
 @pytest.fixture

@@ -14,15 +14,17 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from analysis.run import Run, pareto_front, read_events, trials_of
-from clinical_notes.storage import Folder
+from run_folder.events import read_events, trials_of
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.run import Run
+from run_folder.trials import pareto_front
 from trainables import trainable_class
-from trainables.parts.teaching import LOGITS_FILE
-from tune_jobs.ledger import Ledger
-from tune_jobs.scheduler import StrategyASHA
-from tune_jobs.search import Search
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import StudyStorage, journal
+from trainables.parts.training.teaching import LOGITS_FILE
+from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.search import Search
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import StudyStorage, journal
 
 STRATEGIES = ("baseline", "distillation", "low_rank")
 

@@ -13,16 +13,17 @@ import pytest
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
-from analysis.run import best_trials, read_events
 from benchmarks.invented import InventedCurves
+from benchmarks.simulated_cluster import MemoryFolder, RecordedCurves, SimulatedCluster
+from run_folder.events import read_events
+from run_folder.ledger import Ledger
+from run_folder.trials import best_trials
 from search_spaces import objectives_of, paper_configuration
 from tests.tiny_runs import FinishedRun
-from tune_jobs.ledger import Ledger
-from tune_jobs.scheduler import StrategyASHA
-from tune_jobs.search import Search
-from tune_jobs.simulated import MemoryFolder, RecordedCurves, SimulatedCluster
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import StudyStorage
+from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.search import Search
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import StudyStorage
 
 STRATEGIES = ("baseline", "distillation", "low_rank", "combined")
 EPOCHS, TRIALS, SEEDS = 4, 7, 3

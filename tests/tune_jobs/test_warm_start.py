@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 from optuna.storages import InMemoryStorage
 
-from analysis.run import Run, TrialRecord, open_run
-from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from run_folder.run import Run, open_run
+from run_folder.trials import TrialRecord
 from search_spaces import paper_configuration
 from tests.tune_jobs.test_cli import refused
 from tests.tune_jobs.test_search import finish, make
 from tune_jobs.cli import main
+from tune_jobs.preparing.warm_start import warm_configurations
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.settings import RunSettings
-from tune_jobs.studies import StrategyStudy
-from tune_jobs.study_storage import StudyStorage
-from tune_jobs.warm_start import warm_configurations
 
 PAPER = paper_configuration("baseline")
 OF_LORA = paper_configuration("low_rank")
@@ -139,7 +140,7 @@ def test_random_trials_follow_them_before_results_count() -> None:
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Path, model_folder: Path) -> list[str]:
     """A launch that is warm started from a run of one finished trial, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tune_jobs.commands.search._search_and_evaluate", lambda *_: 0)
+    monkeypatch.setattr("tune_jobs.commands.launch._search_and_evaluate", lambda *_: 0)
     options = ["--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--strategies", "baseline"]
     assert main(["launch", "--name", "old", *options]) == 0
     search = make(Path("runs/old"), ("baseline",), trials=1)

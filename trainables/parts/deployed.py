@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from clinical_notes.batches import TokenisedExamples, TrialData, collate, sorted_batches
-from clinical_notes.errors import InputError
-from trainables.parts import stored
-from trainables.parts.cost import multiply_accumulates
+from run_folder.errors import InputError
+from trainables.parts.model import stored
+from trainables.parts.model.multiply_accumulates import multiply_accumulates
 
 FORMAT = 1
 """Of a deployed model's folder."""
@@ -193,20 +193,3 @@ def int8_overflows() -> bool:
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def load_deployed(directory: Path, threads: int = 1, device: str = "cpu") -> Deployed:
-    """Open a deployed model.
-
-    Raises:
-        InputError: as ``read_card``.
-    """
-    card = read_card(directory)
-    if card["runtime"] == "onnxruntime":
-        return OnnxDeployed(directory / ONNX_FILE, card, threads)
-    if card["runtime"] == "torchao":
-        from trainables.parts.int8_gpu import load_int8  # an optional extra
-
-        return load_int8(directory, card, torch.device(device))
-    model = stored.load_model(directory)
-    return TorchDeployed(model.to(torch.device(device)), card)  # type: ignore[arg-type]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
-from tune_jobs.commands.runs import opened
-from tune_jobs.study_storage import JOURNAL, database_problems
-from tune_jobs.tensorboard_logs import TensorBoardLogs
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from tune_jobs.commands.find_run import opened
+from tune_jobs.commands.tensorboard_logs import TensorBoardLogs
+from tune_jobs.searching.study_storage import JOURNAL, database_problems
 
 HOST = "127.0.0.1"
 _PACKAGES = {"optuna_dashboard": "optuna-dashboard", "tensorboard": "tensorboard"}

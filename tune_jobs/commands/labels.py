@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.audit import Audit, GoldText, audit, folded, read_gold
-from analysis.label_sheet import blank_sheet, sample_sentences
-from analysis.tables import csv_text
-from clinical_notes.errors import InputError
+from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
+from analysis.labels.label_sheet import blank_sheet, sample_sentences
+from analysis.text_tables import csv_text
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import NoteColumns, read_notes
-from clinical_notes.storage import Folder
+from run_folder.errors import InputError
+from run_folder.folder import Folder
 from tune_jobs.settings import read_lexicon
 
 _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.export import export as export_trial
-from analysis.predict import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
-from analysis.run import Run
-from clinical_notes.errors import InputError
+from analysis.models.export import export as export_trial
+from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.notes import NoteColumns
-from tune_jobs.commands.runs import opened
+from run_folder.errors import InputError
+from run_folder.run import Run
+from tune_jobs.commands.find_run import opened
 from tune_jobs.settings import near
 
 

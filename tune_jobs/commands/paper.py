@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.paper import CLAIM_NOTE, NOTES, PROTOCOL, TABLES, shown_rows
-from analysis.paper import compare_paper as compare_with_paper
-from analysis.run import RESULTS
-from clinical_notes.errors import InputError
-from tune_jobs.commands.runs import opened
+from analysis.paper.claims import CLAIM_NOTE, NOTES, PROTOCOL, TABLES, shown_rows
+from analysis.paper.claims import compare_paper as compare_with_paper
+from run_folder.errors import InputError
+from run_folder.names import RESULTS
+from tune_jobs.commands.find_run import opened
 from tune_jobs.settings import PROTOCOL_PAPER, RunSettings
 
 

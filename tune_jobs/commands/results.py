@@ -4,17 +4,18 @@ import argparse
 
 from rich.console import Console
 
-from analysis.evaluate import evaluate as evaluate_run
-from analysis.inference import margin_of, write_statistics
-from analysis.insight import write_insight
-from analysis.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
-from analysis.robustness import print_robustness
-from analysis.run import RESULTS, Run, open_run
-from clinical_notes.errors import InputError
-from clinical_notes.storage import Folder
-from tune_jobs.commands.runs import opened
-from tune_jobs.ledger import Ledger
-from tune_jobs.progress import status_table
+from analysis.evaluation.evaluate import evaluate as evaluate_run
+from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.evaluation.robustness import print_robustness
+from analysis.evaluation.run_statistics import margin_of, write_statistics
+from analysis.evaluation.search_insight import write_insight
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.names import RESULTS
+from run_folder.run import Run, open_run
+from tune_jobs.commands.find_run import opened
+from tune_jobs.searching.progress import status_table
 from tune_jobs.settings import RunSettings
 
 

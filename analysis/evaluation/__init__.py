@@ -1,0 +1,1 @@
+"""The test set opened: figures, costs, statistics, tables."""

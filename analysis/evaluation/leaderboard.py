@@ -1,0 +1,439 @@
+"""The leaderboard of best configurations, and the paper's Tables I and II."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.costs import COST_FIGURES, read_costs
+from analysis.evaluation.evaluate import test_figures
+from analysis.evaluation.predictions import TEST
+from analysis.evaluation.run_statistics import BASELINE, OVERALL, read_statistics
+from analysis.statistics.resampling import METRICS
+from analysis.text_tables import cell_text, csv_text, latex, markdown, short
+from run_folder.events import read_events, skipped_strategies
+from run_folder.names import DEPLOYED, RESULTS, TRIALS
+from run_folder.run import Run
+from run_folder.trials import Objective, TrialRecord, pareto_front
+
+SIZE_AND_QUALITY: tuple[Objective, ...] = (("f1", "maximize"), ("bytes", "minimize"))
+"""Rows that no other surpasses in both are the leaderboard's Pareto front."""
+NOT_DEFINED = "not defined"
+NOT_EVALUATED = "not evaluated"
+
+_SIZES = ("scheme", "parameters", "nonzero_parameters", "bytes", "macs", "runtime")
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The tables of a run.
+
+    Attributes:
+        best: one row per evaluated trial, best validation macro F1 first, then the controls.
+        table1: the paper's Table I: a row per strategy (its best trial, or the mean over its seeds) and control, test
+            macro figures with intervals, and the difference from the baseline's macro F1.
+        table2: the paper's Table II: a row per symptom and strategy, one against the rest, with intervals.
+        verdicts: a row per strategy: what may be said of it against the baseline; empty where that is not known.
+        notes: how to read the figures of tables and verdicts.
+        without: strategies that have no row, with the reason.
+    """
+
+    best: pd.DataFrame
+    table1: pd.DataFrame
+    table2: pd.DataFrame
+    verdicts: pd.DataFrame
+    notes: tuple[str, ...]
+    without: Mapping[str, str]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """File name (without ending) to table."""
+        tables = {"leaderboard": self.best, "table1": self.table1, "table2": self.table2}
+        return tables if self.verdicts.empty else {**tables, "verdicts": self.verdicts}
+
+
+def build_leaderboard(run: Run, top: int) -> Leaderboard:
+    """Tables of the ``top`` best trials of each strategy and the controls; what is not evaluated says so.
+
+    Ranks follow the deployed model's validation macro F1; the test figures decide nothing.
+    """
+    best = {strategy: run.best(strategy, top) for strategy in run.strategies}
+    costs = read_costs(run)
+    reference = best["baseline"][0].name if best.get("baseline") else None
+    figures = {trial.name: test_figures(run, trial.name) for trials in best.values() for trial in trials}
+    figures |= {name: test_figures(run, name) for name in CONTROLS}
+    trials = sorted((t for trials in best.values() for t in trials), key=lambda t: (-t.score, t.strategy, t.number))
+    front = pareto_front(
+        [[trial.figure(metric) for metric, _ in SIZE_AND_QUALITY] for trial in trials], SIZE_AND_QUALITY
+    )
+    rows = [
+        _trial_row(rank, trial, figures[trial.name], on_front, _cost_columns(costs, trial.name, reference))
+        for rank, (trial, on_front) in enumerate(zip(trials, front, strict=True), start=1)
+    ]
+    rows += [_control_row(name, figures[name]) for name in CONTROLS if figures[name]]
+    first = {strategy: trials[0].name for strategy, trials in best.items() if trials}
+    first |= {name: name for name in CONTROLS if figures[name]}
+    evaluated = {strategy: found[TEST] for strategy, name in first.items() if (found := figures[name])}
+    without = {strategy: _why_none(run, strategy) for strategy, trials in best.items() if not trials}
+    statistics = read_statistics(run)
+    known = {strategy: of for strategy, name in first.items() if (of := _known(statistics, strategy, name))}
+    return Leaderboard(
+        best=pd.DataFrame(rows, dtype=object),  # keeps integers beside gaps
+        table1=_frame(
+            [
+                {"strategy": strategy, **_figures(metrics, known.get(strategy), OVERALL), **_against(known, strategy)}
+                for strategy, metrics in evaluated.items()
+            ]
+        ),
+        table2=_frame(
+            [
+                {"symptom": symptom, "strategy": strategy}
+                | _figures(metrics["per_symptom"][symptom], known.get(strategy), symptom)
+                for symptom in run.symptoms
+                for strategy, metrics in evaluated.items()
+            ]
+        ),
+        verdicts=pd.DataFrame(_verdict_rows(run.strategies, known, without), dtype=object),
+        notes=_notes(statistics, known),
+        without=without,
+    )
+
+
+def _known(statistics: Mapping[str, Any] | None, strategy: str, name: str) -> Mapping[str, Any] | None:
+    """What the run's statistics say of a strategy whose best trial is this, or of a control."""
+    if statistics is None:
+        return None
+    of: Mapping[str, Any] | None = statistics["strategies"].get(strategy, statistics["models"].get(name))
+    return of if of and of.get("trial", name) == name else None
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A table without the deviations over seeds where no strategy has several."""
+    table = pd.DataFrame(rows, dtype=object)
+    empty = [name for name in table if str(name).endswith("_deviation") and table[name].isna().all()]
+    return table.drop(columns=empty)
+
+
+def _figures(metrics: Mapping[str, Any], known: Mapping[str, Any] | None, row: str) -> dict[str, Any]:
+    """Figures overall or of a symptom; with their intervals, as means over the seeds, where these are known."""
+    names = METRICS if row == OVERALL else METRICS[1:]
+    if known is None:
+        return _scores(metrics, names)
+    of = known["figures"][row]
+    ends = {f"{name}_{end}": of[name].get(end) for name in names for end in ("low", "high", "deviation")}
+    points = _scores({name: of[name]["point"] for name in names}, names)
+    return {**points, **ends, "seeds": len(known["seeds"]) if "seeds" in known else None}
+
+
+def _against(known: Mapping[str, Any], strategy: str) -> dict[str, Any]:
+    """The strategy's macro F1 against the baseline's; nothing where nothing is known of any strategy."""
+    if not known:
+        return {}
+    found = _difference(known.get(strategy, {}).get("verdict", {}))
+    return {**found, "verdict": _words(known, strategy)}
+
+
+def _difference(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    keys = {"difference": "difference", "difference_low": "low", "difference_high": "high", "p": "p"}
+    return {name: verdict.get(key) for name, key in keys.items()}
+
+
+def _words(known: Mapping[str, Any], strategy: str) -> str | None:
+    if "seeds" not in known.get(strategy, {}):  # a control
+        return None
+    if strategy == BASELINE:
+        return "the baseline"
+    return str(known[strategy]["verdict"]["words"]) if "verdict" in known[strategy] else "no baseline to compare with"
+
+
+_VERDICT = ("p_not_worse", "not_worse", "margin", "patients", "patients_needed", "of_training")
+
+
+def _verdict_rows(
+    strategies: Sequence[str], known: Mapping[str, Any], without: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for strategy in strategies if known else ():
+        of = known.get(strategy, {})
+        verdict = of.get("verdict", {})
+        row = {"strategy": strategy, "trial": of.get("trial"), "seeds": len(of["seeds"]) if of else None}
+        row |= {"outcome": verdict.get("outcome"), **_difference(verdict)}
+        row |= {name: verdict.get(name) for name in _VERDICT}
+        missing = f"no model ({without[strategy]})" if strategy in without else NOT_EVALUATED
+        rows.append({**row, "words": _words(known, strategy) or missing})
+    return rows
+
+
+def _notes(statistics: Mapping[str, Any] | None, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """How to read the figures of tables I and II and the verdicts, a line each."""
+    if statistics is None:
+        return ()
+    strategies = {name: of for name, of in known.items() if "seeds" in of}
+    notes = []
+    if strategies:
+        share, patients, examples = (statistics[name] for name in ("level", "patients", "examples"))
+        notes.append(
+            f"[low, high]: {100 * share:g} % intervals over {patients:,} test patients, {examples:,} examples."
+        )
+        notes += _seed_notes(strategies)
+    if any("verdict" in of for of in strategies.values()):
+        margin = f"{statistics['margin']:g}"
+        notes.append(f"Verdicts: macro F1 against the baseline, p corrected over the strategies, margin {margin}.")
+    return (*notes, *([f"Note: {statistics['undefined_note']}."] if statistics["undefined_note"] else []))
+
+
+def _seed_notes(strategies: Mapping[str, Any]) -> list[str]:
+    """Which figures are means over several trainings, and which are of one."""
+    spread = [
+        f"{name} {short(f1['point'])} ± {short(f1['deviation'])} ({len(of['seeds'])} seeds)"
+        for name, of in strategies.items()
+        if (f1 := of["figures"][OVERALL]["f1"])["deviation"] is not None
+    ]
+    once = [name for name, of in strategies.items() if len(of["seeds"]) == 1]
+    notes = [f"Means over n seeds ± standard deviation over them, F1: {', '.join(spread)}."] * bool(spread)
+    if once:
+        which = ", ".join(once) if spread else "each strategy"
+        notes.append(f"1 seed of {which}: its interval tells what other patients would change, not another training.")
+    return notes
+
+
+def _cost_columns(costs: Mapping[str, Any], name: str, reference: str | None) -> dict[str, Any]:
+    """Measured costs, on the CPU and where there was a GPU on that; a speed-up is against the best baseline."""
+    columns: dict[str, Any] = {}
+    for device, prefix in (("cpu", ""), ("gpu", "gpu_")):
+        if device in costs:
+            of_model, of_baseline = costs[device].get(name), costs[device].get(reference)
+            faster = of_baseline["latency_median"] / of_model["latency_median"] if of_model and of_baseline else None
+            columns[f"{prefix}speed_up"] = faster
+            columns |= {f"{prefix}{figure}": of_model[figure] if of_model else None for figure in COST_FIGURES[device]}
+    return columns
+
+
+def _trial_row(
+    rank: int, trial: TrialRecord, figures: Mapping[str, Any] | None, on_front: bool, costs: Mapping[str, Any]
+) -> dict[str, Any]:
+    final = trial.final
+    return {
+        "rank": rank,
+        "strategy": trial.strategy,
+        **_prefixed("validation", final["validation"]),
+        **_prefixed("test", figures[TEST] if figures else None),
+        **{name: final.get(name) for name in _SIZES},
+        **costs,
+        "pareto": on_front,
+        "best_epoch": final["epoch"],
+        "training_seconds": round(final["seconds"], 2),
+        "trial": trial.name,
+        "checkpoint": f"{TRIALS}/{trial.name}/{DEPLOYED}",
+        **{f"hp_{name}": value for name, value in trial.hyperparameters.items()},
+    }
+
+
+def _control_row(name: str, figures: Mapping[str, Any] | None) -> dict[str, Any]:
+    assert figures is not None
+    return {
+        "rank": None,
+        "strategy": name,
+        **_prefixed("validation", figures["validation"]),
+        **_prefixed("test", figures[TEST]),
+    }
+
+
+def _prefixed(prefix: str, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    scores = _scores(metrics, METRICS) if metrics else dict.fromkeys(METRICS, NOT_EVALUATED)
+    return {f"{prefix}_{name}": value for name, value in scores.items()}
+
+
+def _scores(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: NOT_DEFINED if metrics[name] is None else metrics[name] for name in names}
+
+
+def _why_none(run: Run, strategy: str) -> str:
+    skipped = skipped_strategies(read_events(run.folder))
+    if strategy in skipped:
+        return skipped[strategy]
+    trials = [trial for trial in run.trials.values() if trial.strategy == strategy and trial.repeats is None]
+    failures = [trial for trial in trials if trial.state == "failed"]
+    if trials and len(failures) == len(trials):
+        reasons = "; ".join(dict.fromkeys(str(trial.reason) for trial in failures))
+        return f"all {len(trials)} trials failed: {reasons}"
+    return "no trial has finished yet"
+
+
+def write_leaderboard(run: Run, leaderboard: Leaderboard) -> None:
+    """Write each table as CSV, JSON, Markdown and LaTeX under the run's ``results/``."""
+    schemes = set(leaderboard.best.get("scheme", pd.Series(dtype=object)).dropna())
+    notes = [f"{scheme}: {note}" for scheme, note in SCHEME_NOTES.items() if scheme in schemes]
+    for name, table in leaderboard.tables().items():
+        shown = _gaps_as_none(table)
+        files = {
+            "csv": csv_text(shown),
+            "json": json.dumps(shown.to_dict("records"), indent=2, allow_nan=False),
+            "md": markdown(shown)
+            + "".join(f"\n{n}\n" for n in (notes if name == "leaderboard" else leaderboard.notes)),
+            "tex": latex(_compact(name, shown)),
+        }
+        for ending, content in files.items():
+            run.folder.write(f"{RESULTS}/{name}.{ending}", content.encode())
+
+
+def _gaps_as_none(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype(object).where(table.notna(), None)
+
+
+def _compact(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A written table with what fits a page: figures together with their intervals."""
+    if name == "leaderboard":
+        return _best_shown(table).replace({"●": "yes"})
+    rows = table.to_dict("records")
+    return pd.DataFrame(
+        {_TITLES.get(column, column): [_with_ends(row, column) for row in rows] for column in _COMPACT[name]}
+    )
+
+
+def _with_ends(row: Mapping[Any, Any], name: str) -> str:
+    """A figure with its interval, as far as they are defined: ``.882 [.841, .917]``."""
+    point, low = row[name], row.get(f"{name}_low")
+    if not isinstance(point, float) or f"{name}_low" not in row:
+        return cell_text(point)
+    return short(point) if low is None else f"{short(point)} [{short(low)}, {short(row[f'{name}_high'])}]"
+
+
+_COMPACT: Mapping[str, Sequence[str]] = {
+    "table1": ("strategy", *METRICS),
+    "table2": ("symptom", "strategy", *METRICS[1:]),
+    "verdicts": ("strategy", "difference", "p", "outcome"),
+}
+_TITLES = {"f1": "F1", "auroc": "AUROC"}
+_SHOWN = {
+    "rank": "rank",
+    "trial": "trial",
+    "scheme": "scheme",
+    "validation_f1": "val F1",
+    "test_f1": "test F1",
+    "bytes": "MB",
+    "latency_median": "ms",
+    "speed_up": "speed-up",
+    "gpu_latency_median": "GPU ms",
+    "gpu_speed_up": "GPU speed-up",
+    "pareto": "Pareto",
+}
+"""Columns that fit a terminal; all of them are in the files."""
+
+
+SCHEME_NOTES = {
+    "lora": "saves memory in training; merged, the model is as large as the baseline.",
+    "svd": "layers of low rank: the deployed model is smaller.",
+    "unstructured": "its zeros cost no disk, but a CPU's dense kernels run no faster for them.",
+}
+"""What a row's scheme buys, and what it does not."""
+
+
+def print_leaderboard(leaderboard: Leaderboard, console: Console) -> None:
+    """Print the leaderboard with its searched parameters, and the paper's two tables."""
+    if leaderboard.best.empty:
+        console.print("Nothing has been evaluated yet.")
+    else:
+        _print_best(leaderboard.best, console)
+    if not leaderboard.table1.empty:
+        _print_table1(leaderboard, console)
+        _print_by_symptom(leaderboard.table2, console)
+    for row in leaderboard.verdicts.to_dict("records"):
+        if row["trial"] and row["strategy"] != BASELINE:
+            console.print(f"{row['strategy']}: {row['words']}", markup=False, highlight=False, soft_wrap=True)
+    for strategy, reason in leaderboard.without.items():
+        console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_best(best: pd.DataFrame, console: Console) -> None:
+    table = _table("Best configurations, by the deployed model's validation macro F1")
+    shown = _best_shown(best)
+    for name in shown:
+        table.add_column(str(name), justify="left" if name in ("trial", "scheme") else "right", no_wrap=True)
+    for cells in shown.itertuples(index=False):
+        table.add_row(*map(str, cells))
+    console.print(table)
+    console.print(
+        "MB: weights on disk. ms: one text, one thread. speed-up: against the best baseline.\n"
+        "Pareto: no other row is both better (val F1) and smaller.",
+        highlight=False,
+    )
+    for scheme in dict.fromkeys(best.get("scheme", pd.Series(dtype=object)).dropna()):
+        if scheme in SCHEME_NOTES:
+            console.print(f"{scheme}: {SCHEME_NOTES[scheme]}", highlight=False)
+    console.print()
+    searched = [name for name in best.columns if str(name).startswith("hp_")]
+    for row in best[best["rank"].notna()].to_dict("records"):
+        chosen = ", ".join(f"{str(n)[3:]}={cell_text(row[n])}" for n in searched if pd.notna(row[n]))
+        console.print(f"  {row['trial']}: {chosen}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _best_shown(best: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard's columns that fit a terminal or a page, as text."""
+    shown = best.assign(trial=best["trial"].fillna(best["strategy"])) if "trial" in best else best
+    columns = [name for name in _SHOWN if name in best.columns]
+    rows = _gaps_as_none(shown[columns]).to_dict("records")
+    return pd.DataFrame([{_SHOWN[str(name)]: _shown(str(name), value) for name, value in row.items()} for row in rows])
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), title_style="bold")
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if name == "pareto":
+        return "●" if value else ""
+    if name.endswith("speed_up"):
+        return f"{value:.2f} ×"
+    if name.endswith("latency_median"):
+        return f"{value * 1e3:.2f}"
+    return f"{value / 1e6:.1f}" if name in ("bytes", "parameters") else cell_text(value)
+
+
+def _print_plain(frame: pd.DataFrame, title: str, console: Console) -> None:
+    table = _table(title)
+    for name in frame.columns:
+        table.add_column(str(name), justify="left" if name == "strategy" else "right", no_wrap=True)
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(cell_text, row))
+    console.print(table)
+
+
+def _print_table1(leaderboard: Leaderboard, console: Console) -> None:
+    """Accuracy, F1 and AUROC with their intervals, which fit a terminal; without intervals, all figures."""
+    title = "Test set, macro averages (the paper's Table I)"
+    with_intervals = "f1_low" in leaderboard.table1
+    shown = _compact("table1", _gaps_as_none(leaderboard.table1)).drop(
+        columns=["precision", "recall"] if with_intervals else []
+    )
+    _print_plain(shown if with_intervals else leaderboard.table1, title, console)
+    for note in leaderboard.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_by_symptom(table2: pd.DataFrame, console: Console) -> None:
+    """F1 of each symptom, a column each, with half of its interval where that fits; the rest is in the files."""
+    symptoms = table2["symptom"].unique()
+    fits = (
+        "f1_low" in table2
+        and sum(max(len(symptom), len(".882 ± .041")) + 3 for symptom in symptoms) + 20 <= console.width
+    )
+    rows = _gaps_as_none(table2).to_dict("records")
+    shown = table2.assign(f1=[_with_half(row) for row in rows]) if fits else table2
+    wide = shown.pivot_table(index="strategy", columns="symptom", values="f1", sort=False, aggfunc="first")
+    title = f"Test F1 by symptom{', ± half of its interval' if fits else ''} (all of Table II is in the files)"
+    _print_plain(wide.reset_index().astype(object), title, console)
+
+
+def _with_half(row: Mapping[Any, Any]) -> str:
+    point, low, high = row["f1"], row["f1_low"], row["f1_high"]
+    if not isinstance(point, float):
+        return cell_text(point)
+    return short(point) if low is None else f"{short(point)} ± {short((high - low) / 2)}"

@@ -1,0 +1,371 @@
+"""What the best models go by: the test set read again with its symptoms hidden, renamed or denied, and by groups."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import t
+from transformers import PreTrainedTokenizerBase
+
+from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
+from analysis.evaluation.onnx_graphs import runnable
+from analysis.evaluation.predictions import TEST, read_predictions
+from analysis.text_tables import cell_text, csv_text, markdown
+from clinical_notes.batches import tokenise
+from clinical_notes.lexicon import Lexicon
+from clinical_notes.notes import why_no_groups
+from clinical_notes.rewrites import Rewriter, unseen_forms
+from clinical_notes.units import GROUP
+from run_folder.names import LEXICON_FILE, MODEL, RESULTS
+from run_folder.run import Run
+from trainables.parts.deployed import predict
+from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.model.stored import load_tokenizer
+
+AS_WRITTEN, MASKED, RENAMED, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
+MOST_EXAMPLES = 5_000
+"""Test examples that are read again; of a larger test set, those of patients drawn by the run's seed."""
+SMALLEST_GROUP = 20
+LEAST_PATIENTS = 2
+"""Of a group with figures of its own."""
+
+_FILE = f"{RESULTS}/robustness.json"
+_VERSION = 1
+"""Of the method: results of another are made anew."""
+_LEVEL = 0.95
+
+
+def measure_robustness(run: Run, identities: Mapping[str, str], smallest_group: int) -> None:
+    """Write how the best model of each strategy and the controls read the test set, to ``results/robustness.json``.
+
+    They must have been evaluated: readings as written and groups are of the predictions that were kept then. What is
+    there already, of the same models and settings, is kept.
+
+    Args:
+        identities: of every evaluated trial and control.
+        smallest_group: test examples that a group must have; smaller ones, and those of fewer than ``LEAST_PATIENTS``
+            patients, are taken together.
+    """
+    models = {trials[0].name: strategy for strategy in run.strategies if (trials := run.best(strategy, 1))}
+    models |= {name: name for name in CONTROLS}
+    what = [_VERSION, run.settings.get("group_by", []), smallest_group, {name: identities[name] for name in models}]
+    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    known = read_robustness(run)
+    if (known is None or known["identity"] != identity) and run.folder.exists(LEXICON_FILE):  # an old run has none
+        _write(run, {"identity": identity, **_measured(run, models, smallest_group)})
+
+
+def read_robustness(run: Run) -> dict[str, Any] | None:
+    """What ``measure_robustness`` wrote, or None."""
+    return json.loads(run.folder.read(_FILE)) if run.folder.exists(_FILE) else None
+
+
+def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[str, Any]:
+    train, test = run.examples("train"), run.examples("test")
+    shown = [*train["text"], *run.examples("validation")["text"]]
+    lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
+    names = {s: unseen_forms(lexicon, s, shown, run.held_back.get(s, ())) for s in run.symptoms}
+    drawn = sample_of_patients(test["patient"], MOST_EXAMPLES, run.settings["seed"])
+    sample = test[drawn].reset_index(drop=True)
+    texts = written_anew(sample, Rewriter(lexicon, run.symptoms), names)
+    labels = np.array(run.labels(sample))
+    columns, notes = _groupable(run, test)
+    predictions = {name: _predictions(run, name, test) for name in models}
+    baseline = next((predictions[name] for name, strategy in models.items() if strategy == "baseline"), None)
+    balanced = run.settings["class_weights"] == "balanced"
+    tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
+
+    def figures_of(name: str) -> dict[str, Any]:
+        control = name in CONTROLS
+        again = (
+            fitted_control(name, run.symptoms, train, balanced=balanced) if control else _model(run, name, tokenizer)
+        )
+        compared = None if models[name] == "baseline" else baseline
+        return {
+            "strategy": models[name],
+            "readings": readings(texts, labels, predictions[name][drawn], again, run.symptoms),
+            "subgroups": {
+                column: subgroups(
+                    values, test["patient"], np.array(run.labels(test)), predictions[name], compared, run.symptoms,
+                    smallest_group,
+                )
+                for column, values in columns.items()
+            },
+        }  # fmt: skip
+
+    without = [symptom for symptom, forms in names.items() if not forms]
+    if without:
+        notes.append(f"no form of {', '.join(without)} is new to training, so that no text of it is renamed")
+    if run.settings["mentions"] == "mask":
+        notes.append("the run's texts are masked already, so that they cannot be rewritten")
+    if run.settings["negated"] == "keep":
+        notes.append("denied mentions are labels of this run too, so that its models were trained to say them")
+    if not drawn.all():
+        notes.append(f"{len(sample):,} of {len(test):,} test examples are read again, of patients drawn by the seed")
+    return {
+        "held_back": {symptom: list(forms) for symptom, forms in run.held_back.items()},
+        "renamed_to": {symptom: list(forms) for symptom, forms in names.items()},
+        "readings": list(READINGS),
+        "examples": {"read": len(sample), "of": len(test)},
+        "smallest_group": smallest_group,
+        "notes": notes,
+        "models": {name: figures_of(name) for name in models},
+    }
+
+
+def sample_of_patients(patients: pd.Series, most: int, seed: int) -> NDArray[np.bool_]:
+    """(n,) whether an example is drawn: whole patients, at least one, in random order until ``most`` examples."""
+    sizes = patients.value_counts().sort_index()
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    within = sizes.to_numpy()[order].cumsum() <= most
+    within[0] = True
+    chosen = sizes.index[order][within]
+    return patients.isin(chosen).to_numpy()
+
+
+def written_anew(examples: pd.DataFrame, rewriter: Rewriter, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The texts of each reading, a column each; None where a text cannot be rewritten.
+
+    Args:
+        names: by symptom, the forms that it is renamed to.
+    """
+    rows = [
+        (
+            text,
+            rewriter.masked(text, symptom),
+            rewriter.renamed(text, symptom, names[symptom]),
+            rewriter.negated(text, symptom),
+        )
+        for text, symptom in zip(examples["text"], examples["symptom"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=list(READINGS), dtype=object)
+
+
+def readings(
+    texts: pd.DataFrame,
+    labels: NDArray[np.int64],
+    as_written: NDArray[np.float64],
+    again: Predict,
+    symptoms: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Figures of one model, by reading.
+
+    A text denied has no right answer among the classes: its accuracy and F1 are None, and ``still_says`` tells how
+    often the most probable class is the one denied.
+
+    Args:
+        texts: (n, readings), as ``written_anew`` gives them.
+        labels: (n,) class indices.
+        as_written: (n, classes) probabilities of the texts as written.
+        again: reads the other texts.
+    """
+    found = {}
+    for reading in READINGS:
+        kept = texts[reading].notna().to_numpy()
+        if reading == AS_WRITTEN or not kept.any():
+            probabilities = as_written[kept]
+        else:
+            probabilities = again(list(texts.loc[kept, reading]))
+        figures = _figures(labels[kept], probabilities, symptoms, denied=reading == NEGATED)
+        same = _figures(labels[kept], as_written[kept], symptoms, denied=False)
+        same = {name: same[name] for name in ("accuracy", "f1", "symptom_probability")}
+        found[reading] = {"left_out": int((~kept).sum()), **figures, "as_written_same": same}
+    return found
+
+
+def _figures(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], symptoms: Sequence[str], *, denied: bool
+) -> dict[str, Any]:
+    says = probabilities.argmax(axis=1) == labels
+    of_symptom = {symptom: says[labels == place] for place, symptom in enumerate(symptoms)}
+    right = {symptom: _mean(of_one) for symptom, of_one in of_symptom.items()}
+    return {
+        "examples": len(labels),
+        "accuracy": None if denied else _mean(says),
+        "f1": None if denied or not len(labels) else classification_metrics(labels, probabilities, symptoms)["f1"],
+        "still_says": _mean(says) if denied else None,
+        "symptom_probability": _mean(probabilities[np.arange(len(labels)), labels]),
+        "mean_confidence": _mean(probabilities.max(axis=1)),
+        "per_symptom": {
+            symptom: {
+                "examples": len(of_symptom[symptom]),
+                "recall": None if denied else right[symptom],
+                "still_says": right[symptom] if denied else None,
+            }
+            for symptom in symptoms
+        },
+    }
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def subgroups(
+    values: pd.Series,
+    patients: pd.Series,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    baseline: NDArray[np.float64] | None,
+    symptoms: Sequence[str],
+    smallest: int,
+) -> list[dict[str, Any]]:
+    """Figures of one model by the values of a column, largest group first, small ones together at the end.
+
+    Args:
+        values: (n,) of the column; patients and labels likewise.
+        probabilities: (n, classes) of the model; ``baseline`` of what it is compared with, None for nothing.
+    """
+    groups = values.where(values != "", "(empty)")
+    sizes = patients.groupby(groups).agg(["size", "nunique"]).sort_values("size", ascending=False, kind="stable")
+    shown = sizes.index[(sizes["size"] >= smallest) & (sizes["nunique"] >= LEAST_PATIENTS)].tolist()
+    small = len(sizes) - len(shown)
+    if small:
+        other = f"other ({small} {'group' if small == 1 else 'groups'})"
+        groups, shown = groups.where(groups.isin(shown), other), [*shown, other]
+    predicted = probabilities.argmax(axis=1)
+    against = None if baseline is None else baseline.argmax(axis=1)
+    found = []
+    for value in shown:
+        inside = (groups == value).to_numpy()
+        right = (predicted == labels)[inside]
+        low, high = accuracy_interval(right, patients[inside])
+        row = {
+            "value": str(value),
+            "examples": int(inside.sum()),
+            "patients": int(patients[inside].nunique()),
+            "accuracy": float(right.mean()),
+            "low": low,
+            "high": high,
+            "f1": classification_metrics(labels[inside], probabilities[inside], symptoms)["f1"],
+        }
+        row |= dict.fromkeys(("disagreement", "harmed", "helped"))
+        if against is not None:
+            was_right = (against == labels)[inside]
+            row["disagreement"] = float((predicted != against)[inside].mean())
+            row |= {"harmed": int((was_right & ~right).sum()), "helped": int((~was_right & right).sum())}
+        found.append(row)
+    return found
+
+
+def accuracy_interval(right: NDArray[np.bool_], patients: pd.Series) -> tuple[float | None, float | None]:
+    """95 % interval of the share that is right, examples of a patient being alike; (None, None) for one patient.
+
+    Wilson's (1927) of the effective number of examples (Kish's design effect; Korn & Graubard 1998), with Student's t
+    of one degree of freedom fewer than patients. Where all or none are right, patients count.
+    """
+    count, n, p = patients.nunique(), len(right), float(right.mean())
+    if count < 2:
+        return None, None
+    sums = pd.Series(right - p).groupby(patients.to_numpy()).sum()
+    variance = count / (count - 1) * float((sums**2).sum()) / n**2
+    effective = min(p * (1 - p) / variance, n) if variance > 0 else count
+    z2 = float(t.ppf((1 + _LEVEL) / 2, count - 1)) ** 2
+    middle = (p + z2 / (2 * effective)) / (1 + z2 / effective)
+    reach = np.sqrt(z2 * (p * (1 - p) / effective + z2 / (4 * effective**2))) / (1 + z2 / effective)
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+
+
+def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list[str]]:
+    """The columns to group by, and what is to be said of those that cannot be."""
+    columns = {"category": test["category"].str.strip()}
+    columns |= {name: test[f"{GROUP}{name}"] for name in run.settings.get("group_by", ())}
+    notes = []
+    if not columns["category"].any():
+        notes.append("the notes have no categories")
+        del columns["category"]
+    for name, values in list(columns.items()):
+        reason = why_no_groups(values.unique().tolist())
+        if reason:
+            notes.append(f"{name} has {reason}, so there are no figures by it")
+            del columns[name]
+    return columns, notes
+
+
+def _predictions(run: Run, name: str, test: pd.DataFrame) -> NDArray[np.float64]:
+    """(n, classes) probabilities of the test examples, in their order, as they were evaluated."""
+    found = read_predictions(run, name, TEST)
+    places: NDArray[np.int64] = pd.Index(found.ids).get_indexer(test["id"])
+    return np.asarray(found.probabilities[places])
+
+
+def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:
+    model = runnable(run, name, threads=os.cpu_count() or 1)
+
+    def again(texts: Sequence[str]) -> NDArray[np.float64]:
+        nothing = [0] * len(texts)  # neither ids nor labels are read
+        examples = tokenise(tokenizer, list(map(str, nothing)), texts, nothing, run.settings["max_length"])
+        return softmax(predict(model.logits, examples, run.manifest["pad_token_id"]))
+
+    return again
+
+
+def robustness_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per model and reading.
+
+    ``same_<figure>`` is of the same texts as written; ``said_<symptom>`` the share of that symptom's texts for which
+    it is the most probable class.
+    """
+    rows = []
+    for name, model in found["models"].items():
+        for reading, figures in model["readings"].items():
+            same = {f"same_{figure}": value for figure, value in figures["as_written_same"].items()}
+            plain = {key: value for key, value in figures.items() if key not in ("per_symptom", "as_written_same")}
+            figure = "still_says" if reading == NEGATED else "recall"
+            said = {f"said_{symptom}": value[figure] for symptom, value in figures["per_symptom"].items()}
+            rows.append({"strategy": model["strategy"], "model": name, "reading": reading, **plain, **same, **said})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def subgroups_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per model, column and group."""
+    rows = [
+        {"strategy": model["strategy"], "model": name, "column": column, **group}
+        for name, model in found["models"].items()
+        for column, groups in model["subgroups"].items()
+        for group in groups
+    ]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _write(run: Run, found: Mapping[str, Any]) -> None:
+    """The JSON file last: it says that the tables are there."""
+    for name, table in (("robustness", robustness_table(found)), ("subgroups", subgroups_table(found))):
+        shown = table.where(table.notna(), None)
+        notes = "".join(f"\n{note}\n" for note in found["notes"])
+        files = {"csv": csv_text(shown), "md": markdown(shown) + notes}
+        if name == "subgroups":
+            files["json"] = json.dumps(shown.to_dict("records"), indent=2, allow_nan=False)
+        for ending, content in files.items():
+            run.folder.write(f"{RESULTS}/{name}.{ending}", content.encode())
+    run.folder.write(_FILE, json.dumps(found, indent=2, allow_nan=False).encode())
+
+
+def print_robustness(run: Run, console: Console) -> None:
+    """One row per strategy: macro F1 of each reading, and how often a symptom is still said that the text denies."""
+    found = read_robustness(run)
+    if found is None:
+        return
+    table = Table(
+        title="Test macro F1, texts rewritten",
+        title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), title_style="bold",
+    )  # fmt: skip
+    table.add_column("strategy", no_wrap=True)
+    for name in ("as written", "masked", "renamed", "negated: still says"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for model in found["models"].values():
+        of = model["readings"]
+        figures = (of[AS_WRITTEN]["f1"], of[MASKED]["f1"], of[RENAMED]["f1"], of[NEGATED]["still_says"])
+        table.add_row(model["strategy"], *map(cell_text, figures))
+    console.print(table)
+    console.print("There is no class for no symptom: a model has to name one also where the text denies it.")
+    for note in found["notes"]:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)

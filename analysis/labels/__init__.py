@@ -1,0 +1,1 @@
+"""How good the rules' labels are."""

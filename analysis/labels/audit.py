@@ -1,0 +1,288 @@
+"""How good the labels are that rules give: scored against texts that people have labelled."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from analysis.text_tables import FORMULA_STARTS
+from clinical_notes.lexicon import Lexicon
+from clinical_notes.mentions import Mention, MentionFinder
+from clinical_notes.units import AFFIRMED, NEGATED
+from run_folder.errors import InputError
+
+STATUSES = (AFFIRMED, NEGATED)
+MICRO, MACRO = "(micro)", "(macro)"
+_RESAMPLES = 2000
+_NOTHING = frozenset({"", "-", "none"})
+_LONGEST_NAME = 40
+_COUNTED = {"precision": [0, 1], "recall": [0, 2], "f1": [0, 1, 2]}
+"""Which of tp, fp and fn a figure is made of."""
+
+Labels = Mapping[str, frozenset[str]]
+"""Status to the concepts that a text affirms or denies."""
+
+
+@dataclass(frozen=True)
+class GoldText:
+    """A labelled text; ``row`` counts the rows below the header from 1."""
+
+    row: int
+    text: str
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A concept that people and rules read differently in a text; none, one or both statuses each."""
+
+    row: int
+    concept: str
+    labelled: tuple[str, ...]
+    found: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Rules against people.
+
+    Attributes:
+        scores: a row per status and concept, then micro and macro averages: concept, status, tp, fp, fn (numbers of
+            texts), precision, recall, f1 (NaN where not defined), and each with ``_low`` and ``_high``, 95 % limits.
+        elsewhere: concept to the concepts outside of the audit that the rules found where a label was missed.
+    """
+
+    texts: int
+    scores: pd.DataFrame
+    mistakes: Sequence[Mistake]
+    elsewhere: Mapping[str, tuple[str, ...]]
+
+
+def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
+    """Texts with the concepts that people say they affirm and deny.
+
+    Args:
+        path: .tsv or .csv with the columns text, affirmed and negated; concepts, or forms of them, stand apart by
+            semicolons or commas.
+
+    Raises:
+        InputError: no such table, or a concept that the lexicon lacks; the message names the row.
+    """
+    path = Path(path)
+    header, rows = _table(path)
+    places = _places(header, path)
+    gold: list[GoldText] = []
+    problems: dict[str, str] = {}
+    for number, fields in enumerate(rows, 1):
+        if not any(field.strip() for field in fields):
+            continue
+        if len(fields) != len(header):
+            raise InputError(f"{path}: row {number} has {len(fields)} fields, the header {len(header)}; quote the text")
+        if not fields[places["text"]].strip():
+            raise InputError(f"{path}: row {number} has no text; write it, or take the row out")
+        labels = {}
+        for status in STATUSES:
+            names = [name.strip() for name in re.split("[;,]", fields[places[status]])]
+            names = [name for name in names if name.lower() not in _NOTHING]
+            found = {name: lexicon.concept_of(name) for name in names}
+            for name, concept in found.items():
+                if concept is None:
+                    problems.setdefault(name, f"{path}: row {number}, {status}: {_unknown(name, lexicon)}")
+            labels[status] = frozenset(concept for concept in found.values() if concept is not None)
+        gold.append(GoldText(number, _plain(fields[places["text"]]), labels))
+    if problems:
+        raise InputError("\n".join(list(problems.values())[:5]))
+    if not any(text.labels[status] for text in gold for status in STATUSES):
+        raise InputError(f"{path}: no row names a concept under affirmed or negated; label some")
+    return gold
+
+
+def _unknown(name: str, lexicon: Lexicon) -> str:
+    if len(name) > _LONGEST_NAME:  # a text, perhaps
+        return f"a cell of {len(name)} characters is no concept; give names, apart by semicolons"
+    return f"the lexicon has no concept {name!r}; {lexicon.hint(name)}"
+
+
+def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+    if path.suffix not in (".tsv", ".csv"):
+        raise InputError(f"{path}: give a .tsv or .csv with the columns text, affirmed and negated")
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8; re-encode it, such as with: iconv -f latin1 -t utf-8") from None
+    rows = _rows(content, path)
+    if len(rows) < 2:
+        raise InputError(f"{path}: has no rows below a header; give the columns text, affirmed and negated")
+    return rows[0], rows[1:]
+
+
+def _rows(content: str, path: Path) -> list[list[str]]:
+    lines = content.splitlines(keepends=True)
+    try:
+        rows = list(csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True))
+    except csv.Error as error:
+        if path.suffix == ".csv":
+            raise InputError(f"{path}: broken quoting ({error}); quote texts and double the quotes inside") from None
+        rows = []
+    if path.suffix == ".tsv" and (not rows or any("\t" in field for row in rows for field in row)):
+        rows = [line.rstrip("\r\n").split("\t") for line in lines]  # its quotes are plain characters
+    return rows
+
+
+def _places(header: Sequence[str], path: Path) -> dict[str, int]:
+    """Column of each part, by names such as "Affirmed concepts"."""
+    words = [re.split(r"[\W_]+", name.strip().lower())[0] for name in header]
+    missing = [name for name in ("text", *STATUSES) if name not in words]
+    if missing:
+        raise InputError(f"{path}: has no column {', '.join(missing)}; the first row must be: text, affirmed, negated")
+    return {name: words.index(name) for name in ("text", *STATUSES)}
+
+
+def _plain(text: str) -> str:
+    """Undo ``tables.defused``."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+
+
+def folded(lexicon: Lexicon, named: Sequence[str]) -> dict[str, list[str]]:
+    """What to absorb where people labelled with fewer concepts than the lexicon has.
+
+    Of "chest pain" and "pain", those who name the wider one alone mean both.
+    """
+    merges = {
+        wide: [concept for concept in lexicon.concepts if concept.endswith(f" {wide}") and concept not in named]
+        for wide in named
+    }
+    return {wide: narrow for wide, narrow in merges.items() if narrow}
+
+
+def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -> Audit:
+    """Score the rules' affirmed and negated concepts, as one set of each per text."""
+    finder = MentionFinder(lexicon)
+    mentions = [finder.find(text.text) for text in gold]
+    found = [
+        {status: frozenset(m.concept for m in of_text if m.assertion == status) for status in STATUSES}
+        for of_text in mentions
+    ]
+    scores = _scores(_indicators([text.labels for text in gold], symptoms), _indicators(found, symptoms), symptoms)
+    mistakes = [
+        Mistake(text.row, symptom, labelled, seen)
+        for text, labels in zip(gold, found, strict=True)
+        for symptom in symptoms
+        if (labelled := _statuses(text.labels, symptom)) != (seen := _statuses(labels, symptom))
+    ]
+    return Audit(len(gold), scores, mistakes, _elsewhere(gold, mentions, lexicon, symptoms))
+
+
+def _statuses(labels: Labels, symptom: str) -> tuple[str, ...]:
+    return tuple(status for status in STATUSES if symptom in labels[status])
+
+
+def _indicators(labels: Sequence[Labels], symptoms: Sequence[str]) -> NDArray[np.bool_]:
+    """(texts, statuses, symptoms)."""
+    return np.array([[[symptom in of[status] for symptom in symptoms] for status in STATUSES] for of in labels])
+
+
+def _elsewhere(
+    gold: Sequence[GoldText], mentions: Sequence[Sequence[Mention]], lexicon: Lexicon, symptoms: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Where a labelled symptom was not found: the other concepts whose mentions hold its name ("chest pain")."""
+    others: dict[str, set[str]] = {}
+    for text, of_text in zip(gold, mentions, strict=True):
+        for symptom in symptoms:
+            if _statuses(text.labels, symptom) and all(m.concept != symptom for m in of_text):
+                forms = set(lexicon.concepts[symptom].forms)
+                holding = {
+                    m.concept
+                    for m in of_text
+                    if m.concept not in symptoms and forms & set(text.text[m.start : m.end].lower().split())
+                }
+                others.setdefault(symptom, set()).update(holding)
+    return {symptom: tuple(sorted(concepts)) for symptom, concepts in others.items() if concepts}
+
+
+def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Sequence[str]) -> pd.DataFrame:
+    """Figures by status and concept and their averages.
+
+    A concept counts once per text, so that its limits are those of a proportion (Wilson; F1 = 2J / (1 + J) of the
+    Jaccard index J). Those of the averages are percentiles of a bootstrap over texts, labels of one text being
+    dependent; of one without a mistake, which has no spread there, Wilson's of as many texts.
+    """
+    counts = np.stack([labelled & found, ~labelled & found, labelled & ~found])  # (tp fp fn, texts, statuses, symptoms)
+    totals = counts.sum(axis=1)
+    texts = labelled.shape[0]
+    weights = np.random.default_rng(0).multinomial(texts, np.full(texts, 1 / texts), size=_RESAMPLES)
+    resampled = np.stack([np.tensordot(weights, count.astype(np.float64), axes=1) for count in counts])
+    rows = []
+    for j, status in enumerate(STATUSES):
+        for k, symptom in enumerate(symptoms):
+            tp, fp, fn = (int(n) for n in totals[:, j, k])
+            limits = {
+                "precision": _wilson(tp, tp + fp),
+                "recall": _wilson(tp, tp + fn),
+                "f1": tuple(2 * jaccard / (1 + jaccard) for jaccard in _wilson(tp, tp + fp + fn)),
+            }
+            rows.append(_row(symptom, status, (tp, fp, fn), _figures(totals[:, j, k]), limits))
+        for name, average in ((MICRO, _micro), (MACRO, _macro)):
+            averages, spread = average(totals[:, j]), average(resampled[:, :, j])
+            limits = {
+                figure: _wilson(n := int(counts[of, :, j].any(axis=(0, 2)).sum()), n) if value == 1 else _ends(values)
+                for (figure, of), value, values in zip(_COUNTED.items(), averages, spread, strict=True)
+            }
+            rows.append(_row(name, status, tuple(totals[:, j].sum(axis=-1).tolist()), averages, limits))
+    return pd.DataFrame(rows)
+
+
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    if np.isnan(values).all():
+        return np.nan, np.nan
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _row(
+    concept: str,
+    status: str,
+    counts: Sequence[int],
+    figures: NDArray[np.float64],
+    limits: Mapping[str, Sequence[float]],
+) -> dict[str, object]:
+    row: dict[str, object] = {"concept": concept, "status": status}
+    row |= zip(("tp", "fp", "fn"), counts, strict=True)
+    for name, value in zip(_COUNTED, figures, strict=True):
+        row |= {name: float(value), f"{name}_low": limits[name][0], f"{name}_high": limits[name][1]}
+    return row
+
+
+def _wilson(successes: int, of: int) -> tuple[float, float]:
+    if not of:
+        return np.nan, np.nan
+    interval = binomtest(successes, of).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _figures(counts: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Precision, recall and F1 of (3, …) counts of tp, fp and fn."""
+    tp, fp, fn = counts.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.stack([tp / (tp + fp), tp / (tp + fn), 2 * tp / (2 * tp + fp + fn)])
+
+
+def _micro(counts: NDArray[np.generic]) -> NDArray[np.float64]:
+    return _figures(counts.sum(axis=-1))
+
+
+def _macro(counts: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Means over the concepts for which a figure is defined."""
+    figures = _figures(counts)
+    defined = (~np.isnan(figures)).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        means: NDArray[np.float64] = np.nansum(figures, axis=-1) / defined
+    return means

@@ -1,0 +1,1 @@
+"""A trial's model as people use it: exported, described, labelling texts."""

@@ -1,0 +1,160 @@
+"""Export a trial's model as a folder that stands alone: ONNX, Hugging Face form, tokenizer, card, figures."""
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from analysis.evaluation.costs import read_costs
+from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, test_figures
+from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file
+from analysis.models.model_card import PyTorchForm, model_card
+from clinical_notes.inputs import InputSettings
+from clinical_notes.lexicon import Lexicon
+from run_folder.errors import InputError
+from run_folder.names import LEXICON_FILE, MODEL
+from run_folder.run import Run
+from trainables.parts.deployed import ONNX_FILE, check_files, read_card, sha256
+from trainables.parts.model import stored
+
+FORMAT = 1
+"""Of an exported folder."""
+LOADED_FILES = (
+    ONNX_FILE,
+    stored.CONFIG_FILE,
+    stored.WEIGHTS_FILE,
+    stored.OWN_WEIGHTS_FILE,
+    "pytorch_model.bin",
+    "input.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""What a loader may read of a folder; any other file that was put there does no harm."""
+METRICS_FILE, INPUT_FILE, CARD = "metrics.json", "input.json", "README.md"
+
+
+def export(run: Run, name: str, to: Path) -> None:
+    """Write the trial's model to a new folder, whole or not at all.
+
+    Its test figures are computed if they have not been; nothing is chosen by them.
+
+    Raises:
+        InputError: the folder exists, or the model was not kept, is damaged, or is of another version.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"--to: {to} exists and is not an empty folder; name a new one")
+    check_kept(run, [name])
+    deployed = deployed_folder(run, name)
+    card = read_card(deployed)
+    evaluate_trials(run, [name])
+    measure_missing_costs(run, name)
+    staged = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        staged.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"--to: {to} cannot be made ({type(error).__name__}); name another folder") from None
+    try:
+        if has_graph(run, name):
+            shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
+        for file in card["sha256"]:
+            if file != ONNX_FILE:
+                shutil.copyfile(deployed / file, staged / file)
+        tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))
+        tokenizer.model_max_length = run.settings["max_length"]  # what a stock pipeline cuts texts to
+        tokenizer.save_pretrained(staged)
+        (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
+        record = _metrics(run, name)
+        structure = json.loads((staged / stored.CONFIG_FILE).read_text()).get(stored.STRUCTURE_KEY, {})
+        record["kept_word_embeddings"] = structure.get("rows")
+        (staged / CARD).write_text(model_card(record, pytorch_form(staged)))
+        record["sha256"] = {path.name: sha256(path) for path in sorted(staged.iterdir())}
+        (staged / METRICS_FILE).write_text(json.dumps(record, indent=2, allow_nan=False))
+        if to.exists():
+            to.rmdir()
+        staged.replace(to)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def pytorch_form(directory: Path) -> PyTorchForm:
+    """How a folder's model is loaded by PyTorch: as any Hugging Face model, by ``load_pytorch``, or not at all."""
+    forms: dict[str | None, PyTorchForm] = {None: "none", stored.WEIGHTS_FILE: "stock", stored.OWN_WEIGHTS_FILE: "own"}
+    return forms[stored.weights_file(directory)]
+
+
+def check_export(directory: Path) -> dict[str, Any]:
+    """The record of an exported folder whose files are as they were written.
+
+    Raises:
+        InputError: it is no export, of another version, or a file is missing or was changed.
+    """
+    try:
+        record: dict[str, Any] = json.loads((directory / METRICS_FILE).read_text())
+        written, hashes = record["format"], dict(record["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{directory}: not an exported model (no readable {METRICS_FILE}); make one with export"
+        ) from None
+    if written != FORMAT:
+        raise InputError(f"{directory}: exported by another version (format {written}); use it, or export again")
+    unlisted = {name for name in LOADED_FILES if (directory / name).exists()} - {METRICS_FILE, *hashes}
+    if unlisted or not hashes:
+        raise InputError(f"{directory}: {METRICS_FILE} does not list {min(unlisted, default='any file')}; export again")
+    check_files(directory, hashes)
+    return record
+
+
+def load_pytorch(directory: str | Path) -> PreTrainedModel:
+    """An exported model for PyTorch, in whatever shape compression left it.
+
+    Raises:
+        InputError: the folder is no whole export, or its model exists as an ONNX graph alone.
+    """
+    path = Path(directory)
+    record = check_export(path)
+    if pytorch_form(path) == "none" or record["model"]["runtime"] == "torchao":
+        raise InputError(f"{path}: an INT8 model has no PyTorch form; run its {ONNX_FILE} with ONNX Runtime")
+    return stored.load_model(path)
+
+
+def input_settings(run: Run) -> InputSettings:
+    """How the run's models read a text."""
+    lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
+    names = ("unit", "window_chars", "raw_window", "mentions", "max_length")
+    return InputSettings(symptoms=run.symptoms, lexicon=lexicon, **{name: run.settings[name] for name in names})
+
+
+def _metrics(run: Run, name: str) -> dict[str, Any]:
+    trial, figures, costs = run.trials[name], test_figures(run, name), read_costs(run)
+    assert figures is not None
+    return {
+        "format": FORMAT,
+        "run": run.folder.name,
+        "trial": name,
+        "strategy": trial.strategy,
+        "hyperparameters": dict(trial.hyperparameters),
+        "seed": trial.seed,
+        "base_model": run.settings["model"],
+        "data_fingerprint": run.manifest["fingerprint"],
+        "settings": dict(run.settings),
+        "versions": run.manifest["versions"],
+        "counts": run.manifest["counts"],
+        "patients": run.manifest["patients"],
+        "model": {key: value for key, value in trial.final.items() if key not in ("validation", "agreement")},
+        "agreement": agreement(run, name),
+        "cost": costs["cpu"].get(name, {}),
+        "cost_measured_on": costs["machine"] if name in costs["cpu"] else None,
+        "gpu_cost": costs.get("gpu", {}).get(name, {}),
+        "gpu_cost_measured_on": costs.get("gpu_machine"),
+        "validation": trial.final["validation"],
+        "test": figures["test"],
+    }

@@ -1,0 +1,211 @@
+"""Label texts with an exported model: in a stream, in bounded memory."""
+
+import json
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from analysis.models.export import INPUT_FILE, check_export
+from analysis.text_tables import defused
+from clinical_notes.batches import TokenisedExamples, tokenise
+from clinical_notes.inputs import InputMaker, InputSettings
+from clinical_notes.notes import NoteColumns, read_rows
+from run_folder.errors import InputError
+from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, int8_overflows, predict
+from trainables.parts.metrics import softmax
+from trainables.parts.model.stored import load_tokenizer
+
+CHUNK = 4_096
+"""Texts that are sorted by length and labelled together."""
+
+
+@dataclass
+class Summary:
+    """What was labelled.
+
+    Attributes:
+        texts: rows written.
+        empty: texts with nothing to read, written without a label.
+        cut: texts that fill all that the model reads, or are longer.
+    """
+
+    texts: int = 0
+    empty: int = 0
+    cut: int = 0
+
+
+class ExportedModel:
+    """An exported folder, ready to label texts.
+
+    Args:
+        threads: of ONNX Runtime, within one operator.
+
+    Raises:
+        InputError: the folder is no whole export, was changed, or holds no ONNX graph.
+    """
+
+    def __init__(self, directory: str | Path, threads: int = 1) -> None:
+        path = Path(directory)
+        self._record = check_export(path)
+        if not (path / ONNX_FILE).exists():
+            raise InputError(f"{path}: has no {ONNX_FILE}; the model was made for GPUs, export it from a run on a CPU")
+        settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text()))
+        self.symptoms, self.max_length = settings.symptoms, settings.max_length
+        self.inputs = InputMaker(settings)
+        self._model = OnnxDeployed(path / ONNX_FILE, {}, threads)
+        self._tokenizer = load_tokenizer(path)
+
+    def overflows_here(self) -> bool:
+        """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
+        is_int8 = self._record["model"]["runtime"] == "onnxruntime"
+        return is_int8 and not self._record["settings"]["reduce_range"] and int8_overflows()
+
+    def probabilities(self, inputs: list[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(n, symptoms) probabilities of texts that ``inputs`` has made, and whether each was cut.
+
+        They run in batches of similar length. A dynamically quantized model's activations share a scale in a batch,
+        so that its figures for a text move a little (in the third decimal or so) with the texts beside it.
+        """
+        encoded = self._tokenise(inputs)
+        return softmax(predict(self._model.logits, encoded, self._tokenizer.pad_token_id)), encoded.lengths >= (
+            self.max_length
+        )
+
+    def _tokenise(self, inputs: list[str]) -> TokenisedExamples:
+        # A word is at least one piece, so that what comes after max_length words is not read.
+        heads = [" ".join(text.split(maxsplit=self.max_length)[: self.max_length]) for text in inputs]
+        return tokenise(self._tokenizer, [""] * len(heads), heads, [0] * len(heads), self.max_length)
+
+
+def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, str]]:
+    """Row numbers (0-based) and texts of a table. Raises: InputError."""
+    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, option="FILE"):
+        yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
+
+
+def rows_of_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Line numbers (0-based) and texts of a stream. Raises: InputError: undecodable bytes."""
+    for number, line in enumerate(stream):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError:
+            raise InputError(f"standard input: line {number + 1} is not UTF-8; re-encode it") from None
+
+
+def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", *, by_sentence: bool) -> Summary:
+    """Write a line per text, or per sentence of each: its row, its symptom and the probabilities; no text."""
+    summary = Summary()
+    units = _units(model, rows, by_sentence)
+    while chunk := list(islice(units, CHUNK)):
+        found = [number for number, (_, _, text) in enumerate(chunk) if text.strip()]
+        probabilities = np.full((len(chunk), len(model.symptoms)), np.nan)
+        if found:
+            probabilities[found], cut = model.probabilities([chunk[number][2] for number in found])
+            summary.cut += int(cut.sum())
+        out.write(_frame(model, chunk, probabilities, by_sentence))
+        summary.texts += len(chunk)
+        summary.empty += len(chunk) - len(found)
+    if not summary.texts:  # a file all the same
+        out.write(_frame(model, [], np.empty((0, len(model.symptoms))), by_sentence))
+    return summary
+
+
+def _units(model: ExportedModel, rows: Iterable[tuple[int, str]], by_sentence: bool) -> Iterator[tuple[int, int, str]]:
+    """Row, sentence and model input."""
+    for row, text in rows:
+        if by_sentence:
+            for sentence, cleaned in model.inputs.sentences(text):
+                yield row, sentence, cleaned
+        else:
+            yield row, 0, model.inputs.text(text)
+
+
+def _frame(
+    model: ExportedModel,
+    chunk: Sequence[tuple[int, int, str]],
+    probabilities: NDArray[np.float64],
+    by_sentence: bool,
+) -> pd.DataFrame:
+    empty = np.isnan(probabilities[:, 0])
+    best = np.nan_to_num(probabilities).argmax(axis=1)
+    frame = pd.DataFrame({"row": [row for row, _, _ in chunk]})
+    if by_sentence:
+        frame["sentence"] = [sentence for _, sentence, _ in chunk]
+    frame["symptom"] = [None if none else model.symptoms[c] for none, c in zip(empty, best, strict=True)]
+    for column, symptom in enumerate(model.symptoms):
+        frame[f"probability_{symptom}"] = probabilities[:, column]
+    return frame
+
+
+class Writer(Protocol):
+    def write(self, frame: pd.DataFrame) -> None: ...
+
+
+class _CsvWriter:
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._header = stream, True
+
+    def write(self, frame: pd.DataFrame) -> None:
+        frame["symptom"] = frame["symptom"].map(defused)
+        frame.rename(columns=defused).to_csv(
+            self._stream, index=False, header=self._header, float_format="%.6f", lineterminator="\n"
+        )
+        self._header = False
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, frame: pd.DataFrame) -> None:
+        table = pa.Table.from_pandas(frame.astype({"symptom": "string"}), preserve_index=False)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def writer_to(out: str | None) -> Iterator[Writer]:
+    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole.
+
+    Raises:
+        InputError: the file's ending is neither, or its folder is missing.
+    """
+    if out is None:
+        yield _CsvWriter(sys.stdout)
+        return
+    path = Path(out)
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out: {out} must end in .csv or .parquet")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--out: the folder of {out} does not exist; make it first")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        if path.suffix == ".csv":
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                yield _CsvWriter(stream)
+        else:
+            parquet = _ParquetWriter(temporary)
+            try:
+                yield parquet
+            finally:
+                parquet.close()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

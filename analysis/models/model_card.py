@@ -1,0 +1,183 @@
+"""The model card of an exported model: what it is, what it was trained on, how good it is, what it is not for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.evaluation.leaderboard import SCHEME_NOTES
+
+PyTorchForm = Literal["stock", "own", "none"]
+"""Loaded by PyTorch as any Hugging Face model, by a loader of ours, or not at all (INT8 graphs)."""
+
+METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
+
+_LICENCES = {"all-MiniLM-L6-v2": "Apache-2.0", "emilyalsentzer/Bio_ClinicalBERT": "MIT"}
+
+_PYTORCH: Mapping[PyTorchForm, str] = {
+    "stock": """As any Hugging Face model (give it texts in lower case without punctuation, as `input.json` says; `symptune
+predict` does that by itself):
+
+```python
+from transformers import pipeline
+classify = pipeline("text-classification", model="DIR", top_k=None, truncation=True)
+```
+""",
+    "own": """In PyTorch, by symptune's loader, since no stock configuration describes this model's layers or storage:
+
+```python
+from analysis.models.export import load_pytorch
+model = load_pytorch("DIR")
+```
+""",
+    "none": """An INT8 model has no PyTorch form: `model.onnx` is the model.
+""",
+}
+
+
+def model_card(record: Mapping[str, Any], form: PyTorchForm) -> str:
+    """Markdown, from what ``metrics.json`` says."""
+    licence = _LICENCES.get(record["base_model"])
+    symptoms = list(record["test"]["per_symptom"])
+    sections = [
+        _front_matter(licence, form),
+        f"# {record['strategy']} model for symptoms in clinical notes: {', '.join(symptoms)}\n",
+        f"Trial `{record['trial']}` of run `{record['run']}`, made with symptune {record['versions']['symptune']} "
+        f"from `{record['base_model']}`. It tells which of these symptoms a text reports.\n",
+        _use(form),
+        _data(record),
+        "## Figures\n\nEvery figure is that of the files in this folder, not of a model before compression.\n",
+        _table(("set", *METRICS), [(name, *_scores(record[name], METRICS)) for name in ("validation", "test")]),
+        "Test set, one symptom against the rest:\n",
+        _table(
+            ("symptom", *METRICS[1:]),
+            [(name, *_scores(record["test"]["per_symptom"][name], METRICS[1:])) for name in symptoms],
+        ),
+        _size(record),
+        _limits(record),
+        f"## Licence\n\nBase model: {licence or 'see the licence of ' + record['base_model']}. If the notes came from "
+        "MIMIC-III, its data use agreement covers this model too: share it with credentialed users alone.\n",
+    ]
+    return "\n".join(sections)
+
+
+def _front_matter(licence: str | None, form: PyTorchForm) -> str:
+    library = "transformers" if form == "stock" else "onnx"
+    lines = [
+        "language: en",
+        f"library_name: {library}",
+        "pipeline_tag: text-classification",
+        "tags: [clinical, symptune]",
+    ]
+    if licence:
+        lines.append(f"license: {licence.lower()}")
+    return "---\n" + "\n".join(lines) + "\n---\n"
+
+
+def _use(form: PyTorchForm) -> str:
+    return f"""## Use
+
+```bash
+symptune predict DIR NOTES.csv --out LABELS.csv
+```
+
+or `model.onnx` with ONNX Runtime alone: inputs `input_ids` and `attention_mask` (batch, length) from the tokenizer in
+this folder, output `logits` (batch, symptoms) in the order of `config.json`'s labels. Latencies below are those of
+`InferenceSession(..., disabled_optimizers=["SkipLayerNormFusion"])`, which is faster.
+
+{_PYTORCH[form]}"""
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    settings = record["settings"]
+    rows = [
+        (split, sum(counts.values()), record["patients"][split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
+        for split, counts in record["counts"].items()
+    ]
+    what = (
+        "one sentence, with the one symptom that it affirms"
+        if settings["unit"] == "sentence"
+        else f"the first {settings['window_chars']:,} characters of a note, with the symptom that it affirms first"
+    )
+    return (
+        f"## Data and protocol\n\nNotes: `{Path(settings['notes']).name}`; fingerprint of the examples "
+        f"`{record['data_fingerprint'][:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
+        f"the symptoms: {settings['mentions']}. Labels come from a lexicon and rules, not from clinicians. Patients are "
+        "split into train, validation and test; the configuration was chosen on validation, and test was opened after.\n\n"
+        + _table(("split", "examples", "patients", "by symptom"), rows)
+    )
+
+
+def _size(record: Mapping[str, Any]) -> str:
+    model, cost, near = record["model"], record["cost"], record["agreement"]
+    lines = [
+        f"- {model['parameters']:,} parameters, {model['nonzero_parameters']:,} of them not zero",
+        f"- {model['bytes'] / 1e6:,.1f} MB of weights on disk",
+        f"- {model['macs'] / 1e6:,.1f} M multiply–accumulates for a text of {model['macs_length']} word pieces",
+    ]
+    if cost:
+        lines.append(
+            f"- latency of one text {cost['latency_median'] * 1e3:.2f} ms (95th percentile "
+            f"{cost['latency_p95'] * 1e3:.2f} ms), {cost['throughput']:,.0f} texts a second in batches of 32, "
+            f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB of memory at its peak; one thread of {record['cost_measured_on']}"
+        )
+    on_gpu = record["gpu_cost"]
+    if on_gpu:
+        lines.append(
+            f"- latency of one text {on_gpu['latency_median'] * 1e3:.2f} ms (95th percentile "
+            f"{on_gpu['latency_p95'] * 1e3:.2f} ms), {on_gpu['throughput']:,.0f} texts a second in batches of 32, "
+            f"on {record['gpu_cost_measured_on']}"
+        )
+    rows = record.get("kept_word_embeddings")
+    if rows:
+        lines.append(
+            f"- its vocabulary is cut to the {rows:,} tokens of the training texts; every other token is read as unknown, "
+            "so that texts of another domain lose words"
+        )
+    if near:
+        before = "PyTorch" if model["runtime"] == "torch" else "the model before it was rounded to INT8"
+        lines.append(
+            f"- against {before} the largest difference of a logit is {near['max_logit_difference']:.2g}, "
+            f"and {near['same_predictions']:.2%} of the validation predictions are the same"
+        )
+    if model["runtime"] != "torch":
+        lines.append("- " + _int8(record))
+    if model.get("scheme") in SCHEME_NOTES:
+        lines.append(f"- {model['scheme']}: {SCHEME_NOTES[model['scheme']]}")
+    return "## Size and cost\n\n" + "\n".join(lines) + "\n"
+
+
+def _int8(record: Mapping[str, Any]) -> str:
+    chosen, bits = record["hyperparameters"], 7 if record["settings"]["reduce_range"] else 8
+    fine = "one scale per output channel" if chosen["per_channel"] else "one scale per tensor"
+    embeddings = "INT8" if chosen["quantize_embeddings"] else "FP32"
+    needs = (
+        "" if bits == 7 else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
+    )
+    together = (
+        "; the figures of a text move a little with those in its batch" if chosen["scheme"] != "ptq_static" else ""
+    )
+    return (
+        f"INT8 by `{chosen['scheme']}`, {fine}, weights of {bits} bits, embeddings {embeddings}, "
+        f"{len(record['model'].get('fp32_layers', []))} Linear layers left FP32{needs}{together}"
+    )
+
+
+def _limits(record: Mapping[str, Any]) -> str:
+    return f"""## Intended use and limits
+
+For research and for sorting notes by the symptom that they report, with a person who checks. Not for diagnosis, triage
+or treatment, and not for texts unlike those it was trained on: another hospital, speciality or language. It always names
+one of its {len(record["test"]["per_symptom"])} symptoms, also for a text that reports none or several. Its labels inherit
+the errors of the rules that made them.
+"""
+
+
+def _scores(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return ["not defined" if metrics[name] is None else f"{metrics[name]:.4f}" for name in names]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(
+        "| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in line) + " |\n" for line in lines
+    )

@@ -1,0 +1,1 @@
+"""A run next to the paper."""

@@ -1,0 +1,274 @@
+"""The page's first screen: what was asked, of what data, what is known, what to take; and how to repeat it."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from analysis.evaluation.run_statistics import BASELINE
+from analysis.report.findings import STATISTICS, Findings, figures_file, lacking
+from analysis.report.html_table import Column, Table, megabytes
+from analysis.report.recommend import RULE, Recommendation, recommend
+from analysis.statistics.verdict import Outcome
+
+_MOST_NAMED = 8
+_SPLITS = ("train", "validation", "test")
+_SIGNS = {
+    Outcome.BETTER: "▲", Outcome.WORSE: "▼", Outcome.EQUIVALENT: "≈", Outcome.NOT_WORSE: "✓", Outcome.SAME: "=",
+    Outcome.NOT_KNOWN: "?",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A strategy's row on the first screen; texts are ready to be read.
+
+    Attributes:
+        difference, size, latency: and what is said below each.
+        kind: of its colour: ``good``, ``bad`` or ``open``.
+    """
+
+    strategy: str
+    trial: str | None
+    href: str | None
+    sign: str
+    outcome: str
+    words: str
+    kind: str
+    score: str
+    interval: str
+    difference: tuple[str, str]
+    size: tuple[str, str]
+    latency: tuple[str, str]
+    seeds: int
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first screen."""
+
+    question: str
+    data: str
+    facts: list[tuple[str, str]]
+    counts: Table
+    recommendation: Recommendation | None
+    rule: str
+    sources: list[tuple[str, str]]
+    verdicts: list[Verdict]
+    notes: list[str]
+
+
+def overview(findings: Findings) -> Overview:
+    chosen = recommend(findings)
+    notes = [] if findings.statistics else [lacking(STATISTICS, "Intervals and verdicts have")]
+    notes += [note.replace("[low, high]", "Low to high") for note in findings.board.notes]
+    return Overview(
+        question=_question(findings),
+        data=_data(findings),
+        facts=_facts(findings),
+        counts=_counts(findings),
+        recommendation=chosen,
+        rule=RULE,
+        sources=findings.sources(STATISTICS, "costs.json"),
+        verdicts=[_verdict(findings, strategy, chosen) for strategy in findings.run.strategies],
+        notes=notes,
+    )
+
+
+def _question(findings: Findings) -> str:
+    settings = findings.run.settings
+    compressed = [strategy.replace("_", " ") for strategy in findings.run.strategies if strategy != BASELINE]
+    what = f"told apart by {_encoder(settings)} in clinical {settings.get('unit', 'note')}s"
+    if not compressed:
+        return f"How well are {len(findings.run.symptoms)} symptoms {what}, fine-tuned plainly?"
+    ways = compressed[0] if len(compressed) == 1 else f"{', '.join(compressed[:-1])} or {compressed[-1]}"
+    return f"{len(findings.run.symptoms)} symptoms are {what}. Can {ways} make it smaller and keep its quality?"
+
+
+def _encoder(settings: Mapping[str, Any]) -> str:
+    """A hub name, or the name of a folder without the way to it."""
+    name = str(settings.get("model", "the encoder"))
+    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith((".", "/", "~")) else name
+
+
+def _data(findings: Findings) -> str:
+    """Examples, patients and what the test set holds of each symptom, in a sentence or two."""
+    counts, patients = findings.run.manifest.get("counts", {}), findings.run.manifest.get("patients", {})
+    if not counts:
+        return ""
+    sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in _SPLITS)
+    each = [f"{symptom} {counts['test'].get(symptom, 0):,}" for symptom in findings.run.symptoms]
+    rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
+    fingerprint = str(findings.run.manifest.get("fingerprint", ""))[:12]
+    return (
+        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. "
+        f"Fingerprint of the data: {fingerprint}."
+    )
+
+
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    settings, manifest = findings.run.settings, findings.run.manifest
+    split = settings.get("split")
+    margin = (findings.statistics or {}).get("margin")
+    facts = [
+        ("notes", str(settings.get("notes", "–"))),
+        ("train / validation / test", " / ".join(f"{100 * part:.0f} %" for part in split) if split else "–"),
+        ("search", f"{settings.get('trials', '–')} trials a strategy, up to {settings.get('epochs', '–')} epochs"),
+        ("margin", f"{margin:g} macro F1" if margin is not None else "–"),
+        ("fingerprint of the data", str(manifest.get("fingerprint", "–"))),
+    ]
+    return [fact for fact in facts if fact[1] != "–"]
+
+
+def _counts(findings: Findings) -> Table:
+    counts = findings.run.manifest.get("counts", {})
+    patients = findings.run.manifest.get("patients", {})
+    rows = [
+        {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in _SPLITS}}
+        for symptom in findings.run.symptoms
+    ]
+    rows.append({"symptom": "all examples", **{split: sum(counts.get(split, {}).values()) for split in _SPLITS}})
+    rows.append({"symptom": "patients", **{split: patients.get(split) for split in _SPLITS}})
+    columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in _SPLITS)]
+    return Table(
+        "counts",
+        "Examples by symptom and split",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        [("run.json", "../run.json")],
+    )
+
+
+def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -> Verdict:
+    trial = findings.best(strategy)
+    judged = (findings.statistics or {}).get("strategies", {}).get(strategy, {})
+    sign, outcome, words, kind = _said(findings, strategy, judged)
+    tested = trial is not None and trial.name in findings.tests
+    score = _mean_score(judged) or (findings.test_score(trial.name) if trial and tested else None)
+    return Verdict(
+        strategy=strategy,
+        trial=trial.name if trial else None,
+        href=figures_file({"model": trial.name}) if trial and tested else None,
+        sign=sign,
+        outcome=outcome,
+        words=words,
+        kind=kind,
+        score=f"{score['point']:.3f}" if score and score["point"] is not None else "–",
+        interval=f"{score['low']:.3f} to {score['high']:.3f}" if score and score["low"] is not None else "",
+        difference=_difference(judged.get("verdict")),
+        size=_ratio(findings, strategy, "bytes"),
+        latency=_ratio(findings, strategy, "latency"),
+        seeds=len(judged["seeds"]) if judged else 1,
+        chosen=chosen is not None and trial is not None and chosen.trial.name == trial.name,
+    )
+
+
+def _said(findings: Findings, strategy: str, judged: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    if strategy in findings.board.without:
+        return "✕", "no model", findings.board.without[strategy], "bad"
+    if strategy == BASELINE:
+        return "•", "the baseline", "what the others are compared with", "open"
+    if not judged.get("verdict"):
+        return "?", "not compared", "there are no statistics of it against a baseline", "open"
+    verdict = judged["verdict"]
+    outcome = Outcome(verdict["outcome"])
+    kind = "bad" if outcome is Outcome.WORSE else "open" if outcome is Outcome.NOT_KNOWN else "good"
+    _, _, more = verdict["words"].rpartition(verdict["outcome"])  # of the margin, or what would tell
+    return _SIGNS[outcome], verdict["outcome"], more.strip("; ,"), kind
+
+
+def _difference(verdict: Mapping[str, Any] | None) -> tuple[str, str]:
+    if verdict is None:
+        return "–", ""
+    low, high = verdict["low"], verdict["high"]
+    interval = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+    return f"{verdict['difference']:+.3f}".replace("-", "−"), interval.replace("-", "−")
+
+
+def _mean_score(judged: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return judged["figures"]["overall"]["f1"] if judged.get("figures") else None
+
+
+def _ratio(findings: Findings, strategy: str, figure: str) -> tuple[str, str]:
+    """A cost, and how many times less it is than the baseline's."""
+    trial, baseline = findings.best(strategy), findings.best(BASELINE)
+    mine, theirs = (_cost(findings, t.name, figure) if t else None for t in (trial, baseline))
+    if mine is None:
+        return "–", ""
+    shown = f"{megabytes(mine)} MB" if figure == "bytes" else f"{mine * 1e3:.2f} ms"
+    if theirs is None or strategy == BASELINE:
+        return shown, ""
+    less, more, as_much = ("smaller", "larger", "as large") if figure == "bytes" else ("faster", "slower", "as fast")
+    times, word = (theirs / mine, less) if mine <= theirs else (mine / theirs, more)
+    return shown, as_much if f"{times:.1f}" == "1.0" else f"{times:.1f} × {word}"
+
+
+def _cost(findings: Findings, name: str, figure: str) -> float | None:
+    return findings.run.trials[name].final.get("bytes") if figure == "bytes" else findings.latency(name)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How to do it again: the command, and what it ran with."""
+
+    line: str
+    settings: Table
+    versions: Table
+    space: str
+
+
+def reproduction(findings: Findings) -> Reproduction:
+    run = findings.run
+    manifest = run.manifest
+    identity = {
+        "fingerprint of the data": manifest.get("fingerprint"),
+        "measured on": findings.costs["machine"] or None,
+    }
+    identity |= {f"source: {name}": value for name, value in manifest.get("sources", {}).items()}
+    return Reproduction(
+        line=launch_line(run.folder.name, run.settings),
+        settings=_pairs("settings", "Settings of the run", {k: v for k, v in run.settings.items() if k not in _APART}),
+        versions=_pairs("versions", "Versions, data and machine", {**manifest.get("versions", {}), **identity}),
+        space=yaml.safe_dump(run.settings.get("space") or {}, sort_keys=False),
+    )
+
+
+def _pairs(slug: str, caption: str, pairs: Mapping[str, Any]) -> Table:
+    rows = [{"name": name, "value": _value(value)} for name, value in pairs.items() if value is not None]
+    columns = [Column("name", "name", "text"), Column("value", "value", "text")]
+    return Table(slug, caption, pd.DataFrame(rows, columns=["name", "value"]), columns, [("run.json", "../run.json")])
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+_APART = ("space", "warm_configurations")
+_WITHOUT_OPTION = (*_APART, "raw_window")
+
+
+def launch_line(name: str, settings: Mapping[str, Any]) -> str:
+    """The command that starts the same run, every setting said, beside the space's file."""
+    words = ["symptune", "launch", "--name", name]
+    if settings.get("raw_window"):
+        words += ["--protocol", "paper"]  # all that it sets besides is said again
+    for key, value in settings.items():
+        if key not in _WITHOUT_OPTION and not (key == "notes" and value == "synthetic"):
+            words += _option(f"--{key.replace('_', '-')}", value, settings)
+    if settings.get("space"):
+        words += ["--space", "space.yaml"]
+    return shlex.join(words)
+
+
+def _option(option: str, value: Any, settings: Mapping[str, Any]) -> list[str]:
+    if value is None or (option == "--patients" and settings.get("notes") != "synthetic"):
+        return []
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option[2:]}"]
+    if option in ("--absorb", "--category", "--group-by"):
+        return [word for one in value for word in (option, one)]
+    return [option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]

@@ -1,0 +1,270 @@
+"""The sections that compare the deployed models on the test set."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.run_statistics import BASELINE
+from analysis.report import figures as draw
+from analysis.report.figures import Difference, Point, Reliability
+from analysis.report.findings import (
+    NOT_EVALUATED,
+    STATISTICS,
+    Findings,
+    Record,
+    figures_file,
+    lacking,
+    scored,
+)
+from analysis.report.html_table import Column, Table
+from analysis.report.page import Drawing, Section
+from analysis.report.recommend import Recommendation
+from analysis.statistics.resampling import METRICS
+from run_folder.trials import TrialRecord
+
+_SCORES = [Column(name, "F1" if name == "f1" else "AUROC" if name == "auroc" else name) for name in METRICS]
+
+
+def quality(findings: Findings, chosen: Recommendation | None) -> Section:
+    rows = [_cost_row(findings, trial) for trial in findings.run.trials.values() if trial.name in findings.tests]
+    frame = pd.DataFrame(rows, dtype=object)
+    columns = [
+        Column("model", "model", "text"),
+        Column("strategy", "strategy", "text"),
+        Column("f1", "test macro F1", title="with its 95 % interval, over patients"),
+        Column("bytes", "MB", "MB"),
+        Column("latency", "ms", "ms", "median of one text, one thread, ONNX Runtime"),
+        Column("throughput", "texts/s", "count"),
+        Column("memory", "peak MB", "MB"),
+    ]
+    blocks = []
+    for slug, cost, scale, label in (
+        ("quality-bytes", "bytes", 1e6, "size of the deployed model, MB"),
+        ("quality-latency", "latency", 1e3, "median latency of one text on one CPU thread, ms"),
+    ):
+        known = [row for row in rows if row[cost] is not None and row["f1"] is not None]
+        points = [_point(row, cost, scale, chosen) for row in known]
+        if points:
+            table = Table(
+                slug,
+                f"Test macro F1 and {label.split(',')[0]}",
+                frame,
+                columns,
+                findings.sources("costs.json", STATISTICS),
+                {"model": figures_file},
+            )
+            blocks.append(_quality_drawing(slug, label, points, findings, table))
+    missing = [] if rows else [NOT_EVALUATED]
+    if rows and not findings.costs["cpu"]:
+        missing.append("Latency has not been measured: `symptune evaluate` does that.")
+    lead = (
+        "Each point is a deployed model: what it scores on patients that the search never saw, and what it costs to "
+        f"keep and to run. Measured on {findings.costs['machine'] or 'no machine yet'}."
+    )
+    return Section("quality", "Quality against cost", lead, blocks, missing)
+
+
+def _cost_row(findings: Findings, trial: TrialRecord) -> dict[str, Any]:
+    costs = findings.costs["cpu"].get(trial.name, {})
+    return {
+        "model": trial.name,
+        "strategy": trial.strategy,
+        **scored("f1", findings.test_score(trial.name)),
+        "bytes": trial.final.get("bytes"),
+        "latency": costs.get("latency_median"),
+        "throughput": costs.get("throughput"),
+        "memory": costs.get("peak_memory_bytes"),
+    }
+
+
+def _point(row: Record, cost: str, scale: float, chosen: Recommendation | None) -> Point:
+    return Point(
+        row["strategy"],
+        row[cost] * scale if cost == "latency" else row[cost] / scale,
+        row["f1"],
+        row["f1_low"],
+        row["f1_high"],
+        chosen is not None and chosen.trial.name == row["model"],
+    )
+
+
+def _quality_drawing(slug: str, label: str, points: list[Point], findings: Findings, table: Table) -> Drawing:
+    what = label.split(",")[0]
+    return Drawing(
+        slug,
+        f"Test macro F1 against {what}",
+        "Up and to the left is better. Bars are 95 % intervals; the grey steps join the models that no other "
+        "surpasses in both (the Pareto front of these estimates). Where bars overlap much, height alone tells little.",
+        lambda: draw.quality_against(points, findings.run.strategies, label),
+        table,
+    )
+
+
+def differences(findings: Findings) -> Section:
+    lead = (
+        "Each strategy against the baseline on the same test patients, so that what is hard for both cancels out. "
+        "An interval wholly right of the shaded band's left edge is not worse by more than the margin."
+    )
+    if findings.statistics is None:
+        return Section("differences", "Differences from the baseline", lead, missing=[lacking(STATISTICS, "They have")])
+    rows = [_difference_row(s, of) for s, of in findings.statistics["strategies"].items() if of.get("differences")]
+    if not rows:
+        alone = findings.best(BASELINE) is not None
+        line = "There is nothing to compare the baseline with." if alone else "There is no baseline to compare with."
+        return Section("differences", "Differences from the baseline", lead, missing=[line])
+    columns = [
+        Column("strategy", "strategy", "text"),
+        *(Column(m, c.label, "signed") for m, c in zip(METRICS, _SCORES, strict=True)),
+        Column("p", "p, Holm", "p", "corrected over the strategies; macro F1"),
+        Column(
+            "mcnemar", "McNemar, Holm", "p", "accuracy of the best trials alone, exact; takes examples as independent"
+        ),
+        Column("seeds", "seeds", "count", "trainings of the best configuration"),
+    ]
+    table = Table(
+        "differences",
+        "Macro figures minus the baseline's, with 95 % intervals",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        findings.sources(STATISTICS),
+    )
+    points = [
+        Difference(row["strategy"], row["f1"], row["f1_low"], row["f1_high"]) for row in rows if row["f1"] is not None
+    ]
+    margin = findings.statistics["margin"]
+    drawing = Drawing(
+        "forest",
+        "Macro F1 minus the baseline's",
+        "A point is the estimate, its line the 95 % interval. A line that crosses 0 does not show that the strategy is "
+        "better or worse than the baseline.",
+        lambda: draw.differences_forest(points, findings.run.strategies, margin),
+        table,
+    )
+    notes = [findings.statistics["undefined_note"]] if findings.statistics.get("undefined_note") else []
+    return Section("differences", "Differences from the baseline", lead, [drawing], notes)
+
+
+def _difference_row(strategy: str, judged: Record) -> dict[str, Any]:
+    overall = judged["differences"]["overall"]
+    row: dict[str, Any] = {"strategy": strategy}
+    for metric in METRICS:
+        row |= scored(metric, overall[metric])
+    mcnemar = judged.get("mcnemar") or {}
+    return row | {"p": judged["verdict"]["p"], "mcnemar": mcnemar.get("p_holm"), "seeds": len(judged["seeds"])}
+
+
+def symptoms(findings: Findings) -> Section:
+    lead = "An average can hide a symptom that a strategy loses. Each symptom is read against the rest."
+    table2 = findings.board.table2
+    if table2.empty:
+        return Section("symptoms", "Symptom by symptom", lead, missing=[NOT_EVALUATED])
+    numbers = table2.assign(f1=pd.to_numeric(table2["f1"], errors="coerce"))
+    wide = numbers.pivot(index="strategy", columns="symptom", values="f1")
+    shown = [name for name in dict.fromkeys(table2["strategy"]) if name != CONTROLS[0]]  # it says one symptom only
+    wide = wide.reindex(index=shown, columns=list(findings.run.symptoms))
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table2.to_dict("records")]
+    for row in rows:
+        trial = findings.best(str(row["strategy"]))
+        row["model"] = trial.name if trial else row["strategy"]
+    columns = [Column("symptom", "symptom", "text"), Column("strategy", "strategy", "text"), *_SCORES[1:]]
+    table = Table(
+        "symptoms",
+        "Test figures by symptom and strategy, with 95 % intervals where they are known",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        findings.sources("table2.csv", STATISTICS),
+        {"strategy": figures_file},
+    )
+    drawing = Drawing(
+        "heat",
+        "Test F1 by symptom",
+        "Darker is better. Read down a column: a cell that is much paler than the baseline's shows a symptom that "
+        "the strategy harms. Grey: not defined, the test set lacks the symptom.",
+        lambda: draw.heat_map(wide, "test F1"),
+        table,
+    )
+    return Section("symptoms", "Symptom by symptom", lead, [drawing])
+
+
+def _shown_models(findings: Findings, known: Mapping[str, Any]) -> list[str]:
+    """Each strategy's model and the TF-IDF control, among those known."""
+    best = [trial.name for strategy in findings.run.strategies if (trial := findings.best(strategy))]
+    return [name for name in (*best, CONTROLS[1]) if name in known]
+
+
+def calibration(findings: Findings) -> Section:
+    lead = "Whether a model that says 0.9 is right nine times in ten. The temperature is fitted on validation alone."
+    known = {n: m for n, m in (findings.statistics or {}).get("models", {}).items() if m.get("calibration")}
+    names = _shown_models(findings, known)
+    if not names:
+        line = "There are no predictions on the validation set to fit a temperature on: `symptune evaluate` makes them."
+        none = lacking(STATISTICS, "Calibration has") if findings.statistics is None else line
+        return Section("calibration", "Calibration", lead, missing=[none])
+    curves = {name: _reliability(known[name]["calibration"]) for name in names}
+    rows = [
+        {"model": n, "error": c["error"], "tempered_error": c["tempered_error"], "temperature": c["temperature"]}
+        for n in known
+        for c in [known[n]["calibration"]]
+    ]
+    columns = [
+        Column("model", "model", "text"),
+        Column("error", "calibration error"),
+        Column("tempered_error", "with temperature"),
+        Column("temperature", "temperature", "score", "above 1: it was too sure"),
+    ]
+    table = Table(
+        "calibration",
+        "Expected calibration error on the test set, 10 bins of equal mass: 0 is perfect",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        findings.sources(STATISTICS),
+        {"model": figures_file},
+    )
+    drawing = Drawing(
+        "reliability",
+        "Reliability",
+        "Below the diagonal a model is surer than it is right. The blue line is the same model with its temperature.",
+        lambda: draw.reliability(curves),
+        table,
+    )
+    return Section("calibration", "Calibration", lead, [drawing])
+
+
+def _reliability(calibration: Record) -> Reliability:
+    before, after = calibration["reliability"], calibration["tempered_reliability"]
+    return Reliability((before["confidence"], before["accuracy"]), (after["confidence"], after["accuracy"]))
+
+
+def confusions(findings: Findings) -> Section:
+    lead = "Which symptom is taken for which."
+    known = (findings.statistics or {}).get("models", {})
+    names = _shown_models(findings, known)
+    if not names:
+        return Section("confusions", "Confusion matrices", lead, missing=[lacking(STATISTICS, "They have")])
+    symptoms = findings.run.symptoms
+    rows = [
+        {"model": name, "true": true, **dict(zip(symptoms, line, strict=True))}
+        for name in names
+        for true, line in zip(symptoms, known[name]["confusion"], strict=True)
+    ]
+    columns = [Column("model", "model", "text"), Column("true", "true symptom", "text")]
+    columns += [Column(symptom, f"as {symptom}", "count") for symptom in symptoms]
+    table = Table(
+        "confusions",
+        "Test examples by true and predicted symptom",
+        pd.DataFrame(rows, dtype=object),
+        columns,
+        findings.sources(STATISTICS),
+        {"model": figures_file},
+    )
+    drawing = Drawing(
+        "confusions",
+        "Confusion matrices",
+        "Numbers are test examples, shades are shares of the true symptom (dark: all). A good model is dark on the "
+        "diagonal alone.",
+        lambda: draw.confusion_matrices({name: known[name]["confusion"] for name in names}, symptoms),
+        table,
+    )
+    return Section("confusions", "Confusion matrices", lead, [drawing])

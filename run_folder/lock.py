@@ -1,0 +1,48 @@
+"""One process at a time on a run."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from run_folder.errors import InputError
+from run_folder.folder import Folder, refusing
+
+LOCK_FILE = "lock"
+
+
+@contextmanager
+def only_process(folder: Folder) -> Iterator[None]:
+    """Hold the run's lock, which the operating system takes back from a process that dies.
+
+    A run behind a URI is not locked: object stores have no locks.
+
+    Raises:
+        InputError: another process holds it, or it cannot be written or locked.
+    """
+    if not folder.is_local:
+        yield
+        return
+    path = Path(folder.uri) / LOCK_FILE
+    made = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
+    with refusing("RUN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        with refusing("RUN"):
+            _lock(file, folder)
+        try:
+            yield
+        finally:
+            if made is not None and os.listdir(path.parent) == [LOCK_FILE]:  # nothing came of it
+                shutil.rmtree(made)
+
+
+def _lock(file: IO[str], folder: Folder) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"RUN: another process is working on {folder.name}; wait for it, or stop it first") from None

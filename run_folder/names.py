@@ -1,0 +1,18 @@
+"""Names of the files and folders of a run."""
+
+from run_folder.folder import Folder
+
+FORMAT = 1
+"""Of the run's folder; a newer program may raise it."""
+
+RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
+DEPLOYED = "deployed"
+LEXICON_FILE = "lexicon.json"
+EPOCH_PREFIX = "epoch-"
+"""Of the checkpoints in a trial's folder, which go when the trial ends."""
+
+
+def checkpoints_of(folder: Folder, trial: str) -> list[str]:
+    """Paths of a trial's checkpoints in the run's folder, oldest first."""
+    home = f"{TRIALS}/{trial}"
+    return [f"{home}/{name}" for name in folder.names(home) if name.startswith(EPOCH_PREFIX)]

@@ -1,0 +1,20 @@
+"""How near two models' logits of the same texts are."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinical_notes.batches import TrialData
+from trainables.parts.deployed import Deployed, predict
+
+
+def agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> dict[str, float]:
+    """How near two models' logits (n, classes) of the same texts are."""
+    return {
+        "max_logit_difference": float(np.abs(logits - reference).max()),
+        "same_predictions": float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+    }
+
+
+def validation_logits(deployed: Deployed, data: TrialData) -> NDArray[np.float32]:
+    """(n, classes) logits of the validation texts; their labels are not looked at."""
+    return predict(deployed.logits, data.validation, data.pad_token_id)

@@ -1,0 +1,1 @@
+"""INT8: the grid, the graph, the kernels' model."""

@@ -1,0 +1,1 @@
+"""The encoder: its layers, its surgery, its form on disk."""

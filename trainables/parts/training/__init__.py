@@ -1,0 +1,1 @@
+"""What training is helped by: the teacher, embeddings, memory."""

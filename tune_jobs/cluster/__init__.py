@@ -1,0 +1,1 @@
+"""The Ray cluster, and what a trial may ask of it."""

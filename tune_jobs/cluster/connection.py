@@ -1,0 +1,185 @@
+"""The Ray cluster: an existing one, or one started here; and what a trial may ask of it."""
+
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import ray
+import torch
+from ray._private.services import canonicalize_bootstrap_address
+
+from run_folder.errors import InputError
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+"""Ray's switches: no output of its own, no snapshots (the ledger is the state), Ctrl-C is ours."""
+
+_WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+_SECONDS_TO_ANSWER = 5
+_SECONDS_BETWEEN_COUNTS = 3
+
+RESOURCE_UNITS = 10_000
+"""Ray counts a CPU or GPU in ten-thousandths."""
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What one trial asks of the cluster; fractions share a device."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def problems(self) -> list[str]:
+        problems = []
+        if self.cpus <= 0:
+            problems.append(f"--cpus-per-trial: must be more than 0, got {self.cpus}")
+        if self.gpus < 0:
+            problems.append(f"--gpus-per-trial: must be at least 0, got {self.gpus}")
+        elif self.gpus > 1 and self.gpus % 1:
+            problems.append(f"--gpus-per-trial: more than one GPU must be a whole number, got {self.gpus:g}")
+        return problems
+
+
+@contextmanager
+def connected(address: str | None, verbose: bool) -> Iterator[None]:
+    """Connect to the cluster at ``address``, or start one on this machine; leave it as it was found.
+
+    Raises:
+        InputError: nothing answers at the address.
+    """
+    if not verbose:
+        os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+        logging.getLogger("ray.train._internal.storage").setLevel(
+            logging.CRITICAL
+        )  # tracebacks of what we say in a line
+    # Without an address Ray would join whatever cluster was last started on this machine, dead or alive.
+    address = address or "local"
+    if address != "local":
+        _check_answers(address)
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(
+            f"--address: the Ray cluster at {address!r} cannot be joined ({reason}); if it wants a token, "
+            "set RAY_AUTH_MODE=token"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises InputError at once where nothing listens; Ray itself would try for minutes."""
+    try:
+        place = canonicalize_bootstrap_address(address)
+        host, _, port = str(place).rpartition(":")
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, ConnectionError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(
+            f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it"
+        ) from error
+
+
+def slots(ask: TrialResources) -> int:
+    """How many trials the nodes that are there now can run at once."""
+    return sum(_slots(node, ask) for node in node_resources())
+
+
+@dataclass
+class Room:
+    """How many trials may be under way, as nodes join and leave.
+
+    Attributes:
+        limit: the user's.
+        growing: trials up to the limit may wait for nodes that are not there yet; an autoscaler adds nodes for them.
+    """
+
+    ask: TrialResources
+    limit: int | None = None
+    growing: bool = False
+    _slots: int = field(default=0, init=False)
+    _counted: float = field(default=-math.inf, init=False)
+
+    def __call__(self) -> int:
+        """At least 1: where every node was lost, a trial waits for the next one."""
+        if self.limit is not None and self.growing:
+            return self.limit
+        if time.monotonic() - self._counted > _SECONDS_BETWEEN_COUNTS:
+            self._slots, self._counted = max(slots(self.ask), 1), time.monotonic()
+        return min(self._slots, self.limit or self._slots)
+
+
+def check_slots(ask: TrialResources) -> None:
+    """Raises: InputError: no node is large enough for one trial."""
+    if slots(ask):
+        return
+    cpus = max((node.get("CPU", 0) for node in node_resources()), default=0)
+    gpus = max((node.get("GPU", 0) for node in node_resources()), default=0)
+    raise InputError(
+        f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
+        f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could start; ask for less, or, where nodes will join, "
+        "give --max-concurrent"
+    )
+
+
+def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growing: bool) -> list[str]:
+    """Whether the cluster at ``address`` answers and can hold one trial, now or once it has grown."""
+    try:
+        with connected(address, verbose):
+            if not growing:
+                check_slots(ask)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def local_problems(ask: TrialResources) -> list[str]:
+    """What this machine lacks to hold one trial, found before a cluster is started on it."""
+    problems = ask.problems()
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    if ask.cpus > cpus:
+        problems.append(f"--cpus-per-trial: this machine has {cpus} CPUs, got {ask.cpus:g}")
+    if ask.gpus > gpus:
+        problems.append(f"--gpus-per-trial: this machine has {gpus} GPUs, got {ask.gpus:g}")
+    return problems
+
+
+def node_resources() -> list[dict[str, float]]:
+    """What each node that is there now has, as Ray counts it."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _slots(node: dict[str, float], ask: TrialResources) -> int:
+    slots = _units(node.get("CPU", 0.0)) // _units(ask.cpus)
+    if ask.gpus:
+        slots = min(slots, _units(node.get("GPU", 0.0)) // _units(ask.gpus))
+    return slots
+
+
+def _units(quantity: float) -> int:
+    """As Ray counts: floats would have 0.2 fit into 1 four times."""
+    return round(quantity * RESOURCE_UNITS)

@@ -1,0 +1,76 @@
+"""Which run a command is about."""
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+
+from run_folder.errors import InputError
+from run_folder.folder import Folder, refusing
+from run_folder.names import RUN_FILE
+from run_folder.run import Run, open_run
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can be a folder's and nothing else."""
+    return bool(name) and name[0] not in ".-" and all(c.isalnum() or c in "._-" for c in name)
+
+
+def storage_of(options: argparse.Namespace) -> Folder:
+    """Where the runs are. Raises: InputError: it cannot be opened, or does not answer."""
+    return _answering("--storage", options.storage)
+
+
+def _answering(option: str, uri: str) -> Folder:
+    try:
+        folder = Folder(uri)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+    with refusing(option):
+        folder.answers()
+    return folder
+
+
+def opened(options: argparse.Namespace) -> Run:
+    """The run named on the command line: under the storage, or a folder by itself."""
+    return _find(storage_of(options), options.run, "RUN")
+
+
+def earlier_run(storage: Folder, name: str) -> Run:
+    """The run that --warm-start names, as other commands take it. Raises: InputError."""
+    try:
+        return _find(storage, name, "--warm-start")
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith("--warm-start") else f"--warm-start: {message}") from None
+
+
+def _find(storage: Folder, name: str, option: str) -> Run:
+    with refusing(option):
+        if is_plain_name(name) and storage.exists(f"{name}/{RUN_FILE}"):
+            return open_run(storage.child(name))
+        folder = _answering(option, name)
+        if folder.exists(RUN_FILE):
+            return open_run(folder)
+        known = [found for found in storage.names() if storage.exists(f"{found}/{RUN_FILE}")]
+    there = f"runs there: {', '.join(known)}" if known else "there are none"
+    raise InputError(f"{option}: no run {name!r} in {storage} ({there}); give a run's name or its folder")
+
+
+def resume_line(folder: Folder, storage: str, command: str = "resume") -> str:
+    """The command that continues a run, ready to be pasted into a shell."""
+    where = [] if Folder(storage).uri == Folder("runs").uri else ["--storage", storage]
+    return shlex.join(["symptune", command, folder.name, *where])
+
+
+def writable_storage(options: argparse.Namespace) -> Folder:
+    """Where a new run will be. Raises: InputError: as ``storage_of``, or a local one that cannot be written."""
+    folder = storage_of(options)
+    if not folder.is_local:
+        return folder
+    there = Path(folder.uri)
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--storage: {there} is not a folder that can be written; name another")
+    return folder

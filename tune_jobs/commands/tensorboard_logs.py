@@ -1,0 +1,71 @@
+"""A ledger's trials as TensorBoard logs, one folder each, kept up with a search that runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
+
+from run_folder.events import apply_event, read_events
+from run_folder.folder import Folder
+from run_folder.trials import TrialRecord
+
+_SCALARS = ("f1", "accuracy", "precision", "recall", "auroc", "train_loss")
+"""Of an epoch."""
+_DEPLOYED = ("f1", "bytes")
+"""Of the deployed model: what searches aim at."""
+
+
+class TensorBoardLogs:
+    """Writes what is new in the ledger at each call of :meth:`update`."""
+
+    def __init__(self, run: Folder, logs: Path) -> None:
+        self._run, self._logs = run, logs
+        self._events = 0
+        self._trials: dict[str, TrialRecord] = {}
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def update(self) -> None:
+        """Raises: InputError: an event of the ledger is damaged. OSError: the storage failed."""
+        for event in read_events(self._run, self._events):
+            apply_event(self._trials, event)
+            self._events += 1
+            self._write(event)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        kind = event["event"]
+        if kind not in ("suggested", "epoch", "finished", "stopped", "failed"):
+            return
+        trial = self._trials[event["trial"]]
+        if kind == "suggested":
+            self._writers[trial.name] = writer = SummaryWriter(str(self._logs / trial.name))
+            # without a description of the experiment TensorBoard gathers all trials' hyperparameters, which differ
+            writer.file_writer.add_summary(hparams({"strategy": trial.strategy, **trial.hyperparameters}, {})[1])
+            for result in trial.epochs:  # of the trial that it continues
+                _add_epoch(writer, result)
+            return
+        writer = self._writers[trial.name]
+        if kind == "epoch":
+            _add_epoch(writer, event["result"])
+            return
+        if kind == "finished":
+            for name in _DEPLOYED:
+                writer.add_scalar(f"deployed/{name}", trial.figure(name), len(trial.epochs))
+        if kind != "failed":
+            writer.file_writer.add_summary(hparams({}, {})[2])  # ended well
+        self._writers.pop(trial.name).close()
+
+
+def _add_epoch(writer: SummaryWriter, result: Mapping[str, Any]) -> None:
+    for name in _SCALARS:
+        if result.get(name) is not None:
+            kind = "training" if name == "train_loss" else "validation"
+            writer.add_scalar(f"{kind}/{name}", result[name], result["epoch"])

@@ -1,0 +1,1 @@
+"""From settings to a new run's folder."""

@@ -1,0 +1,84 @@
+"""Notes annotated by all nodes of a Ray cluster, through Ray Data."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from ray import data
+from ray.data import DataContext, Datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import ReadTask
+from ray.exceptions import RayError, RayTaskError
+
+from clinical_notes.annotate import Annotator, pieces_of
+from clinical_notes.units import UNITS
+from run_folder.errors import InputError
+
+_BLOCK_BYTES = 8_000_000
+"""Of notes per task: a second's work or so."""
+
+Reader = Callable[[], Iterator[pd.DataFrame]]
+
+
+class _Notes(Datasource):  # type: ignore[misc]
+    """One stream, since a compressed table can only be read from its start."""
+
+    def __init__(self, read: Reader) -> None:
+        super().__init__()
+        self._read = read
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    @property
+    def supports_distributed_reads(self) -> bool:
+        return False  # other nodes may not have the file
+
+    def get_read_tasks(self, *args: Any, **options: Any) -> list[ReadTask]:
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+        return [ReadTask(partial(_blocks, self._read), unknown)]
+
+
+def _blocks(read: Reader) -> Iterator[pa.Table]:
+    return (pa.Table.from_pandas(piece, preserve_index=False) for piece in pieces_of(read()))
+
+
+def annotate_on_cluster(read: Reader, annotator: Annotator) -> Iterator[pa.Table]:
+    """Units in the notes' order, as ``annotate_notes`` gives them, by all CPUs of the connected cluster.
+
+    Args:
+        read: reads the notes from their start; it is called once, on this node.
+
+    Raises:
+        InputError: where the notes cannot be read on, or the cluster is lost.
+    """
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a bad row is told in one line, not by a traceback
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = _BLOCK_BYTES
+    yield UNITS.empty_table()
+    with DataContext.current(context):
+        notes = data.read_datasource(_Notes(read), num_cpus=0, override_num_blocks=1)
+        units = notes.map_batches(annotator, batch_format="pandas", batch_size=None, num_cpus=1)
+    try:
+        for table in units.iter_batches(batch_format="pyarrow", batch_size=None):
+            yield table.select(UNITS.names).cast(UNITS)
+    except (RayError, InputError) as error:
+        if reason := _input_error(error):
+            raise reason from None
+        if isinstance(error, RayTaskError):  # a fault of ours
+            raise
+        raise InputError(
+            f"--address: the cluster lost what annotated the notes ({type(error).__name__}); give the line again"
+        ) from None
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """What is wrong with the notes, where that is why a task failed."""
+    while error is not None and type(error) is not InputError:  # Ray's wrapper is a kind of InputError too
+        error = getattr(error, "cause", None) or error.__cause__
+    return InputError(str(error).splitlines()[0]) if error is not None else None  # Ray Data adds lines of its own

@@ -1,0 +1,66 @@
+"""What a search takes over from an earlier run, on other data or another model: its best configurations, no score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from run_folder.errors import InputError
+from run_folder.run import Run
+from run_folder.trials import TrialRecord, best_trials
+from search_spaces import STRATEGIES, objectives_of, paper_configuration
+from search_spaces.overrides import distributions_of, nearest
+from tune_jobs.settings import RunSettings
+
+MOST = 5
+"""Configurations of a strategy that are taken over, or half of its trials where that is fewer."""
+
+
+def warm_configurations(earlier: Run, settings: RunSettings) -> dict[str, list[dict[str, Any]]]:
+    """By strategy, the earlier run's best configurations moved into this one's space, best first, each once.
+
+    Raises:
+        InputError: the budget has no room for any, none of the strategies has a finished trial, or a configuration
+            is not one of this version's.
+    """
+    room = min(MOST, settings.trials // 2)
+    if not room:
+        raise InputError("--warm-start: the paper's configuration is the only trial; give --trials 2 or more")
+    finished = [trial for trial in earlier.trials.values() if trial.state == "finished" and trial.repeats is None]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for strategy in (name for name in settings.strategies if name in STRATEGIES):
+        mine = [trial for trial in finished if trial.strategy == strategy]
+        if mine:
+            found[strategy] = best_configurations(mine, settings.space.get(strategy, {}), room)
+    if not found:
+        raise InputError(
+            f"--warm-start: {earlier.folder.name} has no finished trial of {', '.join(settings.strategies)}; "
+            "name a run that has some"
+        )
+    return found
+
+
+def best_configurations(
+    trials: Sequence[TrialRecord], overrides: Mapping[str, Any], most: int = MOST
+) -> list[dict[str, Any]]:
+    """Those of one strategy's finished trials, moved into its narrowed space, best first, each once.
+
+    The paper's, which every search tries first, is left out. Raises InputError as ``warm_configurations`` does.
+    """
+    strategy = trials[0].strategy
+    known = [nearest(strategy, paper_configuration(strategy), overrides)]
+    for trial in best_trials(trials, len(trials), objectives_of(strategy)):
+        moved = _moved(trial.name, strategy, trial.hyperparameters, overrides)
+        if moved not in known:
+            known.append(moved)
+    return known[1 : most + 1]
+
+
+def _moved(
+    trial: str, strategy: str, hyperparameters: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    known = distributions_of(strategy)
+    try:
+        return nearest(strategy, {name: value for name, value in hyperparameters.items() if name in known}, overrides)
+    except (TypeError, AttributeError):
+        raise InputError(
+            f"--warm-start: the hyperparameters of {trial} are not such as this version's; name another run"
+        ) from None

@@ -1,0 +1,99 @@
+"""One asynchronous successive halving (ASHA) per strategy: a trial races its own kind alone."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from run_folder.events import Event
+from search_spaces import objectives_of
+
+
+class StrategyASHA(FIFOScheduler):
+    """Holds one ASHA per strategy; results reach it under the trial's name in the run, not Ray's id.
+
+    A strategy with several objectives has none: a trial that is weak by one may be the best by another. A trial's
+    repetition with another seed races nobody.
+
+    Args:
+        epochs: of a full trial.
+        reduction_factor: of ``n`` trials at a rung, ``n / reduction_factor`` go on; 0 stops none.
+        grace_period: epochs before a trial can be stopped.
+        startup: results that a rung holds before it stops anyone; two trials say little of each other.
+        known: the ledger's events, whose results fill the rungs in the order in which they came.
+
+    Attributes:
+        stopped: trials of the ledger that it decided to stop, also where their process died before it was recorded.
+    """
+
+    def __init__(
+        self,
+        strategies: Iterable[str],
+        epochs: int,
+        reduction_factor: int,
+        grace_period: int = 2,
+        startup: int = 4,
+        known: Iterable[Event] = (),
+    ) -> None:
+        super().__init__()
+        self._epochs, self._startup = epochs, startup
+        self._entered: Counter[tuple[str, int]] = Counter()
+        self._races = {
+            strategy: ASHAScheduler(
+                time_attr="epoch",
+                metric="f1",
+                mode="max",
+                max_t=epochs + 1,  # the last epoch is never stopped: its model is to be deployed
+                grace_period=grace_period,
+                reduction_factor=reduction_factor,
+            )
+            for strategy in strategies
+            if reduction_factor and len(objectives_of(strategy)) == 1
+        }
+        self.stopped: list[str] = []
+        self._replay(known)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def _replay(self, events: Iterable[Event]) -> None:
+        strategies: dict[str, str] = {}
+        for event in events:
+            name = event.get("trial", "")
+            if event["event"] == "suggested" and not event.get("repeats"):
+                strategies[name] = event["strategy"]
+                self._enter(event["strategy"], name)
+            elif event["event"] == "epoch" and name in strategies:
+                decision = self.race(strategies[name], name, event["result"])
+                if decision == TrialScheduler.STOP:
+                    self.stopped.append(name)
+
+    def _enter(self, strategy: str, name: str) -> None:
+        race = self._races.get(strategy)
+        if race is not None and name not in race._trial_info:
+            race.on_trial_add(None, SimpleNamespace(trial_id=name))  # type: ignore[arg-type]
+
+    def race(self, strategy: str, name: str, result: Mapping[str, Any]) -> str:
+        """Put a result into its rung and decide whether the trial goes on."""
+        race = self._races.get(strategy)
+        if race is None or not 1 <= result["epoch"] < self._epochs:
+            return str(TrialScheduler.CONTINUE)
+        decision = race.on_trial_result(None, SimpleNamespace(trial_id=name), dict(result))  # type: ignore[arg-type]
+        self._entered[strategy, result["epoch"]] += 1
+        few = self._entered[strategy, result["epoch"]] < self._startup
+        return str(TrialScheduler.CONTINUE if few else decision)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if not trial.config["repeats"]:
+            self._enter(trial.config["strategy"], trial.config["trial"])
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if trial.config["repeats"]:
+            return str(TrialScheduler.CONTINUE)
+        return self.race(trial.config["strategy"], trial.config["trial"], result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing: a deployed model's figure is no epoch of a race."""

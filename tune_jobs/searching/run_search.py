@@ -1,0 +1,209 @@
+"""Run or resume the search of a run's folder on a Ray cluster."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from rich.console import Console
+
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+from run_folder.trials import TrialRecord
+from trainables.base import TrainSettings
+from tune_jobs.cluster.connection import Room, TrialResources, check_slots, connected, slots
+from tune_jobs.cluster.cpu_memory import fitting_resources
+from tune_jobs.cluster.gpu_memory import measured_resources
+from tune_jobs.preparing.create_run import Prepared
+from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.progress import Progress
+from tune_jobs.searching.ray_adapters import HaltStopper, LedgerCallback, RaySearcher
+from tune_jobs.searching.search import Search
+from tune_jobs.searching.study import StrategyStudy
+from tune_jobs.searching.study_storage import DATABASE_ERRORS, database_reason, study_storage
+from tune_jobs.searching.trial_actor import RunTrainable
+from tune_jobs.settings import RunSettings
+from tune_jobs.signals import interruptible, was_interrupted
+
+
+class SearchHaltedError(Exception):
+    """The search stopped since its storage can't be written; the message says why."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a search is run; none of it changes what a trial computes.
+
+    Attributes:
+        fit_cpus: put in the place of the resources' CPUs as many as leave each trial enough memory.
+        measure_gpus: put in the place of the resources' GPUs what one trial is found to need.
+        time_budget: seconds after which no result is waited for; None for no limit.
+        epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
+        retry_failed: run failed trials again.
+        further: train each strategy's best trial on, to so many epochs.
+        seeds: train each strategy's best configuration with so many seeds in the end.
+        only_seeds: do that alone.
+        optuna_storage: URL of the database that holds the studies; None for a journal file in the run's folder.
+    """
+
+    resources: TrialResources = field(default_factory=TrialResources)
+    fit_cpus: bool = False
+    measure_gpus: bool = False
+    max_concurrent: int | None = None
+    time_budget: float | None = None
+    address: str | None = None
+    keep: int = 3
+    verbose: bool = False
+    epoch_limit: float | None = None
+    retry_failed: bool = False
+    further: int | None = None
+    seeds: int = 1
+    only_seeds: bool = False
+    optuna_storage: str | None = None
+
+    @property
+    def growing(self) -> bool:
+        """Whether more trials were asked for than an existing cluster may hold yet."""
+        return self.address is not None and self.max_concurrent is not None
+
+
+def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:
+    """Run what remains of the search and return the ledger as it stands then.
+
+    Raises:
+        KeyboardInterrupt: stopped by the user; everything reported so far is in the ledger.
+        SearchHaltedError: the storage or the studies' database can't be written, so that nothing more would be kept.
+        InputError: the cluster cannot be reached, or cannot hold a trial.
+    """
+    try:
+        return _search(folder, settings, prepared, execution, console)
+    except DATABASE_ERRORS as error:
+        raise SearchHaltedError(database_reason(error)) from error
+
+
+def _search(
+    folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console
+) -> Ledger:
+    ledger = Ledger(folder)
+    with study_storage(folder, execution.optuna_storage) as storage, ThreadPoolExecutor(1) as discarding:
+        studies = {
+            strategy: StrategyStudy(
+                strategy,
+                storage,
+                settings.seed,
+                settings.space.get(strategy, {}),
+                warm=settings.warm_configurations.get(strategy, ()),
+            )
+            for strategy in settings.strategies
+        }
+        progress: Progress | None = None
+
+        def changed(record: TrialRecord) -> None:
+            if progress is not None:
+                progress.changed(record, ledger.trials, ledger.skipped)
+
+        def warned(record: TrialRecord, message: str) -> None:
+            if progress is not None:
+                progress.warned(record, message)
+
+        scheduler = StrategyASHA(settings.strategies, settings.epochs, settings.reduction_factor, known=ledger.events)
+        state = Search(
+            folder,
+            ledger,
+            studies,
+            settings.trials,
+            settings.seed,
+            keep=execution.keep,
+            retry_failed=execution.retry_failed,
+            epochs=execution.further,
+            seeds=execution.seeds,
+            only_seeds=execution.only_seeds,
+            stopped=scheduler.stopped,
+            discarding=discarding,
+            on_change=changed,
+            on_warning=warned,
+        )
+        if state.done:
+            return ledger
+        # In this order: Ray sets a handler of its own, which would end the process on the spot.
+        with connected(execution.address, execution.verbose), interruptible():
+            if execution.fit_cpus:
+                resources = fitting_resources(execution.resources, settings, prepared, console)
+                execution = replace(execution, resources=resources)
+            if execution.measure_gpus:
+                resources = measured_resources(execution.resources, settings, prepared, console)
+                execution = replace(execution, resources=resources)
+            if not execution.growing:
+                check_slots(execution.resources)
+            elif not slots(execution.resources):
+                console.print("No node of the cluster can hold a trial yet; waiting for one to join.")
+            ended = sum(trial.state != "running" for trial in ledger.trials.values())
+            with (
+                Progress(
+                    console, folder.name, settings.strategies, settings.trials, settings.epochs, ended, execution.seeds
+                ) as progress,
+                state.halting_on_storage_errors(),  # Ray keeps its own state there too
+            ):
+                _tuner(folder, settings, prepared, execution, state, scheduler).fit()
+        if was_interrupted():
+            discarding.shutdown(cancel_futures=True)  # the next start sees to it
+            raise KeyboardInterrupt
+        if state.halted is not None:
+            raise SearchHaltedError(state.halted)
+    return ledger
+
+
+def _tuner(
+    folder: Folder,
+    settings: RunSettings,
+    prepared: Prepared,
+    execution: Execution,
+    state: Search,
+    scheduler: StrategyASHA,
+) -> tune.Tuner:
+    resources = execution.resources
+    room = Room(resources, execution.max_concurrent, execution.growing)
+    train = TrainSettings(
+        epochs=settings.epochs,
+        threads=max(1, int(resources.cpus)),
+        device="cuda" if resources.gpus else "cpu",
+        reduce_range=settings.reduce_range,
+        precision=settings.precision,
+    )
+    trainable = tune.with_parameters(
+        RunTrainable,
+        data=prepared.data,
+        encoder=prepared.encoder,
+        settings=train,
+        folder=folder,
+        epoch_limit=execution.epoch_limit,
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            metric="f1",
+            mode="max",
+            search_alg=RaySearcher(state, {"cpus": resources.cpus, "gpus": resources.gpus}, room),
+            scheduler=scheduler,
+            num_samples=-1,  # the searcher says when it is finished
+            max_concurrent_trials=sys.maxsize,  # the searcher counts; without a limit Ray starts one at a time
+            reuse_actors=True,
+            time_budget_s=execution.time_budget,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=folder.uri,
+            callbacks=[LedgerCallback(state)],
+            stop=HaltStopper(state),
+            failure_config=FailureConfig(max_failures=0),  # a lost trial is dealt again by ``Search``
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            verbose=1 if execution.verbose else 0,
+        ),
+    )
+
+
+def _trial_name(trial: tune.experiment.Trial) -> str:
+    return str(trial.config["trial"])

@@ -1,0 +1,129 @@
+"""Where Optuna keeps the studies, which are made from the ledger: a journal file in the run's folder, or a database."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from run_folder.names import RUN_FILE
+
+JOURNAL = "studies.journal"
+
+DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
+"""What a database that is gone, locked or full raises through Optuna."""
+
+
+@dataclass(frozen=True)
+class StudyStorage:
+    """An Optuna storage, and what precedes a strategy's name in the names of its studies there."""
+
+    storage: BaseStorage
+    prefix: str = ""
+
+    def forget(self, study: str) -> None:
+        """Delete a study that an earlier process left: it is rebuilt from the ledger."""
+        try:
+            optuna.delete_study(study_name=self.prefix + study, storage=self.storage)
+        except KeyError:
+            return
+
+
+@contextmanager
+def study_storage(folder: Folder, url: str | None) -> Iterator[StudyStorage]:
+    """The storage of a run's studies.
+
+    Args:
+        url: of a database, as SQLAlchemy takes it; None for the journal file.
+
+    Raises:
+        InputError: the database cannot be opened.
+    """
+    if url is not None:
+        yield StudyStorage(_database(url), f"{study_prefix(folder)}/")
+        return
+    with _journal_path(folder) as path:
+        yield StudyStorage(journal(path))
+
+
+def study_prefix(folder: Folder) -> str:
+    """The run's name, and what tells it from another run of that name on the same database."""
+    return f"{folder.name}-{hashlib.sha256(folder.read(RUN_FILE)).hexdigest()[:8]}"
+
+
+def database_problems(url: str | None) -> list[str]:
+    """Why the studies could not be kept there, if so."""
+    try:
+        if url is not None:
+            _database(url)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def database_reason(error: BaseException) -> str:
+    """One line for a database that failed; never its statements or password."""
+    root = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return f"the study database failed ({str(getattr(root, 'orig', None) or root).splitlines()[0][:160]})"
+
+
+def _database(url: str) -> RDBStorage:
+    mend = "give one such as postgresql://USER@HOST/DATABASE or sqlite:///FILE, or omit it"
+    try:
+        shown = make_url(url).set(query={}).render_as_string(hide_password=True)  # a query may hold one too
+    except ArgumentError:
+        raise InputError(f"--optuna-storage: not a database URL; {mend}") from None
+    try:
+        return RDBStorage(url)
+    except ImportError as error:
+        raise InputError(f"--optuna-storage: {shown} needs a driver ({error}); install it with pip") from error
+    except Exception as error:  # Optuna wraps some errors of SQLAlchemy and its drivers, and not others
+        raise InputError(f"--optuna-storage: {shown} cannot be opened ({database_reason(error)}); {mend}") from error
+
+
+class _UnflushedJournal(JournalFileBackend):
+    """A journal of one writer that no loss of power need spare: each start makes it anew from the ledger."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with self._path.open("a") as stream:
+            stream.write(lines)
+
+
+def journal(path: Path) -> JournalStorage:
+    """A new journal file; an old one at this path is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    return JournalStorage(_UnflushedJournal(path))
+
+
+@contextmanager
+def _journal_path(folder: Folder) -> Iterator[Path]:
+    """In the run's folder, or, for remote storage, a local file that is put there after.
+
+    A search that is stopped leaves no copy there: the next one makes the journal from the ledger anew.
+    """
+    if folder.is_local:
+        yield Path(folder.uri) / JOURNAL
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / JOURNAL
+        yield path
+        folder.write(JOURNAL, path.read_bytes())

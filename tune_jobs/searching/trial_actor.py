@@ -1,0 +1,261 @@
+"""The run's one Ray Tune trainable: it becomes the strategy that its configuration names."""
+
+import contextlib
+import errno
+import gc
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from clinical_notes.batches import TrialData
+from run_folder.folder import Folder, storage_reason
+from run_folder.names import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
+from trainables import trainable_class
+from trainables.base import StrategyTrainable, TrainSettings, TrialError
+from trainables.parts.deployed import sha256
+from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY
+
+MANIFEST = "manifest.json"
+HUNG = "hung"
+"""File in a trial's folder that says after how many seconds its process was ended."""
+CHECKPOINT_SHARE = 0.05
+"""Of a trial's training time, what its checkpoints may take; epochs that are short beside them share one."""
+_EPOCH = EPOCH_PREFIX + "{:04d}"
+
+
+class RunTrainable(tune.Trainable):
+    """Runs one trial after another of any strategy, and keeps their checkpoints in the run's folder.
+
+    Checkpoints are ours, not Ray's: a trial continues from its folder wherever and whenever it is started again.
+    Epochs that the ledger knows and no checkpoint holds are then trained once more, and reported no more.
+    """
+
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],
+        data: TrialData,
+        encoder: EncoderWeights,
+        settings: TrainSettings,
+        folder: Folder,
+        epoch_limit: float | None = None,
+        checkpoint_share: float = CHECKPOINT_SHARE,
+    ) -> None:
+        """Prepare for trials.
+
+        Args:
+            epoch_limit: seconds that a step may take; a trial that takes longer ends as failed.
+            checkpoint_share: of the training time, what checkpoints may take; the last epoch's is always written.
+        """
+        self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
+        self._epoch_limit, self._checkpoint_share = epoch_limit, checkpoint_share
+        self._checkpoint_seconds: dict[str, float] = {}
+        """What the last checkpoint of a strategy took to write."""
+        self._become(config)
+        gc.collect()
+        gc.freeze()  # the libraries stay: what is collected between trials need not look through them each time
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._become(new_config)
+        gc.collect()
+        return True
+
+    def _become(self, config: dict[str, Any]) -> None:
+        self._inner: StrategyTrainable | None = None
+        self._warnings: list[str] = []
+        self._parts, self._reported = config["parts"], config["known_epochs"]
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+
+    @property
+    def _home(self) -> str:
+        return f"{TRIALS}/{self.config['trial']}"
+
+    def step(self) -> dict[str, Any]:
+        """The next result of the trial; what goes wrong is its recorded reason, not a traceback."""
+        try:
+            if self._folder.exists(f"{self._home}/{HUNG}"):
+                return _failed(f"an epoch took longer than {self._folder.read(f'{self._home}/{HUNG}').decode()} s")
+            result = self._result_in_the_memory_there_is()
+            if "final" not in result and "failed" not in result:
+                self._reported = result["epoch"]
+            return {**result, **self._noted()}
+        except OSError as error:
+            return _halted(storage_reason(error))
+        except Exception as error:
+            reason = OUT_OF_MEMORY if is_out_of_memory(error) else _reason(error)
+        if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
+            return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
+        return {**_failed(reason), **self._noted()}
+
+    def _noted(self) -> dict[str, str]:
+        """The warnings since the last result."""
+        warnings, self._warnings = self._warnings, []
+        return {"warning": "; ".join(dict.fromkeys(warnings))} if warnings else {}
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process if the block takes too long: nothing else gets a hanging kernel out of the way."""
+
+        def give_up() -> None:
+            try:
+                self._folder.write(f"{self._home}/{HUNG}", f"{self._epoch_limit:g}".encode())
+            finally:  # the storage may be what hangs
+                os._exit(1)  # the search deals the trial again, and its next process finds the note
+
+        timer = threading.Timer(self._epoch_limit or 0, give_up)
+        timer.daemon = True
+        if self._epoch_limit:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _result_in_the_memory_there_is(self) -> dict[str, Any]:
+        """The next result; where memory runs out, once more from the last checkpoint, in half batches."""
+        try:
+            return self._next_result()
+        except Exception as error:
+            if self._parts > 1 or not is_out_of_memory(error):
+                raise
+        self._inner, self._parts = None, 2
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._warnings.append(HALF_BATCHES)
+        return self._next_result()
+
+    def _next_result(self) -> dict[str, Any]:
+        if self._inner is None:
+            with self._watched():
+                self._inner = self._start()
+            self._unsaved_seconds = 0.0
+        if self._reported < len(self._inner.results):  # a finished epoch whose result did not reach the ledger
+            return dict(self._inner.results[self._reported])
+        while True:
+            with self._watched():
+                result = self._step(self._inner)
+            if "final" in result or "failed" in result or result["epoch"] > self._reported:
+                return result
+
+    def _step(self, inner: StrategyTrainable) -> dict[str, Any]:
+        """The next epoch or the deployment, with what it leaves on the storage."""
+        with self._scratch() as scratch:
+            inner._workdir = scratch
+            result = inner.step()
+            if "final" in result:
+                self._folder.put_folder(scratch / DEPLOYED, f"{self._home}/{DEPLOYED}")
+            elif "failed" not in result:
+                self._unsaved_seconds += result["seconds"]
+                if self._checkpoint_is_due(inner):
+                    start = time.perf_counter()
+                    self._save(scratch, inner)
+                    self._checkpoint_seconds[self.config["strategy"]] = time.perf_counter() - start
+                    self._unsaved_seconds = 0.0
+        return result
+
+    def _checkpoint_is_due(self, inner: StrategyTrainable) -> bool:
+        """After the last epoch, which longer training would go on from, and whenever one is worth its time."""
+        took = self._checkpoint_seconds.get(self.config["strategy"], 0.0)
+        return len(inner.results) == inner.epochs or took <= self._checkpoint_share * self._unsaved_seconds
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        path = self._folder.scratch()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _start(self) -> StrategyTrainable:
+        cls = trainable_class(self.config["strategy"])
+        inner = cls.__new__(cls)  # Ray's constructor would open a log folder for a trial that it does not run
+        config = dict(self.config)
+        if config["teacher"] is not None:
+            config["teacher"] = self._folder.child(config["teacher"]).uri
+        settings = replace(
+            self._settings,
+            epochs=config["until"] or self._settings.epochs,
+            parts=self._parts,
+            device=self._device(),
+        )
+        inner.setup(config, self._data, self._encoder, settings)
+        of = filter(None, (config["trial"], config["continues"]))
+        for checkpoint in (path for trial in of for path in reversed(checkpoints_of(self._folder, trial))):
+            with self._folder.local(checkpoint) as local:
+                if _is_whole(local):
+                    inner.load_checkpoint(str(local))
+                    return inner
+            self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
+        if config["continues"]:
+            raise TrialError(f"no checkpoint of {config['continues']} is left to go on from")
+        return inner
+
+    def _device(self) -> str:
+        """Where the trial trains; of a GPU that it shares it takes no more than its share."""
+        if self._settings.device == "cuda" and not torch.cuda.is_available():
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            self._warnings.append(
+                f"PyTorch {torch.__version__} cannot use the GPU that Ray gave the trial (CUDA_VISIBLE_DEVICES="
+                f"{visible}): no driver, or one too old; it trains on the CPU"
+            )
+            return "cpu"
+        if self._settings.device == "cuda" and self.config["gpus"] < 1:
+            torch.cuda.set_per_process_memory_fraction(self.config["gpus"])  # Ray's fractions bind nobody
+        return self._settings.device
+
+    def _save(self, scratch: Path, inner: StrategyTrainable) -> None:
+        """Publish a checkpoint (the best weights so far are in it), then drop all but it and the one before."""
+        staged = scratch / "checkpoint"
+        staged.mkdir()
+        inner.save_checkpoint(str(staged))
+        hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
+        (staged / MANIFEST).write_text(json.dumps(hashes))
+        self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(len(inner.results))}")
+        for path in checkpoints_of(self._folder, self.config["trial"])[:-2]:
+            self._folder.delete_folder(path)
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""In the messages of the RuntimeErrors by which PyTorch says so on a CPU, and CUDA outside PyTorch's allocator."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in _OUT_OF_MEMORY
+    )
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}
+
+
+def _halted(reason: str) -> dict[str, Any]:
+    """The result of a trial that the storage failed; it is not to blame, and goes on when the search is resumed."""
+    return {"halted": reason, "f1": float("nan"), "epoch": -1}
+
+
+def _reason(error: Exception) -> str:
+    """One line; never more of the message than names the fault."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _is_whole(directory: Path) -> bool:
+    try:
+        hashes = dict(json.loads((directory / MANIFEST).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):  # never written, cut short or changed
+        return False
+    return all((directory / name).exists() and sha256(directory / name) == digest for name, digest in hashes.items())
