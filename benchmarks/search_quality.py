@@ -106,7 +106,7 @@ def importances(curves: RecordedCurves, strategy: str) -> dict[str, float]:
     """Of the strategy's hyperparameters for the deployed model's macro F1: a random forest's, which sum to 1.
 
     Were all of them to count as much, most of a distance would be of those that change nothing, and a configuration
-    would get the curve of one that learns in another way. ``analysis.insight`` tells none of parameters that only
+    would get the curve of one that learns in another way. ``search_insight`` tells none of parameters that only
     some branches of a space have, such as learning rates.
     """
     places, trials = zip(*curves._recorded[strategy], strict=True)

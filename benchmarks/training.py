@@ -38,7 +38,7 @@ from trainables.base import StrategyTrainable, TrainSettings
 from trainables.baseline import BaselineTrainable
 from trainables.distillation import DistillationTrainable
 from trainables.parts.deployed import deploy_torch, int8_overflows
-from trainables.parts.int8 import grid as int8
+from trainables.parts.int8 import onnx_model
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.quantization import QuantizationTrainable
@@ -147,12 +147,12 @@ def distillation(data: TrialData, teacher: PreTrainedModel, settings: TrainSetti
 
 
 PARTS: Sequence[tuple[str, ModuleType, str]] = (
-    ("calibration", int8, "activation_ranges"),
-    ("export", int8, "export_onnx"),
+    ("calibration", onnx_model, "activation_ranges"),
+    ("export", onnx_model, "export_onnx"),
     ("export", quantizing, "teacher_graph"),
-    ("export", int8, "quantize_onnx"),
+    ("export", onnx_model, "quantize_onnx"),
     ("evaluation", quantizing, "validation_logits"),
-    ("evaluation", int8, "validation_logits"),
+    ("evaluation", onnx_model, "validation_logits"),
     ("evaluation", base, "predict"),
 )
 """What the parts of a trial are called here, and the functions that do them."""

@@ -16,7 +16,7 @@ from trainables.parts.deployed import check_files, sha256
 from trainables.parts.model.stored import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("analysis", "benchmarks", "clinical_notes", "search_spaces", "trainables", "tune_jobs")
+PACKAGES = ("analysis", "benchmarks", "clinical_notes", "run_folder", "search_spaces", "trainables", "tune_jobs")
 
 
 def test_nothing_unpickles() -> None:

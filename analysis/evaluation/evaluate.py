@@ -26,7 +26,7 @@ def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = S
 
     A model's figures stand in ``results/trials/<name>.json``, its predictions, by example id and without text, in
     ``results/predictions/<name>.parquet`` (on validation: ``<name>-validation.parquet``); what is done already is
-    kept. What may be said of them is then written by ``analysis.inference``.
+    kept. What may be said of them is then written by ``run_statistics``.
 
     Args:
         margin: of macro F1, by which a strategy may be worse than the baseline and still do.

@@ -144,7 +144,7 @@ def test_labels_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from tune_jobs.prepare import make_run_examples
+from tune_jobs.preparing.create_run import make_run_examples
 from tune_jobs.settings import RunSettings
 print(make_run_examples(RunSettings(patients=40, seed=3), workers=1).fingerprint())
 """

@@ -1,0 +1,107 @@
+"""What a trial reports: its epochs, its deployed model, or why there is none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Figures of one symptom against the rest, or macro averages over the symptoms.
+
+    Attributes:
+        auroc: None where it is not defined: the symptom, or every other one, is absent.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    auroc: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Scores):
+    """Macro averages, accuracy, and the figures of each symptom."""
+
+    accuracy: float
+    per_symptom: Mapping[str, Scores]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """One finished epoch.
+
+    Attributes:
+        epoch: from 1.
+        f1: macro F1 on validation; the other figures likewise.
+        train_loss: mean over the training examples.
+        selectable: whether the model as it stood could be deployed.
+        seconds: of training and validation.
+    """
+
+    epoch: int
+    f1: float
+    accuracy: float
+    precision: float
+    recall: float
+    auroc: float | None
+    train_loss: float
+    selectable: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How near two models' logits of the same texts are.
+
+    Attributes:
+        same_predictions: share of the texts, from 0 to 1.
+    """
+
+    max_logit_difference: float
+    same_predictions: float
+
+
+Runtime = Literal["torch", "onnxruntime", "torchao"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a deployed model is, apart from how good it is.
+
+    Attributes:
+        macs: multiply–accumulates of a text of ``macs_length`` tokens.
+        bytes: of its weights on disk.
+        packed: zeros take no disk; None for a graph.
+        scheme: how its strategy compressed it, where it has several ways.
+        fp32_layers: paths of the Linear layers that an INT8 model left in FP32.
+        agreement: of an INT8 model with the model that it was made of.
+    """
+
+    runtime: Runtime
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    macs_length: int
+    bytes: int
+    packed: bool | None = None
+    scheme: str | None = None
+    fp32_layers: tuple[str, ...] | None = None
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedResult(ModelFacts):
+    """The deployed model of a finished trial.
+
+    Attributes:
+        validation: figures of the deployed model itself.
+        precision: of the forward passes in training.
+        epoch: whose weights were deployed; 0 where nothing was trained.
+        seconds: of all epochs.
+    """
+
+    validation: Metrics
+    precision: str
+    epoch: int
+    seconds: float
