@@ -39,6 +39,7 @@ from run_folder.names import EPOCH_PREFIX, LEDGER, TRIALS
 from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
 from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import JOURNAL, study_storage
@@ -154,7 +155,7 @@ def simulation(
         ledger = Ledger(folder)
         studies = {name: StrategyStudy(name, storage, 0, {}) for name in strategies}
         scheduler = StrategyASHA(strategies, epochs, RunSettings.reduction_factor, known=ledger.events)
-        search = Search(folder, ledger, studies, trials, 0, stopped=scheduler.stopped, on_change=on_change)
+        search = Search(folder, ledger, studies, SearchPlan(trials), stopped=scheduler.stopped, on_change=on_change)
         yield SimulatedCluster(folder, search, scheduler, curves, epochs, workers, losses)
 
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.simulated_cluster import RecordedCurves
+from benchmarks.simulated_cluster import RecordedCurves, deployed_result, epoch_result
 from run_folder.trials import TrialRecord
 
 
@@ -24,9 +24,8 @@ class InventedCurves(RecordedCurves):
     def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
         chance = random.Random(json.dumps([strategy, *sorted(hyperparameters.items())]))
         end, speed = chance.random(), chance.random()
-        others = dict.fromkeys(("accuracy", "precision", "recall", "auroc", "train_loss"), 0.5) | {"selectable": True}
         seconds = chance.uniform(*self._seconds)
         scores = [end * (1 - speed**epoch) for epoch in range(1, self._epochs + 1)]
-        epochs = tuple({"f1": f1, "seconds": seconds, **others} for f1 in scores)
-        final = {"validation": {"f1": scores[-1]}, "bytes": chance.randrange(1, 1000)}
+        epochs = tuple(epoch_result(number, f1, seconds) for number, f1 in enumerate(scores, 1))
+        final = deployed_result(scores[-1], chance.randrange(1, 1000))
         return TrialRecord("", strategy, 0, 0, hyperparameters, {}, epochs=epochs, final=final, state="finished")

@@ -40,8 +40,8 @@ from trainables.base import TrainSettings, TrialError
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.preparing.create_run import make_run_examples, versions
 from tune_jobs.preparing.pretrained import load_pretrained
-from tune_jobs.searching.search import TEACHER_STRATEGY
 from tune_jobs.searching.study import seed_of
+from tune_jobs.searching.teacher import TEACHER_STRATEGY
 from tune_jobs.settings import EMBEDDED_MODEL, SYNTHETIC, RunSettings, read_space
 
 RECORDING = Path(__file__).with_name("recorded_curves.json.gz")

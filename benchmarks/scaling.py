@@ -25,6 +25,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from analysis.evaluation.costs import machine
 from benchmarks.driver import NOT_THE_DRIVERS, Stopwatch, simulation
 from benchmarks.invented import InventedCurves
+from run_folder.events import EpochEnded
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import LEDGER
@@ -70,7 +71,7 @@ def simulate(
         "trials": len(states),
         "stopped": states.count("stopped"),
         "failed": states.count("failed"),
-        "epochs": sum(event["event"] == "epoch" for event in ledger.events),
+        "epochs": sum(isinstance(event, EpochEnded) for event in ledger.events),
         "makespan": cluster.now,
         "busy": cluster.trained,
         "driver": {part: value for part, value in spent.items() if part != NOT_THE_DRIVERS},

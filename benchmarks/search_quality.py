@@ -40,16 +40,27 @@ from sklearn.feature_extraction import DictVectorizer
 
 from analysis.evaluation.costs import machine
 from benchmarks.record_curves import RECORDING
-from benchmarks.simulated_cluster import MemoryFolder, RecordedCurves, SimulatedCluster, distance
+from benchmarks.simulated_cluster import (
+    MemoryFolder,
+    RecordedCurves,
+    SimulatedCluster,
+    deployed_result,
+    distance,
+    epoch_result,
+)
+from run_folder.events import TeacherChosen
 from run_folder.ledger import Ledger
+from run_folder.results import EpochResult
 from run_folder.trials import TrialRecord
 from search_spaces import objectives_of
 from search_spaces.overrides import narrowed_space
 from tune_jobs.preparing.warm_start import best_configurations
 from tune_jobs.searching.asha import StrategyASHA
-from tune_jobs.searching.search import RESULT_KEYS, TEACHER_STRATEGY, Search
+from tune_jobs.searching.plan import SearchPlan
+from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
+from tune_jobs.searching.teacher import TEACHER_STRATEGY
 from tune_jobs.settings import RunSettings
 
 TOLERANCE = 0.005
@@ -95,10 +106,10 @@ def read_recording(path: Path) -> Recorded:
 
 
 def _trial(line: Mapping[str, Any]) -> TrialRecord:
-    """With zeros for what was not recorded, and the seconds beside the epochs in ``final``."""
+    """With made-up figures for what was not recorded; ``final`` has the seconds of set-up and deployment."""
     fields = {name: line[name] for name in ("name", "strategy", "number", "seed", "hyperparameters", "distributions")}
-    epochs = tuple({**dict.fromkeys(RESULT_KEYS, 0.0), **epoch} for epoch in line["epochs"])
-    final = {**line["final"], "seconds": sum(line["seconds"].values())}
+    epochs = tuple(epoch_result(number, **epoch) for number, epoch in enumerate(line["epochs"], 1))
+    final = deployed_result(line["final"]["validation"]["f1"], line["final"]["bytes"], sum(line["seconds"].values()))
     return TrialRecord(**fields, state="finished", epochs=epochs, final=final)
 
 
@@ -160,14 +171,14 @@ class Meter:
     trials: int = 0
     found: bool = False
 
-    def epoch(self, result: Mapping[str, Any]) -> None:
+    def epoch(self, result: EpochResult) -> None:
         self.epochs += 1
-        self.seconds += result["seconds"]
+        self.seconds += result.seconds
 
     def deployed(self, curve: TrialRecord) -> None:
         self.trials += 1
         self.epochs += 0 if curve.epochs else 1
-        self.seconds += curve.final["seconds"]
+        self.seconds += curve.deployed.seconds
         self.found = curve.score >= self.bar
         if self.found:
             raise FoundError
@@ -198,14 +209,14 @@ def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, tactics: Ta
     folder = MemoryFolder()
     ledger = Ledger(folder)
     if strategy != TEACHER_STRATEGY:
-        ledger.append("teacher", trial=f"{TEACHER_STRATEGY}-0000")
+        ledger.append(TeacherChosen(f"{TEACHER_STRATEGY}-0000"))
     overrides = recorded.space.get(strategy, {})
     earlier = read_recording(tactics.earlier).trials.get(strategy) if tactics.earlier else None
     warm = best_configurations(earlier, overrides) if earlier else ()
     study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, overrides, warm=warm, **tactics.study)
     scheduler = StrategyASHA([strategy], recorded.epochs, tactics.reduction_factor, **tactics.scheduler)
     trials = len(recorded.trials[strategy])
-    search = Search(folder, ledger, {strategy: study}, trials, seed, on_change=meter.heard)
+    search = Search(folder, ledger, {strategy: study}, SearchPlan(trials, seed), on_change=meter.heard)
     SimulatedCluster(folder, search, scheduler, recorded.curves, recorded.epochs, SLOTS).run()
 
 
@@ -220,7 +231,7 @@ class PlainTrial:
     @property
     def seconds(self) -> float:
         epochs = self.curve.epochs
-        return float(epochs[self.done]["seconds"] if self.done < len(epochs) else self.curve.final["seconds"])
+        return epochs[self.done].seconds if self.done < len(epochs) else self.curve.deployed.seconds
 
 
 def plain_tune(recorded: Recorded, strategy: str, meter: Meter, sampler: BaseSampler, scheduler: FIFOScheduler) -> None:
@@ -246,7 +257,7 @@ def plain_tune(recorded: Recorded, strategy: str, meter: Meter, sampler: BaseSam
             epoch = trial.curve.epochs[trial.done]
             trial.done += 1
             meter.epoch(epoch)
-            result = {"f1": epoch["f1"], "epoch": trial.done, TRAINING_ITERATION: trial.done}
+            result = {"f1": epoch.f1, "epoch": trial.done, TRAINING_ITERATION: trial.done}
             decision = scheduler.on_trial_result(None, trial, result)
         if decision == TrialScheduler.STOP:
             scheduler.on_trial_complete(None, trial, result)

@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, json_to_distribution
@@ -12,17 +12,36 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from run_folder.folder import Folder
+from run_folder.results import DeployedResult, EpochResult, Metrics, Report
 from run_folder.trials import TrialRecord
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
 from tune_jobs.searching.asha import StrategyASHA
 from tune_jobs.searching.ray_adapters import LedgerCallback, RaySearcher
 from tune_jobs.searching.search import Search
+from tune_jobs.searching.trial_actor import ray_result
 
 SECONDS_TO_DEPLOY = 1.0
 
 Place = Mapping[str, float | str]
 """A configuration: numbers scaled to [0, 1], and categories."""
+
+
+def epoch_result(epoch: int, f1: float, seconds: float = 0.5, *, selectable: bool = True) -> EpochResult:
+    """An epoch of which only this is known; the other figures are made up."""
+    return EpochResult(
+        epoch=epoch, f1=f1, accuracy=0.5, precision=0.5, recall=0.5, auroc=0.5, train_loss=0.5, selectable=selectable,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def deployed_result(f1: float, size: int = 1000, seconds: float = 0.0) -> DeployedResult:
+    """A deployed model of ``size`` bytes of which only this is known; the other figures are made up."""
+    validation = Metrics(f1=f1, accuracy=0.5, precision=0.5, recall=0.5, auroc=0.5, per_symptom={})
+    return DeployedResult(
+        validation=validation, runtime="torch", parameters=1, nonzero_parameters=1, macs=1, macs_length=8, bytes=size,
+        precision="float32", epoch=1, seconds=seconds,
+    )  # fmt: skip
 
 
 class RecordedCurves:
@@ -96,17 +115,17 @@ class _Trial:
     @property
     def seconds(self) -> float:
         """What the next result takes."""
-        return float(self._epoch()["seconds"]) if self.done < self.epochs else SECONDS_TO_DEPLOY
+        return self._epoch().seconds if self.done < self.epochs else SECONDS_TO_DEPLOY
 
-    def _epoch(self) -> Mapping[str, Any]:
+    def _epoch(self) -> EpochResult:
         return self.curve.epochs[min(self.done, len(self.curve.epochs) - 1)]
 
     def step(self) -> dict[str, Any]:
         if self.done == self.epochs:
-            return {"epoch": self.done, "f1": self.curve.score, "final": self.curve.final, "done": True}
-        result = {**self._epoch(), "epoch": self.done + 1}
+            return ray_result(Report(self.curve.deployed))
+        result = replace(self._epoch(), epoch=self.done + 1)
         self.done += 1
-        return result
+        return ray_result(Report(result))
 
 
 class SimulatedCluster:

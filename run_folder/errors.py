@@ -1,5 +1,37 @@
 """The one error that a user's bad input raises."""
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with what the user gave.
+
+    Attributes:
+        field: the setting at fault, by its name in the settings (``max_length``); None where the message names a file.
+        message: what is wrong, in one line.
+        fix: what to do about it; empty where the message says it.
+    """
+
+    field: str | None
+    message: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return self.told(self.field)
+
+    def told(self, name: str | None) -> str:
+        """The problem in one line, with the field under the name that the user knows it by."""
+        text = f"{self.message}; {self.fix}" if self.fix else self.message
+        return f"{name}: {text}" if name else text
+
 
 class InputError(ValueError):
-    """Bad input: the message names the file, row or option at fault and the mend, in one line."""
+    """Bad input: every problem names the file, row or setting at fault and the fix, in one line each."""
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(p if isinstance(p, Problem) else Problem(None, p) for p in problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[Problem, ...]]:
+        return type(self), self.problems

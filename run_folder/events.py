@@ -1,43 +1,137 @@
-"""The events of a run's ledger: read, checked and added up to trials."""
+"""The events of a run's ledger: their types, read and checked, and added up to trials."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.names import LEDGER, TRIALS
+from run_folder.records import from_plain, to_plain
+from run_folder.results import DeployedResult, EpochResult
 from run_folder.trials import TrialRecord
 
 _TRIAL_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{4,}(-seed[0-9]+)?")
 
-Event = Mapping[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class Suggested:
+    """A trial was dealt; see ``TrialRecord`` for what its fields mean."""
+
+    trial: str
+    strategy: str
+    number: int
+    seed: int
+    hyperparameters: Mapping[str, Any]
+    distributions: Mapping[str, str]
+    teacher: str | None
+    retry_of: str | None = None
+    continues: str | None = None
+    until: int | None = None
+    repeats: str | None = None
 
 
-def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
-    """Fold one ledger event into the trials; events of other kinds pass."""
-    kind = event["event"]
-    if kind == "suggested":
-        names = ("strategy", "number", "seed", "hyperparameters", "distributions", "teacher")
-        fields = {name: event[name] for name in names}
-        fields |= {name: event[name] for name in ("retry_of", "continues", "until", "repeats") if name in event}
-        inherited = trials[fields["continues"]].epochs if fields.get("continues") else ()
-        trials[event["trial"]] = TrialRecord(name=event["trial"], epochs=inherited, **fields)
-    elif kind == "epoch":
-        trial = trials[event["trial"]]
-        trials[trial.name] = replace(trial, epochs=(*trial.epochs, event["result"]))
-    elif kind == "finished":
-        trials[event["trial"]] = replace(trials[event["trial"]], state="finished", final=event["final"])
-    elif kind == "stopped":
-        trials[event["trial"]] = replace(trials[event["trial"]], state="stopped")
-    elif kind == "failed":
-        trials[event["trial"]] = replace(trials[event["trial"]], state="failed", reason=event["reason"])
+@dataclass(frozen=True)
+class EpochEnded:
+    """A trial finished an epoch."""
+
+    trial: str
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial deployed its model."""
+
+    trial: str
+    final: DeployedResult
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The scheduler stopped a trial early."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial ended without a model."""
+
+    trial: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A trial warned of something, and continued."""
+
+    trial: str
+    message: str
+
+
+@dataclass(frozen=True)
+class TeacherChosen:
+    """The trial that the run's compressed models start from."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A strategy cannot run."""
+
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unskipped:
+    """A strategy that was skipped can run after all."""
+
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Extended:
+    """The search got a larger budget: this many trials per strategy."""
+
+    trials: int
+
+
+TrialEvent = Suggested | EpochEnded | Finished | Stopped | Failed | Warned | TeacherChosen
+Event = TrialEvent | Skipped | Unskipped | Extended
+
+_TYPES: Mapping[str, type[Event]] = {
+    "suggested": Suggested,
+    "epoch": EpochEnded,
+    "finished": Finished,
+    "stopped": Stopped,
+    "failed": Failed,
+    "warning": Warned,
+    "teacher": TeacherChosen,
+    "skipped": Skipped,
+    "unskipped": Unskipped,
+    "extended": Extended,
+}
+"""Kind, as the files name it, to type."""
+_KINDS = {of: kind for kind, of in _TYPES.items()}
+
+
+def event_file(number: int, event: Event) -> str:
+    """Path of an event in the run's folder."""
+    return f"{LEDGER}/{number:08d}-{_KINDS[type(event)]}.json"
+
+
+def event_json(event: Event) -> bytes:
+    """What the file of an event holds. Raises: ValueError: a number in it is not finite."""
+    return json.dumps({"event": _KINDS[type(event)], **to_plain(event)}, allow_nan=False).encode()
 
 
 def read_events(folder: Folder, start: int = 0) -> list[Event]:
-    """The ledger's events in order, from number ``start`` on; files still being written are passed over.
+    """The ledger's events in order, from number ``start`` on; files that are still being written are left out.
 
     Raises:
         InputError: an event is damaged or missing, or names a trial that could not be one.
@@ -47,30 +141,71 @@ def read_events(folder: Folder, start: int = 0) -> list[Event]:
     for number, name in enumerate(names[start:], start):
         if not name.startswith(f"{number:08d}-"):
             raise InputError(f"{folder}: event {number} of its {LEDGER}/ is missing; restore it from a copy of the run")
-        try:
-            event = json.loads(folder.read(f"{LEDGER}/{name}"))
-            if event["event"] != name[9 : -len(".json")] or not _names_are_sound(event):
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{folder}: {LEDGER}/{name} is damaged; restore it from a copy of the run") from None
-        events.append(event)
+        events.append(_read_event(folder, name))
     return events
+
+
+def _read_event(folder: Folder, name: str) -> Event:
+    where = f"{folder}: {LEDGER}/{name}"
+    try:
+        values = json.loads(folder.read(f"{LEDGER}/{name}"))
+        kind = name[9 : -len(".json")]
+        if values["event"] != kind:
+            raise ValueError
+        of = _TYPES[kind]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{where} is damaged; restore it from a copy of the run") from None
+    event: Event = from_plain(values, of, where)
+    if not _names_are_sound(event):
+        raise InputError(f"{where} is damaged; restore it from a copy of the run")
+    return event
 
 
 def _names_are_sound(event: Event) -> bool:
     """Whether an event's trials have names such as a search gives: they become paths, also of what is deleted."""
-    names = [event[key] for key in ("trial", "retry_of", "continues", "repeats") if event.get(key) is not None]
-    if event.get("teacher") is not None:
-        parent, _, teacher = event["teacher"].partition("/")
-        names += [teacher] if parent == TRIALS else [parent]
-    if event["event"] == "suggested" and event["trial"].partition("-seed")[0] != (
-        f"{event['strategy']}-{event['number']:04d}"
-    ):
-        return False
+    names = [] if isinstance(event, Skipped | Unskipped | Extended) else [event.trial]
+    if isinstance(event, Suggested):
+        names += [name for name in (event.retry_of, event.continues, event.repeats) if name is not None]
+        if event.teacher is not None:
+            parent, _, teacher = event.teacher.partition("/")
+            names.append(teacher if parent == TRIALS else parent)
+        if event.trial.partition("-seed")[0] != f"{event.strategy}-{event.number:04d}":
+            return False
     return all(_TRIAL_NAME.fullmatch(name) for name in names)
 
 
+def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
+    """Add one event to the trials; events that are not about a trial's course change nothing."""
+    match event:
+        case Suggested():
+            inherited = trials[event.continues].epochs if event.continues else ()
+            trials[event.trial] = TrialRecord(
+                name=event.trial,
+                strategy=event.strategy,
+                number=event.number,
+                seed=event.seed,
+                hyperparameters=event.hyperparameters,
+                distributions=event.distributions,
+                teacher=event.teacher,
+                epochs=inherited,
+                retry_of=event.retry_of,
+                continues=event.continues,
+                until=event.until,
+                repeats=event.repeats,
+            )
+        case EpochEnded():
+            trial = trials[event.trial]
+            trials[event.trial] = replace(trial, epochs=(*trial.epochs, event.result))
+        case Finished():
+            trials[event.trial] = replace(trials[event.trial], state="finished", final=event.final)
+        case Stopped():
+            trials[event.trial] = replace(trials[event.trial], state="stopped")
+        case Failed():
+            trials[event.trial] = replace(trials[event.trial], state="failed", reason=event.reason)
+
+
 def trials_of(events: Iterable[Event]) -> dict[str, TrialRecord]:
+    """The trials that a ledger's events add up to, by name, in the order of suggestion."""
     trials: dict[str, TrialRecord] = {}
     for event in events:
         apply_event(trials, event)
@@ -78,11 +213,11 @@ def trials_of(events: Iterable[Event]) -> dict[str, TrialRecord]:
 
 
 def apply_skip(skipped: dict[str, str], event: Event) -> None:
-    """Fold one ledger event into the strategies that cannot run, with the reason; events of other kinds pass."""
-    if event["event"] == "skipped":
-        skipped[event["strategy"]] = event["reason"]
-    elif event["event"] == "unskipped":
-        skipped.pop(event["strategy"], None)
+    """Add one event to the strategies that cannot run, with the reason; other events change nothing."""
+    if isinstance(event, Skipped):
+        skipped[event.strategy] = event.reason
+    elif isinstance(event, Unskipped):
+        skipped.pop(event.strategy, None)
 
 
 def skipped_strategies(events: Iterable[Event]) -> dict[str, str]:

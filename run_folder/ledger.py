@@ -1,12 +1,18 @@
 """The ledger: one small file per event, written at once, never changed. Everything else can be rebuilt from it."""
 
-import json
 from collections import Counter
-from typing import Any
 
-from run_folder.events import Event, apply_event, apply_skip, read_events
+from run_folder.events import (
+    Event,
+    Suggested,
+    TeacherChosen,
+    apply_event,
+    apply_skip,
+    event_file,
+    event_json,
+    read_events,
+)
 from run_folder.folder import Folder
-from run_folder.names import LEDGER
 from run_folder.trials import TrialRecord
 
 
@@ -32,23 +38,20 @@ class Ledger:
         for event in read_events(folder):
             self._apply(event)
 
-    def append(self, kind: str, **fields: Any) -> None:
+    def append(self, event: Event) -> None:
         """Record an event; when this returns it is on the storage."""
-        event = {"event": kind, **fields}
-        name = f"{LEDGER}/{len(self.events):08d}-{kind}.json"
-        self.folder.write(name, json.dumps(event, allow_nan=False).encode())
+        self.folder.write(event_file(len(self.events), event), event_json(event))
         self._apply(event)
 
     def _apply(self, event: Event) -> None:
         self.events.append(event)
-        if event["event"] == "teacher":
-            self.teacher = event["trial"]
-        else:
-            apply_skip(self.skipped, event)
-            apply_event(self.trials, event)
-        if event["event"] == "suggested" and not event.get("repeats"):
-            self._names.setdefault(event["strategy"], []).append(event["trial"])
-            self._asked[event["strategy"]] += not event.get("retry_of") and not event.get("continues")
+        if isinstance(event, TeacherChosen):
+            self.teacher = event.trial
+        apply_skip(self.skipped, event)
+        apply_event(self.trials, event)
+        if isinstance(event, Suggested) and event.repeats is None:
+            self._names.setdefault(event.strategy, []).append(event.trial)
+            self._asked[event.strategy] += event.retry_of is None and event.continues is None
 
     def asked(self, strategy: str) -> int:
         """How many of the strategy's trials count as asked for: retries and those that continue another do not."""

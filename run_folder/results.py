@@ -105,3 +105,33 @@ class DeployedResult(ModelFacts):
     precision: str
     epoch: int
     seconds: float
+
+    def figure(self, metric: str) -> float:
+        """A validation metric (``f1``), or a figure of the model itself (``bytes``, ``macs``)."""
+        of = self.validation if hasattr(self.validation, metric) else self
+        return float(getattr(of, metric))
+
+
+@dataclass(frozen=True)
+class TrialFailed:
+    """The trial cannot continue, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class StorageFailed:
+    """The storage failed the trial, for this reason; it continues when the search is resumed."""
+
+    reason: str
+
+
+Result = EpochResult | DeployedResult | TrialFailed | StorageFailed
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial's process tells the search at a time, with the warnings since its last report."""
+
+    result: Result
+    warnings: tuple[str, ...] = ()

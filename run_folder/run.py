@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from run_folder.errors import InputError
-from run_folder.events import read_events, trials_of
+from run_folder.events import Extended, read_events, trials_of
 from run_folder.folder import Folder
 from run_folder.names import DATA, FORMAT, RUN_FILE
 from run_folder.trials import Objective, TrialRecord, best_trials, repetitions_of
@@ -85,6 +85,6 @@ def open_run(folder: Folder) -> Run:
         )
     events = read_events(folder)
     for event in events:
-        if event["event"] == "extended":
-            settings["trials"] = event["trials"]
+        if isinstance(event, Extended):
+            settings["trials"] = event.trials
     return Run(folder, settings, manifest, trials_of(events))

@@ -1,10 +1,12 @@
 """The trials of a run, as its ledger tells them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+
+from run_folder.results import DeployedResult, EpochResult
 
 State = Literal["running", "stopped", "failed", "finished"]
 Objective = tuple[str, str]
@@ -18,10 +20,10 @@ class TrialRecord:
     Attributes:
         name: ``<strategy>-<number>``, also its folder under ``trials/``.
         epochs: one result per finished epoch, in order.
-        final: the figures of the deployed model (``validation``, ``parameters``, ``bytes``, …), once finished.
+        final: the deployed model, once finished.
         reason: why it failed.
         retry_of: the failed trial whose configuration and seed it runs again.
-        continues: the finished trial whose last epoch it goes on from.
+        continues: the finished trial that it trains on, from its last epoch.
         until: epochs that it trains, where that is not the run's setting.
         repeats: the trial whose configuration it trains again with another seed; it is no part of the search then.
     """
@@ -34,8 +36,8 @@ class TrialRecord:
     distributions: Mapping[str, str]
     teacher: str | None = None
     state: State = "running"
-    epochs: tuple[Mapping[str, Any], ...] = ()
-    final: Mapping[str, Any] = field(default_factory=dict)
+    epochs: tuple[EpochResult, ...] = ()
+    final: DeployedResult | None = None
     reason: str | None = None
     retry_of: str | None = None
     continues: str | None = None
@@ -44,19 +46,25 @@ class TrialRecord:
 
     @property
     def score(self) -> float:
-        """Validation macro F1 of the deployed model. Raises KeyError unless finished."""
-        return float(self.final["validation"]["f1"])
+        """Validation macro F1 of the deployed model."""
+        return self.deployed.validation.f1
+
+    @property
+    def deployed(self) -> DeployedResult:
+        """The deployed model of a finished trial."""
+        assert self.final is not None, f"{self.name} is {self.state}"
+        return self.final
 
     def figure(self, metric: str) -> float:
         """A figure of the deployed model: a validation metric, or ``bytes``, ``macs``, …"""
-        return float({**self.final, **self.final["validation"]}[metric])
+        return self.deployed.figure(metric)
 
     @property
     def best_f1(self) -> float | None:
         """Best validation macro F1 so far, of the deployed model where there is one."""
         if self.state == "finished":
             return self.score
-        return max((float(e["f1"]) for e in self.epochs), default=None)
+        return max((epoch.f1 for epoch in self.epochs), default=None)
 
 
 def best_trials(trials: Iterable[TrialRecord], top: int, objectives: Sequence[Objective]) -> list[TrialRecord]:

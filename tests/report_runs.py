@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.robustness import READINGS
 from analysis.statistics.resampling import METRICS
 from analysis.statistics.verdict import Outcome
+from benchmarks.simulated_cluster import deployed_result, epoch_result
+from run_folder.events import EpochEnded, Failed, Finished, Stopped, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from run_folder.records import from_plain
+from run_folder.results import Metrics
 from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
 from tune_jobs.settings import RunSettings
@@ -63,29 +68,30 @@ class Builder:
         name = f"{strategy}-{number:04d}"
         hyperparameters = {"learning_rate": float(10 ** self.random.uniform(-5, -3)), "batch_size": 16, "scheme": "a_b"}
         self.ledger.append(
-            "suggested",
-            trial=name,
-            strategy=strategy,
-            number=number,
-            seed=number,
-            teacher=None,
-            hyperparameters=hyperparameters,
-            distributions={},
+            Suggested(
+                trial=name,
+                strategy=strategy,
+                number=number,
+                seed=number,
+                teacher=None,
+                hyperparameters=hyperparameters,
+                distributions={},
+            )
         )
         epochs = {"finished": 6, "stopped": 2, "running": 1, "failed": 0}[state]
         for epoch in range(1, epochs + 1):
-            self.ledger.append("epoch", trial=name, result={"epoch": epoch, "f1": f1 * (1 - 0.6 ** (epoch + 1))})
+            self.ledger.append(EpochEnded(name, epoch_result(epoch, f1 * (1 - 0.6 ** (epoch + 1)))))
         if state == "finished":
-            final = {"validation": self.metrics(f1), "parameters": 22_000_000, "nonzero_parameters": 22_000_000}
-            final |= {
-                "bytes": int(BYTES[strategy] * (1 + number / 20)),
-                "epoch": 6,
-                "seconds": 31.5,
-                "runtime": "torch",
-            }
-            self.ledger.append("finished", trial=name, final=final)
+            final = replace(
+                deployed_result(f1, int(BYTES[strategy] * (1 + number / 20)), 31.5),
+                validation=from_plain(self.metrics(f1), Metrics, "test"),
+                parameters=22_000_000,
+                nonzero_parameters=22_000_000,
+                epoch=6,
+            )
+            self.ledger.append(Finished(name, final))
         elif state != "running":
-            self.ledger.append(state, trial=name, **({"reason": reason} if state == "failed" else {}))
+            self.ledger.append(Failed(name, reason) if state == "failed" else Stopped(name))
         return name
 
     def search(self, trials: int) -> None:

@@ -16,6 +16,7 @@ from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import write_statistics
 from analysis.statistics.verdict import MARGIN
 from run_folder.names import RESULTS
+from run_folder.records import to_plain
 from run_folder.run import Run
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
@@ -89,7 +90,7 @@ def _is_done(run: Run, name: str) -> bool:
 
 def _identity(run: Run, name: str) -> str:
     """Of the data and, for a trial, of the model that was deployed: figures of another are not done."""
-    final = dict(run.trials[name].final) if name in run.trials else {}
+    final = to_plain(run.trials[name].deployed) if name in run.trials else {}
     return hashlib.sha256(json.dumps([run.manifest["fingerprint"], final], sort_keys=True).encode()).hexdigest()
 
 

@@ -19,6 +19,7 @@ from analysis.statistics.resampling import METRICS
 from analysis.text_tables import cell_text, csv_text, latex, markdown, short
 from run_folder.events import read_events, skipped_strategies
 from run_folder.names import DEPLOYED, RESULTS, TRIALS
+from run_folder.records import to_plain
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
 
@@ -217,17 +218,17 @@ def _cost_columns(costs: Mapping[str, Any], name: str, reference: str | None) ->
 def _trial_row(
     rank: int, trial: TrialRecord, figures: Mapping[str, Any] | None, on_front: bool, costs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    final = trial.final
+    final = trial.deployed
     return {
         "rank": rank,
         "strategy": trial.strategy,
-        **_prefixed("validation", final["validation"]),
+        **_prefixed("validation", to_plain(final.validation)),
         **_prefixed("test", figures[TEST] if figures else None),
-        **{name: final.get(name) for name in _SIZES},
+        **{name: getattr(final, name) for name in _SIZES},
         **costs,
         "pareto": on_front,
-        "best_epoch": final["epoch"],
-        "training_seconds": round(final["seconds"], 2),
+        "best_epoch": final.epoch,
+        "training_seconds": round(final.seconds, 2),
         "trial": trial.name,
         "checkpoint": f"{TRIALS}/{trial.name}/{DEPLOYED}",
         **{f"hp_{name}": value for name, value in trial.hyperparameters.items()},

@@ -13,6 +13,7 @@ from clinical_notes.batches import TokenisedExamples
 from clinical_notes.run_examples import tokenised_examples
 from run_folder.errors import InputError
 from run_folder.names import DEPLOYED, MODEL, TRIALS
+from run_folder.records import to_plain
 from run_folder.run import Run
 from trainables.parts.agreement import agreement as measured_agreement
 from trainables.parts.deployed import (
@@ -57,7 +58,7 @@ def _deployed(name: str) -> str:
 
 def has_graph(run: Run, name: str) -> bool:
     """Whether ONNX Runtime can run the trial's model; what was quantized for GPUs it cannot."""
-    return str(run.trials[name].final["runtime"]) in ("torch", "onnxruntime")
+    return run.trials[name].deployed.runtime in ("torch", "onnxruntime")
 
 
 def runnable(run: Run, name: str, threads: int) -> Deployed:
@@ -100,7 +101,7 @@ def agreement(run: Run, name: str) -> dict[str, Any]:
     path = f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}"
     if run.folder.exists(path):
         return {key: value for key, value in json.loads(run.folder.read(path)).items() if key != "sha256"}
-    return dict(run.trials[name].final.get("agreement", {}))
+    return to_plain(run.trials[name].deployed.agreement) or {}
 
 
 def _make_graph(run: Run, name: str, deployed: Path) -> None:

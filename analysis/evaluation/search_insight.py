@@ -20,6 +20,7 @@ from analysis.evaluation.predictions import TEST
 from analysis.statistics.selection import expected_best
 from analysis.text_tables import csv_text, markdown
 from run_folder.names import RESULTS
+from run_folder.records import to_plain
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
 
@@ -69,7 +70,7 @@ def _searched(run: Run) -> list[TrialRecord]:
 
 
 def _identity(run: Run) -> str:
-    trials = [[t.name, t.state, t.reason, dict(t.final), [e["f1"] for e in t.epochs]] for t in _searched(run)]
+    trials = [[t.name, t.state, t.reason, to_plain(t.final), [e.f1 for e in t.epochs]] for t in _searched(run)]
     evaluated = {strategy: _gap(run, strategy) for strategy in run.strategies}
     return hashlib.sha256(json.dumps([trials, evaluated], sort_keys=True).encode()).hexdigest()
 
@@ -88,7 +89,7 @@ def _of_strategy(run: Run, strategy: str, trials: Sequence[TrialRecord]) -> dict
         "curves": {
             trial.name: {
                 "state": trial.state,
-                "f1": [float(epoch["f1"]) for epoch in trial.epochs],
+                "f1": [epoch.f1 for epoch in trial.epochs],
                 "final": trial.score if trial.state == "finished" else None,
             }
             for trial in trials
@@ -107,7 +108,7 @@ def _last_f1(trial: TrialRecord) -> float | None:
     """Of the deployed model, or of a stopped or running trial's last epoch; None where it failed or has none."""
     if trial.state == "finished":
         return trial.score
-    return float(trial.epochs[-1]["f1"]) if trial.epochs and trial.state != "failed" else None
+    return trial.epochs[-1].f1 if trial.epochs and trial.state != "failed" else None
 
 
 def _expected_best(trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
@@ -182,7 +183,7 @@ def _history_row(trial: TrialRecord) -> dict[str, Any]:
         "state": trial.state,
         "f1": _last_f1(trial),
         "epochs": len(trial.epochs),
-        "seconds": float(trial.final.get("seconds", sum(epoch.get("seconds", 0.0) for epoch in trial.epochs))),
+        "seconds": trial.final.seconds if trial.final else sum(epoch.seconds for epoch in trial.epochs),
     }
 
 

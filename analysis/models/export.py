@@ -16,6 +16,7 @@ from clinical_notes.inputs import InputSettings
 from clinical_notes.lexicon import Lexicon
 from run_folder.errors import InputError
 from run_folder.names import LEXICON_FILE, MODEL
+from run_folder.records import to_plain
 from run_folder.run import Run
 from trainables.parts.deployed import ONNX_FILE, check_files, read_card, sha256
 from trainables.parts.model import stored
@@ -149,12 +150,14 @@ def _metrics(run: Run, name: str) -> dict[str, Any]:
         "versions": run.manifest["versions"],
         "counts": run.manifest["counts"],
         "patients": run.manifest["patients"],
-        "model": {key: value for key, value in trial.final.items() if key not in ("validation", "agreement")},
+        "model": {
+            key: value for key, value in to_plain(trial.deployed).items() if key not in ("validation", "agreement")
+        },
         "agreement": agreement(run, name),
         "cost": costs["cpu"].get(name, {}),
         "cost_measured_on": costs["machine"] if name in costs["cpu"] else None,
         "gpu_cost": costs.get("gpu", {}).get(name, {}),
         "gpu_cost_measured_on": costs.get("gpu_machine"),
-        "validation": trial.final["validation"],
+        "validation": to_plain(trial.deployed.validation),
         "test": figures["test"],
     }

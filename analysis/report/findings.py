@@ -9,8 +9,8 @@ from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import test_figures
 from analysis.evaluation.leaderboard import Leaderboard, build_leaderboard
 from analysis.evaluation.predictions import TEST
-from run_folder.events import Event, read_events
-from run_folder.names import LEDGER, RESULTS
+from run_folder.events import Event, Extended, Skipped, Unskipped, event_file, read_events
+from run_folder.names import RESULTS
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
 
@@ -95,9 +95,9 @@ def _read(run: Run, name: str) -> Record | None:
 
 def _records(events: list[Event]) -> dict[str, str]:
     return {
-        event["trial"]: f"{LEDGER}/{number:08d}-{event['event']}.json"
+        event.trial: event_file(number, event)
         for number, event in enumerate(events)
-        if "trial" in event
+        if not isinstance(event, Skipped | Unskipped | Extended)
     }
 
 

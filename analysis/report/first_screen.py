@@ -208,7 +208,8 @@ def _ratio(findings: Findings, strategy: str, figure: str) -> tuple[str, str]:
 
 
 def _cost(findings: Findings, name: str, figure: str) -> float | None:
-    return findings.run.trials[name].final.get("bytes") if figure == "bytes" else findings.latency(name)
+    final = findings.run.trials[name].final
+    return (final.bytes if final else None) if figure == "bytes" else findings.latency(name)
 
 
 @dataclass(frozen=True)

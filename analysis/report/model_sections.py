@@ -72,7 +72,7 @@ def _cost_row(findings: Findings, trial: TrialRecord) -> dict[str, Any]:
         "model": trial.name,
         "strategy": trial.strategy,
         **scored("f1", findings.test_score(trial.name)),
-        "bytes": trial.final.get("bytes"),
+        "bytes": trial.final and trial.final.bytes,
         "latency": costs.get("latency_median"),
         "throughput": costs.get("throughput"),
         "memory": costs.get("peak_memory_bytes"),

@@ -39,10 +39,10 @@ def recommend(findings: Findings) -> Recommendation | None:
         lacking = (
             "no baseline left a model to compare with" if BASELINE not in left else "no verdict has been worked out"
         )
-        trial = max(left.values(), key=lambda t: (t.score, -t.final["bytes"]))
+        trial = max(left.values(), key=lambda t: (t.score, -t.deployed.bytes))
         return _recommended(findings, trial, f"The best by validation macro F1, since {lacking}.")
     fit = [left[s] for s in verdicts if s != BASELINE and verdicts[s]["outcome"] in set(_GOOD_ENOUGH)]
-    trial = min([left[BASELINE], *fit], key=lambda t: (t.final["bytes"], -t.score))
+    trial = min([left[BASELINE], *fit], key=lambda t: (t.deployed.bytes, -t.score))
     return _recommended(findings, trial, _why(trial, left[BASELINE], findings, bool(fit)))
 
 
@@ -63,10 +63,10 @@ def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit:
     assert verdict is not None
     outcome = Outcome(verdict["outcome"])
     by = f" of {verdict['margin']:g} macro F1" if outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE) else ""
-    smaller = baseline.final["bytes"] / trial.final["bytes"]
+    smaller = baseline.deployed.bytes / trial.deployed.bytes
     return (
-        f"{smaller:.1f} × smaller than the baseline ({megabytes(trial.final['bytes'])} MB against "
-        f"{megabytes(baseline.final['bytes'])} MB), and {outcome}{by}."
+        f"{smaller:.1f} × smaller than the baseline ({megabytes(trial.deployed.bytes)} MB against "
+        f"{megabytes(baseline.deployed.bytes)} MB), and {outcome}{by}."
     )
 
 

@@ -54,7 +54,7 @@ def search(findings: Findings) -> Section:
 
 
 def _curve(trial: TrialRecord) -> Curve:
-    scores = [float(epoch["f1"]) for epoch in trial.epochs if epoch.get("f1") is not None]
+    scores = [epoch.f1 for epoch in trial.epochs]
     return Curve(trial.state, scores, trial.score if trial.state == "finished" else None)
 
 
@@ -199,11 +199,11 @@ def _trial_row(findings: Findings, trial: TrialRecord) -> dict[str, Any]:
         "state": trial.state,
         "validation_f1": trial.best_f1,
         **scored("test_f1", score),
-        "bytes": trial.final.get("bytes"),
+        "bytes": trial.final and trial.final.bytes,
         "latency": findings.latency(trial.name),
         "pareto": on_front,
         "epochs": len(trial.epochs),
-        "seconds": trial.final.get("seconds"),
+        "seconds": trial.final and trial.final.seconds,
         "seed": str(trial.seed),
         "configuration": ", ".join(f"{n}={_short(v)}" for n, v in trial.hyperparameters.items()) or None,
         "reason": note,

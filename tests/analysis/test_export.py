@@ -27,6 +27,7 @@ from clinical_notes.inputs import InputMaker
 from clinical_notes.notes import NoteColumns
 from run_folder.errors import InputError
 from run_folder.folder import Folder
+from run_folder.records import to_plain
 from run_folder.run import Run
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
@@ -72,7 +73,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
     assert record["test"] == found
     name = run.best(strategy, 1)[0].name
     assert figures_of(run, name)["test"] == found  # type: ignore[index]
-    assert record["validation"] == run.trials[name].final["validation"]
+    assert record["validation"] == to_plain(run.trials[name].deployed.validation)
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in INT8])

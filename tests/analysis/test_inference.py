@@ -29,7 +29,10 @@ from analysis.evaluation.run_statistics import STATISTICS, read_statistics, writ
 from analysis.statistics.calibration import fit_temperature
 from analysis.statistics.resampling import METRICS, resample
 from analysis.statistics.verdict import verdicts
+from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
+from run_folder.records import from_plain
+from run_folder.results import Metrics
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests.tiny_runs import FinishedRun
@@ -62,7 +65,7 @@ def made_run(
             name = f"{strategy}-0000" + f"-seed{seed + 1}" * bool(seed)
             again = f"{strategy}-0000" if seed else None
             scores = classification_metrics(LABELS, guesses(LABELS, seed, skill), SYMPTOMS)
-            final = {"validation": scores, "parameters": 1, "bytes": 4, "runtime": "torch", "epoch": 1, "seconds": 1.0}
+            final = replace(deployed_result(0.5, 4, 1.0), validation=from_plain(scores, Metrics, "test"))
             record = TrialRecord(name, strategy, seed, seed, {}, {}, state="finished", final=final, repeats=again)
             trials[name] = record
     strategies = list(dict.fromkeys(trial.strategy for trial in trials.values()))

@@ -8,6 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
 from analysis.evaluation.search_insight import importances_of, insight, write_insight
+from benchmarks.simulated_cluster import deployed_result, epoch_result
 from run_folder.folder import Folder
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
@@ -20,8 +21,8 @@ def trial(number: int, state: str, score: float = 0.0, epochs: tuple[float, ...]
     record: dict[str, Any] = {
         "hyperparameters": {"rate": number / 10}, "distributions": {"rate": RATE}, "strategy": "baseline", **more,
     }  # fmt: skip
-    results = tuple({"epoch": i, "f1": f1, "seconds": 2.0} for i, f1 in enumerate(epochs, 1))
-    final = {"validation": {"f1": score}, "seconds": 9.0} if state == "finished" else {}
+    results = tuple(epoch_result(i, f1, 2.0) for i, f1 in enumerate(epochs, 1))
+    final = deployed_result(score, seconds=9.0) if state == "finished" else None
     name = f"{record['strategy']}-{number:04d}"
     return TrialRecord(name=name, number=number, seed=0, state=state, epochs=results, final=final, **record)  # type: ignore[arg-type]
 

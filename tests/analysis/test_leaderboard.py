@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from rich.console import Console
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import test_figures as figures_of
 from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
+from run_folder.records import from_plain
+from run_folder.results import Metrics
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
 
@@ -28,8 +32,13 @@ def trial(strategy: str, number: int, f1: float | None, **hyperparameters: objec
     record = TrialRecord(f"{strategy}-{number:04d}", strategy, number, 0, hyperparameters, {})
     if f1 is None:
         return TrialRecord(**{**vars(record), "state": "failed", "reason": "out of memory"})
-    sizes = {"parameters": 1000, "nonzero_parameters": 900, "bytes": 4000, "runtime": "torch"}
-    final = {"validation": metrics(f1), **sizes, "epoch": 2, "seconds": 1.5}
+    final = replace(
+        deployed_result(f1, 4000, 1.5),
+        validation=from_plain(metrics(f1), Metrics, "test"),
+        parameters=1000,
+        nonzero_parameters=900,
+        epoch=2,
+    )
     return TrialRecord(**{**vars(record), "state": "finished", "final": final})
 
 

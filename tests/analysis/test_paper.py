@@ -27,6 +27,7 @@ from analysis.paper.published import OVERALL, area_error, likely_confusion, pape
 from analysis.statistics.comparison import compare
 from analysis.statistics.intervals import figure_intervals
 from analysis.statistics.resampling import METRICS, resample
+from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
@@ -94,7 +95,7 @@ QUALITY = {"baseline": 4.0, "distillation": 4.0, "quantization": 0.5}
 
 
 def record(strategy: str) -> TrialRecord:
-    return TrialRecord(f"{strategy}-0000", strategy, 0, 0, {}, {}, state="finished", final={"validation": {"f1": 0.5}})
+    return TrialRecord(f"{strategy}-0000", strategy, 0, 0, {}, {}, state="finished", final=deployed_result(0.5))
 
 
 @pytest.fixture

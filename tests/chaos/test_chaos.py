@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from run_folder.events import read_events
 from run_folder.folder import Folder
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
+from tests.ledgers import most_often
 from tests.trainables.conftest import start as start_trainable
 from tune_jobs.preparing.create_run import load_prepared
 
@@ -140,18 +141,15 @@ def figures(run: Run) -> dict[str, Any]:
             trial.state,
             dict(trial.hyperparameters),
             trial.seed,
-            [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in trial.epochs],
-            trial.final.get("validation"),
+            [replace(epoch, seconds=0) for epoch in trial.epochs],
+            trial.final and trial.final.validation,
         )
         for trial in run.trials.values()
     }
 
 
 def assert_nothing_happened_twice(run: Run) -> None:
-    seen = Counter(
-        (event["event"], event.get("trial"), event.get("result", {}).get("epoch")) for event in read_events(run.folder)
-    )
-    assert max(seen.values()) == 1, seen.most_common(3)
+    assert most_often(read_events(run.folder)) == 1
 
 
 @pytest.mark.timeout(0)
@@ -188,7 +186,7 @@ def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena, tmp
     assert {trial.state for trial in run.trials.values()} <= {"finished", "stopped"}
     for trial in run.trials.values():
         alone = results_alone(run, trial, tmp_path / trial.name)
-        assert [epoch["f1"] for epoch in trial.epochs] == alone[: len(trial.epochs)], trial.name
+        assert [epoch.f1 for epoch in trial.epochs] == alone[: len(trial.epochs)], trial.name
     print(f"{tried} kills survived")
 
 

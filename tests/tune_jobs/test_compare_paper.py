@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulated_cluster import deployed_result
+from run_folder.events import Finished, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from tune_jobs.cli import main
@@ -21,11 +23,13 @@ def run_in(folder: Path, *, finished: bool = True, **settings: Any) -> None:
     run.write("run.json", json.dumps(manifest).encode())
     ledger = Ledger(run)
     ledger.append(
-        "suggested", trial="baseline-0000", strategy="baseline", number=0, seed=1, teacher=None,
-        hyperparameters={}, distributions={},
+        Suggested(
+            trial="baseline-0000", strategy="baseline", number=0, seed=1, teacher=None, hyperparameters={},
+            distributions={},
+        )
     )  # fmt: skip
     if finished:
-        ledger.append("finished", trial="baseline-0000", final={"validation": {"f1": 0.5}})
+        ledger.append(Finished("baseline-0000", deployed_result(0.5)))
 
 
 def test_the_tables_and_claims_fit_a_terminal_and_are_written(

@@ -10,12 +10,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from benchmarks.simulated_cluster import deployed_result, epoch_result
+from run_folder.events import EpochEnded, Finished, Stopped, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from tune_jobs.cli import main
@@ -36,20 +40,25 @@ def ledger(tmp_path: Path) -> Ledger:
     study = StrategyStudy("baseline", StudyStorage(journal(Path(folder.uri) / JOURNAL)), 0, {})
     number, hyperparameters, distributions = study.ask()
     ledger = Ledger(folder)
-    ledger.append(
-        "suggested", trial="baseline-0000", strategy="baseline", number=number, seed=1, teacher=None,
-        hyperparameters=hyperparameters, distributions=distributions,
-    )  # fmt: skip
+    ledger.append(suggested(number, hyperparameters, distributions))
     for epoch, f1 in enumerate((0.5, 0.6), start=1):
         append_epoch(ledger, "baseline-0000", epoch, f1)
         study.report(number, epoch, f1)
-    ledger.append("stopped", trial="baseline-0000")
+    ledger.append(Stopped("baseline-0000"))
     study.stopped(number)
     return ledger
 
 
+def suggested(number: int, hyperparameters: Mapping[str, Any], distributions: Mapping[str, str]) -> Suggested:
+    return Suggested(
+        trial=f"baseline-{number:04d}", strategy="baseline", number=number, seed=number, teacher=None,
+        hyperparameters=hyperparameters, distributions=distributions,
+    )  # fmt: skip
+
+
 def append_epoch(ledger: Ledger, trial: str, epoch: int, f1: float) -> None:
-    ledger.append("epoch", trial=trial, result={"epoch": epoch, "f1": f1, "train_loss": 0.3, "auroc": None})
+    result = replace(epoch_result(epoch, f1), train_loss=0.3, auroc=None)
+    ledger.append(EpochEnded(trial, result))
 
 
 def scalars(folder: Path) -> list[tuple[str, int, float]]:
@@ -68,20 +77,20 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
 
 
 def test_a_trials_epochs_are_logged_once_however_often_the_logs_are_brought_up(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.append(
-        "suggested", trial="baseline-0001", strategy="baseline", number=1, seed=2, teacher=None,
-        hyperparameters={"batch_size": 8}, distributions={},
-    )  # fmt: skip
+    ledger.append(suggested(1, {"batch_size": 8}, {}))
     logs = TensorBoardLogs(ledger.folder, tmp_path / "logs")
     logs.update()
     append_epoch(ledger, "baseline-0001", 1, 0.7)
     logs.update()
     logs.update()
-    ledger.append("finished", trial="baseline-0001", final={"validation": {"f1": 0.8}, "bytes": 1000})
+    ledger.append(Finished("baseline-0001", deployed_result(0.8)))
     logs.update()
     logs.close()
     assert scalars(tmp_path / "logs" / "baseline-0001") == [
         ("validation/f1", 1, 0.7),
+        ("validation/accuracy", 1, 0.5),
+        ("validation/precision", 1, 0.5),
+        ("validation/recall", 1, 0.5),
         ("training/train_loss", 1, 0.3),
         ("deployed/f1", 1, 0.8),
         ("deployed/bytes", 1, 1000),

@@ -24,6 +24,7 @@ from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import StrategyTrainable, TrainSettings
 from tune_jobs.preparing.create_run import Prepared, create_run
+from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
 from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
@@ -185,7 +186,7 @@ def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Sug
     folder = Folder(tmp_path / "run")
     prepared = create_run(folder, settings, workers=1)
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.space["baseline"])
-    suggestion = Search(folder, Ledger(folder), {"baseline": study}, 1, 0).suggest()
+    suggestion = Search(folder, Ledger(folder), {"baseline": study}, SearchPlan(1)).suggest()
     assert suggestion is not None
     return folder, prepared, suggestion
 

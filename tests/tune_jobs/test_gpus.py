@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rich.console import Console
 
 from clinical_notes.batches import TrialData
-from run_folder.events import read_events
+from run_folder.events import Warned, read_events
 from run_folder.folder import Folder
 from search_spaces import STRATEGIES
 from tests.tiny_runs import quiet, settings_for
@@ -171,7 +171,7 @@ def test_a_trial_whose_gpu_pytorch_cannot_use_says_so_and_ends_on_the_cpu(
     execution = Execution(TrialResources(1.0, 0.5), address=cluster.address)
     ledger = search(folder, settings, prepared[1], execution, console)
     assert [trial.state for trial in ledger.trials.values()] == ["finished"]
-    warnings = {event["trial"]: event["message"] for event in read_events(folder) if event["event"] == "warning"}
+    warnings = {event.trial: event.message for event in read_events(folder) if isinstance(event, Warned)}
     assert list(warnings) == list(ledger.trials)
     assert all(re.search(r"CUDA_VISIBLE_DEVICES=[01]\).*trains on the CPU", text) for text in warnings.values())
     assert all(f"{name}: warning: {text}" in printed_on(console) for name, text in warnings.items())

@@ -21,10 +21,11 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from analysis.evaluation.leaderboard import build_leaderboard
 from clinical_notes.batches import TrialData
 from run_folder.errors import InputError
-from run_folder.events import read_events
+from run_folder.events import EpochEnded, Suggested, read_events
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import DEPLOYED, TRIALS
+from run_folder.records import to_plain
 from run_folder.run import open_run
 from search_spaces import STRATEGIES, paper_configuration
 from tests.tiny_runs import FinishedRun, quiet, settings_for
@@ -77,7 +78,7 @@ def test_the_reported_figures_are_the_deployed_models(finished: FinishedRun) -> 
         deployed = load_deployed(Path(run.folder.uri) / TRIALS / trial.name / DEPLOYED)
         probabilities = softmax(predict(deployed.logits, validation, prepared.data.pad_token_id))
         again = classification_metrics(validation.labels, probabilities, run.symptoms)
-        assert again == trial.final["validation"]
+        assert again == to_plain(trial.deployed.validation)
 
 
 def test_no_test_example_reaches_a_trial(finished: FinishedRun) -> None:
@@ -152,11 +153,11 @@ def stopped_in_one_race(folder: Folder) -> set[str]:
     race: Any = ASHAScheduler(time_attr="epoch", metric="f1", mode="max", max_t=5, grace_period=2, reduction_factor=2)
     stopped = set()
     for event in read_events(folder):
-        if event["event"] == "suggested":
-            race.on_trial_add(None, SimpleNamespace(trial_id=event["trial"]))
-        elif event["event"] == "epoch":
-            decision = race.on_trial_result(None, SimpleNamespace(trial_id=event["trial"]), dict(event["result"]))
-            stopped |= {event["trial"]} if decision == TrialScheduler.STOP else set()
+        if isinstance(event, Suggested):
+            race.on_trial_add(None, SimpleNamespace(trial_id=event.trial))
+        elif isinstance(event, EpochEnded):
+            decision = race.on_trial_result(None, SimpleNamespace(trial_id=event.trial), to_plain(event.result))
+            stopped |= {event.trial} if decision == TrialScheduler.STOP else set()
     return stopped
 
 

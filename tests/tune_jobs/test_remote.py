@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from run_folder.events import read_events
 from run_folder.folder import Folder
 from run_folder.run import open_run
+from tests.ledgers import most_often
 from tune_jobs.cli import main
 
 KEYS = {
@@ -84,8 +84,7 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     assert "Best configurations" in capsys.readouterr().out
     events = read_events(run)
     assert events[: len(first)] == first
-    seen = Counter((e["event"], e.get("trial"), e.get("result", {}).get("epoch")) for e in events)
-    assert max(seen.values()) == 1, seen.most_common(3)
+    assert most_often(events) == 1
     trials = open_run(run).trials
     assert {name: (len(trial.epochs), trial.state) for name, trial in trials.items()} == {
         f"{strategy}-0000": (2, "finished") for strategy in ("baseline", "quantization")

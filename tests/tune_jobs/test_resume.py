@@ -2,16 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from run_folder.events import Extended, Failed, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from run_folder.results import EpochResult
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
@@ -27,8 +29,8 @@ def copied(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return open_run(Folder("runs/moved"))
 
 
-def without_time(trial: TrialRecord) -> list[dict[str, Any]]:
-    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in trial.epochs]
+def without_time(trial: TrialRecord) -> list[EpochResult]:
+    return [replace(epoch, seconds=0) for epoch in trial.epochs]
 
 
 def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
@@ -37,11 +39,18 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
     ledger = Ledger(copied.folder)
     number = len(ledger.of("baseline"))
     healthy = copied.best("baseline", 1)[0]
-    broken = {name: getattr(healthy, name) for name in ("strategy", "seed", "teacher")}
-    broken |= {"hyperparameters": dict(healthy.hyperparameters), "distributions": dict(healthy.distributions)}
-    ledger.append("extended", trials=number + 1)  # the sixth trial of all strategies is missing, but a broken baseline
-    ledger.append("suggested", trial=f"baseline-{number:04d}", number=number, **broken)
-    ledger.append("failed", trial=f"baseline-{number:04d}", reason="the worker process died")
+    ledger.append(Extended(number + 1))  # the sixth trial of all strategies is missing, but a broken baseline
+    broken = Suggested(
+        trial=f"baseline-{number:04d}",
+        strategy=healthy.strategy,
+        number=number,
+        seed=healthy.seed,
+        hyperparameters=healthy.hyperparameters,
+        distributions=healthy.distributions,
+        teacher=healthy.teacher,
+    )
+    ledger.append(broken)
+    ledger.append(Failed(broken.trial, "the worker process died"))
 
     arguments = ["resume", "moved", "--retry-failed", "--epochs", "4", "--seeds", "1"]
     before = copied.folder.names("ledger")
@@ -70,11 +79,11 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
     (again,) = (trial for trial in run.trials.values() if trial.retry_of == f"baseline-{number:04d}")
     assert again.state == "finished"
     assert without_time(again) == without_time(healthy)  # same configuration, same seed
-    assert again.final["validation"] == healthy.final["validation"]
+    assert again.deployed.validation == healthy.deployed.validation
 
     further = [trial for trial in run.trials.values() if trial.continues]
     assert {trial.strategy for trial in further} >= set(STRATEGIES) - {"quantization"}
-    assert all(trial.state == "finished" and [e["epoch"] for e in trial.epochs] == [1, 2, 3, 4] for trial in further)
+    assert all(trial.state == "finished" and [e.epoch for e in trial.epochs] == [1, 2, 3, 4] for trial in further)
     assert all(trial.epochs[:3] == run.trials[trial.continues or ""].epochs for trial in further)
 
     assert main(["resume", "moved", "--epochs", "4", "--seeds", "1"]) == 0  # nothing is left to add

@@ -14,14 +14,17 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+from benchmarks.simulated_cluster import deployed_result, epoch_result
 from run_folder.events import read_events, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from run_folder.results import Report, TrialFailed
 from run_folder.run import Run
 from run_folder.trials import pareto_front
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
 from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage, journal
@@ -40,16 +43,20 @@ def make(
 ) -> Search:
     storage = StudyStorage(journal(folder / "studies.journal"))
     studies = {name: StrategyStudy(name, storage, seed, {}, warm=warm) for name in strategies}
-    return Search(Folder(folder), Ledger(Folder(folder)), studies, trials, seed, keep, retry_failed)
+    plan = SearchPlan(trials, seed, keep, retry_failed)
+    return Search(Folder(folder), Ledger(Folder(folder)), studies, plan)
 
 
-def epoch(number: int, f1: float) -> dict[str, Any]:
-    others = dict.fromkeys(("accuracy", "precision", "recall", "auroc", "train_loss", "seconds"), 0.5)
-    return {"epoch": number, "f1": f1, "selectable": True, **others}
+def epoch(number: int, f1: float) -> Report:
+    return Report(epoch_result(number, f1))
 
 
-def finish(f1: float) -> dict[str, Any]:
-    return {"epoch": 1, "f1": f1, "final": {"validation": {"f1": f1}, "bytes": 1000}}
+def finish(f1: float, size: int = 1000) -> Report:
+    return Report(deployed_result(f1, size))
+
+
+def fail(reason: str) -> Report:
+    return Report(TrialFailed(reason))
 
 
 def run_all(search: Search, f1: Mapping[str, float] | None = None) -> list[str]:
@@ -59,7 +66,7 @@ def run_all(search: Search, f1: Mapping[str, float] | None = None) -> list[str]:
         names.append(name)
         score = (f1 or {}).get(name, 0.5)
         if trainable_class(suggestion.record.strategy).reads_teacher_logits:
-            search._folder.write(f"{suggestion.config()['teacher']}/{LOGITS_FILE}", b"x")
+            search.ledger.folder.write(f"{suggestion.config()['teacher']}/{LOGITS_FILE}", b"x")
         search.report(name, epoch(1, score))
         search.report(name, finish(score))
     return names
@@ -113,7 +120,7 @@ def test_studies_are_told_complete_pruned_and_fail(tmp_path: Path) -> None:
     search.report("baseline-0000", finish(0.3))
     search.report("baseline-0001", epoch(1, 0.1))
     search.stop("baseline-0001")
-    search.report("baseline-0002", {"failed": "non-finite loss in epoch 1", "f1": float("nan"), "epoch": 0})
+    search.report("baseline-0002", fail("non-finite loss in epoch 1"))
     assert state_of(search, "baseline") == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     trials = search._studies["baseline"]._study.trials
     assert trials[0].value == 0.3
@@ -125,7 +132,7 @@ def test_without_any_baseline_its_students_are_skipped_and_the_rest_goes_on(tmp_
     search = make(tmp_path, trials=1)
     for _ in range(2):
         search.suggest()
-    search.report("baseline-0000", {"failed": "out of memory", "f1": float("nan"), "epoch": -1})
+    search.report("baseline-0000", fail("out of memory"))
     assert "every baseline trial failed" in search.ledger.skipped["distillation"]
     assert search.suggest() is None
     assert not search.done
@@ -158,11 +165,11 @@ def test_a_trial_killed_for_memory_goes_on_in_half_batches_and_fails_only_with_t
     search = make(tmp_path, ("baseline",), trials=2)
     assert (suggestion := search.suggest())
     assert suggestion.config()["parts"] == 1
-    search.lost("baseline-0000", starved=True)
+    search.lost("baseline-0000", out_of_memory=True)
     assert (suggestion := search.suggest())
     assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0000", 2)
-    assert search.ledger.events[-1]["message"].startswith("out of memory; goes on in half batches")
-    search.lost("baseline-0000", starved=True)
+    assert search.ledger.events[-1].message.startswith("out of memory; goes on in half batches")
+    search.lost("baseline-0000", out_of_memory=True)
     assert search.ledger.trials["baseline-0000"].reason == "out of memory, with half batches too"
     assert (suggestion := search.suggest())
     assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0001", 1)
@@ -201,7 +208,7 @@ def test_results_that_are_known_already_are_not_recorded_twice(tmp_path: Path) -
     search.suggest()
     for number in (1, 1, 2, 1, 2):
         search.report("baseline-0000", epoch(number, 0.5))
-    assert [result["epoch"] for result in search.ledger.trials["baseline-0000"].epochs] == [1, 2]
+    assert [result.epoch for result in search.ledger.trials["baseline-0000"].epochs] == [1, 2]
 
 
 def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
@@ -229,9 +236,9 @@ def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
 def test_a_checkpoint_that_another_trial_goes_on_from_stays_until_that_one_has_ended(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
 
-    def search(**more: int) -> Search:
+    def search(trials: int, train_to: int | None = None) -> Search:
         study = StrategyStudy("low_rank", StudyStorage(InMemoryStorage()), 0, {})
-        return Search(folder, Ledger(folder), {"low_rank": study}, seed=0, keep=1, **more)  # type: ignore[arg-type]
+        return Search(folder, Ledger(folder), {"low_rank": study}, SearchPlan(trials, keep=1, train_to=train_to))
 
     first = search(trials=1)
     first.suggest()
@@ -239,7 +246,7 @@ def test_a_checkpoint_that_another_trial_goes_on_from_stays_until_that_one_has_e
     first.report("low_rank-0000", epoch(1, 0.5))
     first.report("low_rank-0000", finish(0.5))
 
-    more = search(trials=2, epochs=3)
+    more = search(trials=2, train_to=3)
     further, better = more.suggest(), more.suggest()
     assert further is not None
     assert better is not None
@@ -262,7 +269,7 @@ def test_the_next_trial_does_not_wait_for_files_to_be_dropped(tmp_path: Path) ->
     folder = SlowFolder(tmp_path)
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {})
     with ThreadPoolExecutor(1) as discarding:
-        search = Search(folder, Ledger(folder), {"baseline": study}, 2, 0, discarding=discarding)
+        search = Search(folder, Ledger(folder), {"baseline": study}, SearchPlan(2), discarding=discarding)
         search.suggest()
         folder.write("trials/baseline-0000/epoch-0001/x", b"x")
         search.stop("baseline-0000")
@@ -281,7 +288,7 @@ def test_of_equally_good_trials_the_smaller_ones_model_and_checkpoint_stay(tmp_p
         name = suggestion.record.name
         for path in (f"trials/{name}/deployed/x", f"trials/{name}/epoch-0001/x", f"trials/baseline-0000/{LOGITS_FILE}"):
             folder.write(path, b"x")
-        search.report(name, {"f1": 0.5, "final": {"validation": {"f1": 0.5}, "bytes": size}})
+        search.report(name, finish(0.5, size))
     assert folder.names("trials/combined-0000") == []
     assert folder.names("trials/combined-0001") == ["deployed", "epoch-0001"]
 
@@ -338,7 +345,7 @@ def race(scheduler: StrategyASHA, strategy: str, scores: list[list[float]]) -> l
         done = 0
         for step, f1 in enumerate(curve, start=1):
             done = step
-            if scheduler.race(strategy, name, {"epoch": step, "f1": f1}) == "STOP":
+            if scheduler.race(strategy, name, step, f1) == "STOP":
                 break
         reached.append(done)
     return reached
@@ -386,7 +393,7 @@ def test_rungs_are_rebuilt_from_the_ledger(tmp_path: Path, cut: int) -> None:
 def race_one(scheduler: StrategyASHA, name: str, curve: list[float]) -> list[int]:
     scheduler._enter("baseline", name)
     for step, f1 in enumerate(curve, start=1):
-        if scheduler.race("baseline", name, {"epoch": step, "f1": f1}) == "STOP":
+        if scheduler.race("baseline", name, step, f1) == "STOP":
             return [step]
     return [len(curve)]
 
@@ -401,7 +408,7 @@ def test_several_objectives_are_told_to_the_study_and_rebuilt_and_their_front_is
         folder.write(f"trials/{name}/deployed/x", b"x")
         folder.write(f"{suggestion.config()['teacher']}/{LOGITS_FILE}", b"x")
         search.report(name, epoch(1, 0.1))
-        search.report(name, {"f1": f1, "final": {"validation": {"f1": f1}, "bytes": size}})
+        search.report(name, finish(f1, size))
 
     search = make(tmp_path / "a", ("baseline", "combined"), trials=4, keep=1)
     for _ in range(4):

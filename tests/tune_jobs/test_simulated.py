@@ -3,7 +3,6 @@
 import itertools
 import random
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ from optuna.trial import TrialState
 
 from benchmarks.invented import InventedCurves
 from benchmarks.simulated_cluster import MemoryFolder, RecordedCurves, SimulatedCluster
-from run_folder.events import read_events
+from run_folder.events import EpochEnded, Failed, Finished, Stopped, Suggested, TeacherChosen, read_events
 from run_folder.ledger import Ledger
+from run_folder.results import Report
 from run_folder.trials import best_trials
 from search_spaces import objectives_of, paper_configuration
+from tests.ledgers import most_often
 from tests.tiny_runs import FinishedRun
 from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
@@ -70,9 +72,8 @@ def cluster(
         for name in STRATEGIES
     }
     scheduler = StrategyASHA(STRATEGIES, EPOCHS, 2, known=ledger.events)
-    search = Search(
-        folder, ledger, studies, TRIALS, seed, seeds=SEEDS, retry_failed=retry_failed, stopped=scheduler.stopped
-    )
+    plan = SearchPlan(TRIALS, seed, seeds=SEEDS, retry_failed=retry_failed)
+    search = Search(folder, ledger, studies, plan, stopped=scheduler.stopped)
     return SimulatedCluster(folder, search, scheduler, curves, EPOCHS, workers, losses)
 
 
@@ -106,7 +107,7 @@ def test_searches_cut_anywhere_end_as_the_undisturbed_ones(pytestconfig: pytest.
         assert ended.files == straight(seed).files, seed
         kills += times
     events = read_events(straight(0))
-    assert {event["event"] for event in events} == {"suggested", "epoch", "stopped", "finished", "teacher"}
+    assert {type(event) for event in events} == {Suggested, EpochEnded, Stopped, Finished, TeacherChosen}
     assert kills > searches
     print(f"{searches} searches survived {kills} kills")
 
@@ -129,11 +130,10 @@ def test_with_several_workers_that_are_lost_too_each_trial_runs_once() -> None:
         ledger = Ledger(folder)
         assert {strategy: len(ledger.of(strategy)) for strategy in STRATEGIES} == dict.fromkeys(STRATEGIES, TRIALS)
         assert {trial.state for trial in ledger.trials.values()} == {"finished", "stopped"}
-        seen = Counter((e["event"], e.get("trial"), e.get("result", {}).get("epoch")) for e in ledger.events)
-        assert max(seen.values()) == 1
+        assert most_often(ledger.events) == 1
         for trial in ledger.trials.values():
             curve = CURVES.nearest(trial.strategy, trial.hyperparameters).epochs
-            assert [e["f1"] for e in trial.epochs] == [e["f1"] for e in curve[: len(trial.epochs)]]
+            assert [e.f1 for e in trial.epochs] == [e.f1 for e in curve[: len(trial.epochs)]]
             assert trial.state == "stopped" or len(trial.epochs) == EPOCHS
 
 
@@ -168,8 +168,12 @@ def test_the_best_of_each_strategy_is_trained_with_other_seeds_from_the_baseline
         assert (trial.state, dict(trial.hyperparameters)) == ("finished", dict(of.hyperparameters))
         assert trial.seed != of.seed
         assert trial.teacher == (f"{of.teacher}-seed{trial.name[-1]}" if of.teacher else None)
-    last = max(i for i, event in enumerate(ledger.events) if event.get("trial") in {t.name for t in best.values()})
-    assert last < min(i for i, event in enumerate(ledger.events) if event.get("repeats"))  # they are no part of it
+    last = max(
+        i for i, event in enumerate(ledger.events) if getattr(event, "trial", None) in {t.name for t in best.values()}
+    )
+    assert last < min(
+        i for i, event in enumerate(ledger.events) if getattr(event, "repeats", None)
+    )  # they are no part of it
 
 
 def test_a_strategy_whose_teacher_fails_with_a_seed_goes_without_that_seed() -> None:
@@ -181,8 +185,8 @@ def test_a_strategy_whose_teacher_fails_with_a_seed_goes_without_that_seed() -> 
     teacher = ledger.trials[ledger.teacher or ""]
     known = {name: getattr(teacher, name) for name in ("strategy", "number", "seed", "teacher")}
     known |= {"hyperparameters": dict(teacher.hyperparameters), "distributions": dict(teacher.distributions)}
-    ledger.append("suggested", trial=f"{teacher.name}-seed1", repeats=teacher.name, **known)
-    ledger.append("failed", trial=f"{teacher.name}-seed1", reason="out of memory")
+    ledger.append(Suggested(trial=f"{teacher.name}-seed1", repeats=teacher.name, **known))
+    ledger.append(Failed(f"{teacher.name}-seed1", "out of memory"))
     cluster(folder, 0).run()
     ones = {trial.strategy for trial in Ledger(folder).trials.values() if trial.name.endswith("seed1")}
     assert ones == {"baseline", "low_rank"}
@@ -212,7 +216,7 @@ def test_a_database_that_is_ahead_of_the_ledger_is_set_right(tmp_path: Path) -> 
         assert [trial.state for trial in study.trials] == [states[trial.state] for trial in mine]
         if len(study.directions) == 1:
             intermediate = [list(trial.intermediate_values.values()) for trial in study.trials]
-            assert intermediate == [[epoch["f1"] for epoch in trial.epochs] for trial in mine]
+            assert intermediate == [[epoch.f1 for epoch in trial.epochs] for trial in mine]
 
 
 def studies_in(database: StudyStorage) -> list[optuna.Study]:
@@ -226,17 +230,17 @@ def test_a_locked_database_halts_the_search_and_the_ledger_goes_on_from_there(tm
     folder = MemoryFolder()
     ledger = Ledger(folder)
     study = StrategyStudy("baseline", StudyStorage(RDBStorage(url)), 0, {})
-    search = Search(folder, ledger, {"baseline": study}, 2, 0)
+    search = Search(folder, ledger, {"baseline": study}, SearchPlan(2))
     assert search.suggest()
     epoch = CURVES.nearest("baseline", {}).epochs[0]
     other = sqlite3.connect(database)
     other.execute("BEGIN EXCLUSIVE")
     with search.halting_on_storage_errors():
-        search.report("baseline-0000", {**epoch, "epoch": 1})
+        search.report("baseline-0000", Report(epoch))
     assert search.halted == "the study database failed (database is locked)"
     other.close()
     rebuilt = StrategyStudy("baseline", StudyStorage(RDBStorage(url)), 0, {})
-    again = Search(folder, Ledger(folder), {"baseline": rebuilt}, 2, 0)
+    again = Search(folder, Ledger(folder), {"baseline": rebuilt}, SearchPlan(2))
     suggestion = again.suggest()
     assert suggestion
     assert suggestion.config()["known_epochs"] == 1
@@ -255,7 +259,7 @@ def test_a_real_runs_curves_are_found_by_the_nearest_configuration(finished: Fin
     cluster(folder, seed=0, curves=curves, workers=2).run()
     for trial in Ledger(folder).trials.values():
         recorded = curves.nearest(trial.strategy, trial.hyperparameters)
-        assert [epoch["f1"] for epoch in trial.epochs] == [
-            recorded.epochs[min(epoch, len(recorded.epochs) - 1)]["f1"] for epoch in range(len(trial.epochs))
+        assert [epoch.f1 for epoch in trial.epochs] == [
+            recorded.epochs[min(epoch, len(recorded.epochs) - 1)].f1 for epoch in range(len(trial.epochs))
         ]
         assert trial.state == "stopped" or trial.score == recorded.score

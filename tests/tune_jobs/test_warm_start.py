@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from optuna.storages import InMemoryStorage
 
+from benchmarks.simulated_cluster import deployed_result
 from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from search_spaces import paper_configuration
 from tests.tune_jobs.test_cli import refused
-from tests.tune_jobs.test_search import finish, make
+from tests.tune_jobs.test_search import fail, finish, make
 from tune_jobs.cli import main
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.study import StrategyStudy
@@ -26,7 +27,7 @@ PAPER = paper_configuration("baseline")
 OF_LORA = paper_configuration("low_rank")
 
 
-def earlier(*trials: tuple[str, Mapping[str, Any], float | None], **more: Any) -> Run:
+def earlier(*trials: tuple[str, Mapping[str, Any], float | None], size: int | None = None) -> Run:
     """A run of these trials: strategy, configuration, and validation macro F1 (None: it failed)."""
     records = [
         TrialRecord(
@@ -37,7 +38,7 @@ def earlier(*trials: tuple[str, Mapping[str, Any], float | None], **more: Any) -
             hyperparameters=configuration,
             distributions={},
             state="failed" if f1 is None else "finished",
-            final={} if f1 is None else {"validation": {"f1": f1}, "bytes": int(f1 * 1000), **more},
+            final=None if f1 is None else deployed_result(f1, size or int(f1 * 1000)),
         )
         for number, (strategy, configuration, f1) in enumerate(trials)
     ]
@@ -70,7 +71,7 @@ def test_of_several_objectives_the_front_is_taken() -> None:
     trials = [("combined", with_rate(rate, paper), f1) for rate, f1 in ((1e-4, 0.9), (2e-4, 0.5), (3e-4, 0.8))]
     run = earlier(*trials)  # each smaller than the better one
     assert rates(warm_configurations(run, RunSettings(trials=9)), "combined") == [1e-4, 3e-4, 2e-4]
-    run = earlier(*trials, bytes=1000)
+    run = earlier(*trials, size=1000)
     assert rates(warm_configurations(run, RunSettings(trials=9)), "combined") == [1e-4]
 
 
@@ -110,7 +111,7 @@ def test_they_are_asked_for_after_the_papers_also_where_a_trial_ran_again_before
     search = make(tmp_path, ("baseline",), trials=5, warm=warm)
     for _ in range(2):
         search.suggest()
-    search.report("baseline-0000", {"failed": "non-finite loss in epoch 1", "f1": float("nan"), "epoch": 0})
+    search.report("baseline-0000", fail("non-finite loss in epoch 1"))
     search.report("baseline-0001", finish(0.5))
     again = make(tmp_path, ("baseline",), trials=5, retry_failed=True, warm=warm)
     tried = [again.suggest() for _ in range(3)]
@@ -126,7 +127,7 @@ def test_random_trials_follow_them_before_results_count() -> None:
         study, found = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {}, 2, warm=warm), []
         for score in scores:
             number, hyperparameters, _ = study.ask()
-            study.finished(number, {"validation": {"f1": score}})
+            study.finished(number, deployed_result(score))
             found.append(hyperparameters)
         return found
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from run_folder.errors import InputError
+from run_folder.events import Extended
 from run_folder.folder import Folder, refusing
 from run_folder.ledger import Ledger
 from run_folder.lock import only_process
@@ -31,8 +32,9 @@ from tune_jobs.preparing.create_run import (
     source_hashes,
 )
 from tune_jobs.preparing.warm_start import warm_configurations
+from tune_jobs.searching.dealer import to_continue
+from tune_jobs.searching.repetitions import missing_repetitions
 from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
-from tune_jobs.searching.search import missing_repetitions, to_continue
 from tune_jobs.searching.study_storage import database_problems
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
 from tune_jobs.signals import INTERRUPTED, interruptible
@@ -79,7 +81,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         keep=max(options.keep, options.top),
         verbose=options.verbose,
         retry_failed=getattr(options, "retry_failed", False),
-        further=options.epochs if options.command == "resume" else None,
+        train_to=options.epochs if options.command == "resume" else None,
         seeds=options.seeds,
         only_seeds=options.command == "evaluate",
         optuna_storage=options.optuna_storage,
@@ -254,9 +256,9 @@ def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, con
         parts.append("continued: " + ", ".join(f"{trial.name}, {len(trial.epochs)} epochs known" for trial in running))
     if execution.retry_failed:
         parts.append("run again: " + (", ".join(trial.name for trial in ledger.to_retry()) or "none"))
-    if execution.further:
-        further = to_continue(ledger, settings.strategies, execution.further)
-        parts.append(f"trained on to {execution.further} epochs: " + (", ".join(t.name for t in further) or "none"))
+    if execution.train_to:
+        longer = to_continue(ledger, settings.strategies, execution.train_to)
+        parts.append(f"trained on to {execution.train_to} epochs: " + (", ".join(t.name for t in longer) or "none"))
     new = sum(max(settings.trials - ledger.asked(strategy), 0) for strategy in settings.strategies)
     parts.append(f"new: {new}")
     if execution.seeds > 1:
@@ -280,7 +282,7 @@ def _search_and_evaluate(
     with only_process(folder):
         folder.discard_scratch()
         if settings.trials != run.settings["trials"]:
-            Ledger(folder).append("extended", trials=settings.trials)
+            Ledger(folder).append(Extended(settings.trials))
         try:
             ledger = search(folder, settings, prepared, execution, console)
         except KeyboardInterrupt:

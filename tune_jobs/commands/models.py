@@ -40,7 +40,7 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
     best = [found for name in wanted for found in run.best(name, 1)[:1]]
     if not best:
         raise InputError(f"{run.folder.name}: no trial of {', '.join(wanted)} has finished, so there is no model yet")
-    return max(best, key=lambda t: (t.score, -t.final["bytes"])).name
+    return max(best, key=lambda t: (t.score, -t.deployed.bytes)).name
 
 
 def predict(options: argparse.Namespace, console: Console) -> int:

@@ -1,14 +1,22 @@
 """A ledger's trials as TensorBoard logs, one folder each, kept up with a search that runs."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
-from run_folder.events import apply_event, read_events
+from run_folder.events import (
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Stopped,
+    Suggested,
+    apply_event,
+    read_events,
+)
 from run_folder.folder import Folder
+from run_folder.results import EpochResult
 from run_folder.trials import TrialRecord
 
 _SCALARS = ("f1", "accuracy", "precision", "recall", "auroc", "train_loss")
@@ -40,32 +48,39 @@ class TensorBoardLogs:
             writer.close()
         self._writers.clear()
 
-    def _write(self, event: Mapping[str, Any]) -> None:
-        kind = event["event"]
-        if kind not in ("suggested", "epoch", "finished", "stopped", "failed"):
-            return
-        trial = self._trials[event["trial"]]
-        if kind == "suggested":
-            self._writers[trial.name] = writer = SummaryWriter(str(self._logs / trial.name))
-            # without a description of the experiment TensorBoard gathers all trials' hyperparameters, which differ
-            writer.file_writer.add_summary(hparams({"strategy": trial.strategy, **trial.hyperparameters}, {})[1])
-            for result in trial.epochs:  # of the trial that it continues
-                _add_epoch(writer, result)
-            return
-        writer = self._writers[trial.name]
-        if kind == "epoch":
-            _add_epoch(writer, event["result"])
-            return
-        if kind == "finished":
-            for name in _DEPLOYED:
-                writer.add_scalar(f"deployed/{name}", trial.figure(name), len(trial.epochs))
-        if kind != "failed":
-            writer.file_writer.add_summary(hparams({}, {})[2])  # ended well
-        self._writers.pop(trial.name).close()
+    def _write(self, event: Event) -> None:
+        match event:
+            case Suggested():
+                self._begin(self._trials[event.trial])
+            case EpochEnded():
+                _add_epoch(self._writers[event.trial], event.result)
+            case Finished():
+                trial = self._trials[event.trial]
+                for name in _DEPLOYED:
+                    self._writers[event.trial].add_scalar(f"deployed/{name}", trial.figure(name), len(trial.epochs))
+                self._end(event.trial, well=True)
+            case Stopped():
+                self._end(event.trial, well=True)
+            case Failed():
+                self._end(event.trial, well=False)
+
+    def _begin(self, trial: TrialRecord) -> None:
+        self._writers[trial.name] = writer = SummaryWriter(str(self._logs / trial.name))
+        # without a description of the experiment TensorBoard gathers all trials' hyperparameters, which differ
+        writer.file_writer.add_summary(hparams({"strategy": trial.strategy, **trial.hyperparameters}, {})[1])
+        for result in trial.epochs:  # of the trial that it continues
+            _add_epoch(writer, result)
+
+    def _end(self, trial: str, *, well: bool) -> None:
+        writer = self._writers.pop(trial)
+        if well:
+            writer.file_writer.add_summary(hparams({}, {})[2])
+        writer.close()
 
 
-def _add_epoch(writer: SummaryWriter, result: Mapping[str, Any]) -> None:
+def _add_epoch(writer: SummaryWriter, result: EpochResult) -> None:
     for name in _SCALARS:
-        if result.get(name) is not None:
+        value = getattr(result, name)
+        if value is not None:
             kind = "training" if name == "train_loss" else "validation"
-            writer.add_scalar(f"{kind}/{name}", result[name], result["epoch"])
+            writer.add_scalar(f"{kind}/{name}", value, result.epoch)

@@ -1,14 +1,14 @@
 """One asynchronous successive halving (ASHA) per strategy: a trial races its own kind alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from run_folder.events import Event
+from run_folder.events import EpochEnded, Event, Suggested
 from search_spaces import objectives_of
 
 
@@ -62,28 +62,28 @@ class StrategyASHA(FIFOScheduler):
     def _replay(self, events: Iterable[Event]) -> None:
         strategies: dict[str, str] = {}
         for event in events:
-            name = event.get("trial", "")
-            if event["event"] == "suggested" and not event.get("repeats"):
-                strategies[name] = event["strategy"]
-                self._enter(event["strategy"], name)
-            elif event["event"] == "epoch" and name in strategies:
-                decision = self.race(strategies[name], name, event["result"])
+            if isinstance(event, Suggested) and event.repeats is None:
+                strategies[event.trial] = event.strategy
+                self._enter(event.strategy, event.trial)
+            elif isinstance(event, EpochEnded) and event.trial in strategies:
+                decision = self.race(strategies[event.trial], event.trial, event.result.epoch, event.result.f1)
                 if decision == TrialScheduler.STOP:
-                    self.stopped.append(name)
+                    self.stopped.append(event.trial)
 
     def _enter(self, strategy: str, name: str) -> None:
         race = self._races.get(strategy)
         if race is not None and name not in race._trial_info:
             race.on_trial_add(None, SimpleNamespace(trial_id=name))  # type: ignore[arg-type]
 
-    def race(self, strategy: str, name: str, result: Mapping[str, Any]) -> str:
-        """Put a result into its rung and decide whether the trial goes on."""
+    def race(self, strategy: str, name: str, epoch: int, f1: float) -> str:
+        """Put an epoch's validation macro F1 into its rung and decide whether the trial continues."""
         race = self._races.get(strategy)
-        if race is None or not 1 <= result["epoch"] < self._epochs:
+        if race is None or not 1 <= epoch < self._epochs:
             return str(TrialScheduler.CONTINUE)
-        decision = race.on_trial_result(None, SimpleNamespace(trial_id=name), dict(result))  # type: ignore[arg-type]
-        self._entered[strategy, result["epoch"]] += 1
-        few = self._entered[strategy, result["epoch"]] < self._startup
+        result = {"epoch": epoch, "f1": f1}
+        decision = race.on_trial_result(None, SimpleNamespace(trial_id=name), result)  # type: ignore[arg-type]
+        self._entered[strategy, epoch] += 1
+        few = self._entered[strategy, epoch] < self._startup
         return str(TrialScheduler.CONTINUE if few else decision)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -93,7 +93,7 @@ class StrategyASHA(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if trial.config["repeats"]:
             return str(TrialScheduler.CONTINUE)
-        return self.race(trial.config["strategy"], trial.config["trial"], result)
+        return self.race(trial.config["strategy"], trial.config["trial"], result["epoch"], result["f1"])
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Nothing: a deployed model's figure is no epoch of a race."""

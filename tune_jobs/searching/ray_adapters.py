@@ -11,7 +11,9 @@ from ray.tune.search import Searcher
 from tune_jobs.searching.search import Search
 from tune_jobs.signals import was_interrupted
 
-_STARVED = re.compile(r"OutOfMemoryError|low on memory")
+REPORT = "report"
+"""Key in Ray's results of the ``Report`` that a trial makes."""
+_OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|low on memory")
 """In what Ray says of a process that its memory monitor killed."""
 
 
@@ -73,12 +75,12 @@ class LedgerCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         with self._search.halting_on_storage_errors():
-            self._search.report(trial.config["trial"], result)
+            self._search.report(trial.config["trial"], result[REPORT])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         with self._search.halting_on_storage_errors():
-            starved = bool(_STARVED.search(str(trial.get_error())))
-            self._search.lost(trial.config["trial"], starved=starved)
+            out_of_memory = bool(_OUT_OF_MEMORY.search(str(trial.get_error())))
+            self._search.lost(trial.config["trial"], out_of_memory=out_of_memory)
 
 
 class HaltStopper(Stopper):

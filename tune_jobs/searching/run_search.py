@@ -17,6 +17,7 @@ from tune_jobs.cluster.cpu_memory import fitting_resources
 from tune_jobs.cluster.gpu_memory import measured_resources
 from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching.asha import StrategyASHA
+from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.progress import Progress
 from tune_jobs.searching.ray_adapters import HaltStopper, LedgerCallback, RaySearcher
 from tune_jobs.searching.search import Search
@@ -41,8 +42,8 @@ class Execution:
         time_budget: seconds after which no result is waited for; None for no limit.
         epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
         retry_failed: run failed trials again.
-        further: train each strategy's best trial on, to so many epochs.
-        seeds: train each strategy's best configuration with so many seeds in the end.
+        train_to: train each strategy's best trial for longer, to this many epochs.
+        seeds: train each strategy's best configuration with this many seeds in the end.
         only_seeds: do that alone.
         optuna_storage: URL of the database that holds the studies; None for a journal file in the run's folder.
     """
@@ -57,7 +58,7 @@ class Execution:
     verbose: bool = False
     epoch_limit: float | None = None
     retry_failed: bool = False
-    further: int | None = None
+    train_to: int | None = None
     seeds: int = 1
     only_seeds: bool = False
     optuna_storage: str | None = None
@@ -112,13 +113,15 @@ def _search(
             folder,
             ledger,
             studies,
-            settings.trials,
-            settings.seed,
-            keep=execution.keep,
-            retry_failed=execution.retry_failed,
-            epochs=execution.further,
-            seeds=execution.seeds,
-            only_seeds=execution.only_seeds,
+            SearchPlan(
+                settings.trials,
+                settings.seed,
+                keep=execution.keep,
+                retry_failed=execution.retry_failed,
+                train_to=execution.train_to,
+                seeds=execution.seeds,
+                only_seeds=execution.only_seeds,
+            ),
             stopped=scheduler.stopped,
             discarding=discarding,
             on_change=changed,

@@ -11,6 +11,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
+from run_folder.results import DeployedResult
 from run_folder.trials import TrialRecord
 from search_spaces import objectives_of, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
@@ -93,7 +94,7 @@ class StrategyStudy:
         """Put a trial of the ledger into the study; records must come in the order of their numbers."""
         assert record.number == self.next_number, f"{record.name} is out of order"
         self._new += record.retry_of is None and record.continues is None
-        values = {} if self._has_several_objectives else {step["epoch"]: step["f1"] for step in record.epochs}
+        values = {} if self._has_several_objectives else {step.epoch: step.f1 for step in record.epochs}
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -106,7 +107,7 @@ class StrategyStudy:
         stored = self._study.get_trials(deepcopy=False)[record.number]
         self._running[record.number] = optuna.Trial(self._study, stored._trial_id)
         if record.state == "finished":
-            self.finished(record.number, record.final)
+            self.finished(record.number, record.deployed)
         elif record.state == "stopped":
             self.stopped(record.number)
         elif record.state == "failed":
@@ -121,10 +122,9 @@ class StrategyStudy:
         if not self._has_several_objectives:
             self._running[number].report(f1, epoch)
 
-    def finished(self, number: int, final: Mapping[str, Any]) -> None:
+    def finished(self, number: int, final: DeployedResult) -> None:
         """The deployed model's figures are the trial's values."""
-        figures = {**final, **final["validation"]}
-        self._study.tell(self._running.pop(number), [float(figures[metric]) for metric, _ in self._objectives])
+        self._study.tell(self._running.pop(number), [final.figure(metric) for metric, _ in self._objectives])
 
     def stopped(self, number: int) -> None:
         """Stopped early: PRUNED, with its last reported value (a value of its own Optuna refuses)."""

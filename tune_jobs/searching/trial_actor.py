@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import json
+import math
 import os
 import shutil
 import threading
@@ -19,10 +20,13 @@ from ray import tune
 from clinical_notes.batches import TrialData
 from run_folder.folder import Folder, storage_reason
 from run_folder.names import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
+from run_folder.records import from_plain
+from run_folder.results import DeployedResult, EpochResult, Report, Result, StorageFailed, TrialFailed
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings, TrialError
 from trainables.parts.deployed import sha256
 from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.searching.ray_adapters import REPORT
 from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY
 
 MANIFEST = "manifest.json"
@@ -60,16 +64,16 @@ class RunTrainable(tune.Trainable):
         self._epoch_limit, self._checkpoint_share = epoch_limit, checkpoint_share
         self._checkpoint_seconds: dict[str, float] = {}
         """What the last checkpoint of a strategy took to write."""
-        self._become(config)
+        self._take(config)
         gc.collect()
         gc.freeze()  # the libraries stay: what is collected between trials need not look through them each time
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._become(new_config)
+        self._take(new_config)
         gc.collect()
         return True
 
-    def _become(self, config: dict[str, Any]) -> None:
+    def _take(self, config: dict[str, Any]) -> None:
         self._inner: StrategyTrainable | None = None
         self._warnings: list[str] = []
         self._parts, self._reported = config["parts"], config["known_epochs"]
@@ -83,26 +87,27 @@ class RunTrainable(tune.Trainable):
         return f"{TRIALS}/{self.config['trial']}"
 
     def step(self) -> dict[str, Any]:
-        """The next result of the trial; what goes wrong is its recorded reason, not a traceback."""
+        """The next report of the trial, as Ray takes it; what goes wrong is its reason, not a traceback."""
+        result = self._result()
+        warnings, self._warnings = self._warnings, []
+        return ray_result(Report(result, tuple(warnings)))
+
+    def _result(self) -> Result:
         try:
             if self._folder.exists(f"{self._home}/{HUNG}"):
-                return _failed(f"an epoch took longer than {self._folder.read(f'{self._home}/{HUNG}').decode()} s")
-            result = self._result_in_the_memory_there_is()
-            if "final" not in result and "failed" not in result:
-                self._reported = result["epoch"]
-            return {**result, **self._noted()}
+                seconds = self._folder.read(f"{self._home}/{HUNG}").decode()
+                return TrialFailed(f"an epoch took longer than {seconds} s")
+            result = self._next_result_or_in_half_batches()
+            if isinstance(result, EpochResult):
+                self._reported = result.epoch
+            return result
         except OSError as error:
-            return _halted(storage_reason(error))
+            return StorageFailed(storage_reason(error))
         except Exception as error:
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else _reason(error)
         if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
-            return _halted(f"the storage failed ({os.strerror(errno.ENOSPC)})")
-        return {**_failed(reason), **self._noted()}
-
-    def _noted(self) -> dict[str, str]:
-        """The warnings since the last result."""
-        warnings, self._warnings = self._warnings, []
-        return {"warning": "; ".join(dict.fromkeys(warnings))} if warnings else {}
+            return StorageFailed(f"the storage failed ({os.strerror(errno.ENOSPC)})")
+        return TrialFailed(reason)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -123,7 +128,7 @@ class RunTrainable(tune.Trainable):
         finally:
             timer.cancel()
 
-    def _result_in_the_memory_there_is(self) -> dict[str, Any]:
+    def _next_result_or_in_half_batches(self) -> Result:
         """The next result; where memory runs out, once more from the last checkpoint, in half batches."""
         try:
             return self._next_result()
@@ -137,17 +142,17 @@ class RunTrainable(tune.Trainable):
         self._warnings.append(HALF_BATCHES)
         return self._next_result()
 
-    def _next_result(self) -> dict[str, Any]:
+    def _next_result(self) -> Result:
         if self._inner is None:
             with self._watched():
                 self._inner = self._start()
             self._unsaved_seconds = 0.0
         if self._reported < len(self._inner.results):  # a finished epoch whose result did not reach the ledger
-            return dict(self._inner.results[self._reported])
+            return from_plain(self._inner.results[self._reported], EpochResult, "checkpoint")
         while True:
             with self._watched():
-                result = self._step(self._inner)
-            if "final" in result or "failed" in result or result["epoch"] > self._reported:
+                result = _typed(self._step(self._inner))
+            if not isinstance(result, EpochResult) or result.epoch > self._reported:
                 return result
 
     def _step(self, inner: StrategyTrainable) -> dict[str, Any]:
@@ -238,13 +243,25 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _failed(reason: str) -> dict[str, Any]:
-    return {"failed": reason, "done": True, "f1": float("nan"), "epoch": -1}
+def ray_result(report: Report) -> dict[str, Any]:
+    """A report as a result of Ray's, with the figures that its scheduler looks at."""
+    match report.result:
+        case EpochResult(epoch=epoch, f1=f1):
+            return {"epoch": epoch, "f1": f1, REPORT: report}
+        case DeployedResult(epoch=epoch, validation=validation):
+            return {"epoch": epoch, "f1": validation.f1, "done": True, REPORT: report}
+        case TrialFailed():
+            return {"epoch": -1, "f1": math.nan, "done": True, REPORT: report}
+        case StorageFailed():
+            return {"epoch": -1, "f1": math.nan, REPORT: report}
 
 
-def _halted(reason: str) -> dict[str, Any]:
-    """The result of a trial that the storage failed; it is not to blame, and goes on when the search is resumed."""
-    return {"halted": reason, "f1": float("nan"), "epoch": -1}
+def _typed(result: dict[str, Any]) -> Result:
+    if "failed" in result:
+        return TrialFailed(result["failed"])
+    if "final" in result:
+        return from_plain(result["final"], DeployedResult, "trial")
+    return from_plain(result, EpochResult, "trial")
 
 
 def _reason(error: Exception) -> str:

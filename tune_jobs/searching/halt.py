@@ -1,0 +1,32 @@
+"""A search stops when its storage takes nothing more."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from run_folder.folder import storage_reason
+from tune_jobs.searching.study_storage import DATABASE_ERRORS, database_reason
+
+
+class Halt:
+    """Whether a search has to stop, and why.
+
+    Attributes:
+        reason: None as long as the storage and the studies' database can be written.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def because(self, reason: str) -> None:
+        """Stop for this reason, unless there was one before."""
+        self.reason = self.reason or reason
+
+    @contextmanager
+    def on_storage_errors(self) -> Iterator[None]:
+        """What the storage refuses in the block stops the search; the ledger stays as it is, and can be resumed."""
+        try:
+            yield
+        except OSError as error:
+            self.because(storage_reason(error))
+        except DATABASE_ERRORS as error:
+            self.because(database_reason(error))

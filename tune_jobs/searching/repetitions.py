@@ -1,0 +1,87 @@
+"""Each strategy's best configuration trained again with other seeds."""
+
+from collections.abc import Collection, Iterable
+
+from run_folder.events import Suggested
+from run_folder.ledger import Ledger
+from run_folder.names import TRIALS
+from run_folder.trials import TrialRecord, best_trials
+from search_spaces import objectives_of
+from tune_jobs.searching.study import seed_of
+
+
+def repetition_name(trial: str, seed_number: int) -> str:
+    """Name (or folder) of the repetition of a trial (or its folder) with another seed."""
+    return f"{trial}-seed{seed_number}"
+
+
+def missing_repetitions(
+    ledger: Ledger, strategies: Iterable[str], seeds: int, again: Collection[str] = ()
+) -> list[tuple[TrialRecord, int]]:
+    """The trials still to be trained with other seeds, each with the seed's number, in the order to run them.
+
+    They are the best of each strategy and, before it, the trial that its model starts from. Where that fails with a
+    seed, those that start from it are not trained with that seed.
+
+    Args:
+        seeds: of each strategy in all, the searched trial's own counted.
+        again: failed repetitions that are to run once more.
+    """
+    asked: list[tuple[TrialRecord, int]] = []
+    for seed_number in range(1, seeds):
+        for strategy in strategies:
+            best = best_trials(ledger.of(strategy), 1, objectives_of(strategy))[:1]
+            for trial in best:
+                teacher = ledger.trials[trial.teacher.removeprefix(f"{TRIALS}/")] if trial.teacher else None
+                started = ledger.trials.get(repetition_name(teacher.name, seed_number)) if teacher else None
+                if started is not None and started.state == "failed" and started.name not in again:
+                    continue
+                asked += [(of, seed_number) for of in (teacher, trial) if of is not None]
+    waiting = {(of.name, seed_number): (of, seed_number) for of, seed_number in asked}
+    done = ledger.trials.keys() - set(again)
+    return [pair for (name, n), pair in waiting.items() if repetition_name(name, n) not in done]
+
+
+class Repetitions:
+    """Deals the repetitions of a run.
+
+    Args:
+        run_seed: the run's seed, from which those of the repetitions are drawn.
+        retry_failed: run failed repetitions again, under the same name.
+    """
+
+    def __init__(
+        self, ledger: Ledger, strategies: Collection[str], run_seed: int, seeds: int, *, retry_failed: bool
+    ) -> None:
+        self._ledger, self._strategies, self._run_seed, self._seeds = ledger, strategies, run_seed, seeds
+        failed = [trial.name for trial in ledger.trials.values() if trial.repeats and trial.state == "failed"]
+        self.to_retry = set(failed) if retry_failed else set()
+        """Names of failed repetitions that are to run again."""
+
+    def missing(self) -> list[tuple[TrialRecord, int]]:
+        """See ``missing_repetitions``."""
+        return missing_repetitions(self._ledger, self._strategies, self._seeds, self.to_retry)
+
+    def next(self) -> TrialRecord | None:
+        """The next best trial with another seed, once the model that it starts from has been trained with it."""
+        for record, seed_number in self.missing():
+            teacher = record.teacher and repetition_name(record.teacher, seed_number)
+            if teacher and self._ledger.trials[teacher.removeprefix(f"{TRIALS}/")].state == "running":
+                continue
+            name = repetition_name(record.name, seed_number)
+            self.to_retry.discard(name)
+            self._ledger.append(
+                Suggested(
+                    trial=name,
+                    strategy=record.strategy,
+                    number=record.number,
+                    seed=seed_of(self._run_seed, record.strategy, record.number, "repetition", seed_number),
+                    hyperparameters=dict(record.hyperparameters),
+                    distributions=dict(record.distributions),
+                    teacher=teacher,
+                    repeats=record.name,
+                    until=record.until or None,
+                )
+            )
+            return self._ledger.trials[name]
+        return None
