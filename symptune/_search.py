@@ -109,7 +109,10 @@ def search(
         try:
             folder = launch(_arguments(path, given), progress=progress)
         except InputError as error:
-            raise InputError(_in_words_of_python(error, path if notes is not path else None)) from None
+            files = {} if isinstance(notes, str | Path) or path is None else {path: "the DataFrame"}
+            if isinstance(options.get("space"), Mapping):
+                files[str(given["space"])] = "the dictionary"
+            raise InputError(_in_words_of_python(error, files)) from None
     return open_run(folder)
 
 
@@ -203,11 +206,13 @@ def _arguments(notes: str | None, options: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def _in_words_of_python(error: InputError, file: str | None) -> str:
-    """The error with options by their Python names, outside command lines, and a DataFrame by that word."""
+def _in_words_of_python(error: InputError, files: Mapping[str, str]) -> str:
+    """The error with options by their Python names, outside command lines, and words in the place of these files."""
     known = {f"--{name.replace('_', '-')}": name for name in ("notes", *SearchOptions.__annotations__)}
     parts = str(error).split("`")
     for number in range(0, len(parts), 2):
         parts[number] = re.sub(r"--[a-z-]+", lambda found: known.get(found[0], found[0]), parts[number])
     message = "`".join(parts)
-    return message.replace(file, "the DataFrame") if file else message
+    for file, words in files.items():
+        message = message.replace(file, words)
+    return message
