@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +11,7 @@ INTERRUPTED = 130
 """Exit code of a command that was stopped."""
 
 _received = 0
+_blocks = 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -27,10 +29,22 @@ def was_interrupted() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM while the block runs; exit at the second, wherever."""
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM while the block runs; exit at the second, wherever.
+
+    Signals are counted from the outermost block on. In any thread but the main one, which alone gets signals, the block
+    changes nothing.
+    """
+    global _received, _blocks
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if not _blocks:  # in a notebook a command may follow one that was interrupted
+        _received = 0
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    _blocks += 1
     try:
         yield
     finally:
+        _blocks -= 1
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -127,7 +127,8 @@ def _seconds(model: Deployed, batch: tuple[NDArray[np.int64], NDArray[np.int64]]
 
 def peak_memory(graph: Path, length: int) -> int:
     """Bytes that loading the graph and predicting 32 texts of this length take, in a process of their own."""
-    line = [sys.executable, "-m", "analysis.evaluation.peak_memory", str(graph), str(THREADS), str(length)]
+    program = Path(__file__).with_name("peak_memory.py")  # by its file and with -P: nothing in this folder can hide it
+    line = [sys.executable, "-P", str(program), str(graph), str(THREADS), str(length)]
     return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
 

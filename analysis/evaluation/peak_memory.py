@@ -1,6 +1,6 @@
 """Peak memory of a process that does nothing but predict.
 
-Run as ``python -m analysis.evaluation.peak_memory GRAPH THREADS LENGTH``.
+Run as ``python peak_memory.py GRAPH THREADS LENGTH``.
 
 Prints the bytes that loading the graph and labelling one batch of 32 texts took on top of the bare interpreter with
 ONNX Runtime imported.

@@ -82,7 +82,7 @@ def test_the_dockerfile_is_sound_and_copies_nothing_but_the_package() -> None:
     assert set(copied) == allowed
     assert all((ROOT / name).exists() for name in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} <= allowed
+    assert {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]} <= allowed
     assert {"cluster", "gpu"} <= set(project["project"]["optional-dependencies"])
 
 

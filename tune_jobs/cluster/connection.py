@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ray
 import torch
@@ -146,8 +147,28 @@ def check_slots(ask: TrialResources) -> None:
     )
 
 
+_ON_WORKERS = ("run_folder", "clinical_notes", "search_spaces", "trainables", "tune_jobs")
+"""Packages of ours that Ray's workers import."""
+
+
+def _hidden_packages() -> list[str]:
+    """What in the current folder, which Ray puts first on its workers' path, they would import instead of ours."""
+    here = Path.cwd().resolve()
+    if here == Path(__file__).resolve().parents[2]:
+        return []
+    return [
+        f"{found.parent if found.name == '__init__.py' else found}: it hides symptune's own package {name!r} from "
+        "Ray's workers; rename it, or start in another folder"
+        for name in _ON_WORKERS
+        for found in (here / name / "__init__.py", here / f"{name}.py")
+        if found.exists()
+    ]
+
+
 def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growing: bool) -> list[str]:
     """Whether the cluster at ``address`` answers and can hold one trial, now or once it has grown."""
+    if hidden := _hidden_packages():
+        return hidden
     try:
         with connected(address, verbose):
             if not growing:
@@ -159,7 +180,7 @@ def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growin
 
 def local_problems(ask: TrialResources) -> list[str]:
     """What this machine lacks to hold one trial, found before a cluster is started on it."""
-    problems = ask.problems()
+    problems = ask.problems() + _hidden_packages()
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     if ask.cpus > cpus:
         problems.append(f"--cpus-per-trial: this machine has {cpus} CPUs, got {ask.cpus:g}")

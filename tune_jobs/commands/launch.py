@@ -128,7 +128,8 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     exists = False
     try:
         storage = writable_storage(options)
-        folder = storage.child(options.name or _default_name(settings, options))
+        options.name = options.name or _default_name(settings, options)
+        folder = storage.child(options.name)
         with refusing("--storage"):
             exists = folder.exists(RUN_FILE)
             if exists:

@@ -1,0 +1,55 @@
+"""The one module of the API that knows the command line's code."""
+
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+
+from run_folder.errors import InputError
+
+
+class SearchError(RuntimeError):
+    """A search ended without a result: its storage failed, or every trial did."""
+
+
+def launch(arguments: Sequence[str], *, progress: bool) -> str:
+    """Do what ``symptune launch`` with these arguments does; returns the run's folder, or the URI of it.
+
+    Raises:
+        InputError: as the command refuses them, a line for each problem.
+        SearchError: the command ended without a result.
+        KeyboardInterrupt: it was stopped.
+    """
+    from rich.console import Console
+
+    from run_folder.folder import Folder
+    from tune_jobs.commands import launch as command
+    from tune_jobs.commands.options import cluster_address, parser
+    from tune_jobs.signals import INTERRUPTED, interruptible
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            options = parser().parse_args(["launch", *arguments])
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(reason.removeprefix("argument ")) from None
+    if (cluster_address(options) or "").startswith("ray://"):
+        raise InputError(
+            "--address: ray:// is for the command line; here give auto or HOST:6379 on a node of the cluster, or run "
+            "`symptune launch --address ray://…` and open its run with open_run"
+        )
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        raise InputError("--address: this process is connected to Ray already; call ray.shutdown() first")
+    printed = io.StringIO()
+    console = Console(width=None if sys.stdout.isatty() else 110) if progress else Console(file=printed, width=10_000)
+    with interruptible():
+        code = command.launch(options, console)
+    folder = Folder(options.storage).child(options.name)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        lines = printed.getvalue().strip().splitlines()
+        why = lines[-1].strip() if lines else "what it printed says why"
+        raise SearchError(f"run {folder.name} ended without a result: {why}")
+    return folder.uri
