@@ -23,10 +23,10 @@ from run_folder.folder import Folder
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests.trainables.conftest import start as start_trainable
+from tests.waiting import GUARD_SECONDS, until
 from tune_jobs.preparing.create_run import load_prepared
 
 VICTIMS = ("driver", "worker", "node")
-_SECONDS_TO_GET_SOMEWHERE = 120
 
 
 @dataclass
@@ -112,10 +112,8 @@ def until_killed_or_done(arena: Arena, name: str, line: list[str], victims: list
     driver = start(line)
     while victims and driver.poll() is None:
         wanted = events(name) + arena.chance.randrange(3)
-        deadline = time.monotonic() + _SECONDS_TO_GET_SOMEWHERE
-        while events(name) < wanted and driver.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(arena.chance.random() * 0.5)
+        until(lambda wanted=wanted, driver=driver: events(name) >= wanted or driver.poll() is not None)
+        time.sleep(arena.chance.random() * 0.5)  # whatever the run is at then
         if driver.poll() is not None:
             break
         victim = victims.pop()
@@ -129,7 +127,7 @@ def until_killed_or_done(arena: Arena, name: str, line: list[str], victims: list
                 process.kill()
         else:
             arena.nodes.replace_node()
-    assert driver.wait(timeout=300) == 0
+    assert driver.wait(GUARD_SECONDS) == 0
     return kills
 
 
@@ -159,7 +157,7 @@ def assert_nothing_happened_twice(run: Run) -> None:
 def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(arena: Arena) -> None:
     left, number = arena.kills, 0
     trials = 1 if left < 10 else 3
-    assert start(arena.line("straight", trials)).wait(timeout=300) == 0
+    assert start(arena.line("straight", trials)).wait(GUARD_SECONDS) == 0
     expected = figures(open_run(Folder("runs/straight")))
     assert {state for state, *_ in expected.values()} <= {"finished", "stopped"}
 

@@ -22,6 +22,7 @@ from run_folder.ledger import Ledger
 from run_folder.names import checkpoints_of
 from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
+from tests.waiting import GUARD_SECONDS
 from trainables.base import StrategyTrainable, TrainSettings
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
@@ -29,6 +30,7 @@ from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.searching.trial_actor import RunTrainable
+from tune_jobs.settings import RunSettings
 
 STRATEGIES = ("baseline", "low_rank")
 
@@ -48,7 +50,7 @@ class FailingFolder(Folder):
 
 
 def test_a_search_cut_by_time_and_by_a_ledger_that_cannot_be_written_loses_nothing(
-    tmp_path: Path, model_folder: Path
+    tmp_path: Path, model_folder: Path, local_ray: None
 ) -> None:
     settings = settings_for(model_folder, trials=2, epochs=2, strategies=STRATEGIES, reduction_factor=0)
     folder = Folder(tmp_path / "run")
@@ -83,7 +85,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", path], check=True)
 
 
-def test_a_full_disk_stops_the_run_and_with_room_it_ends(small_disk: Path, model_folder: Path) -> None:
+def test_a_full_disk_stops_the_run_and_with_room_it_ends(small_disk: Path, model_folder: Path, local_ray: None) -> None:
     settings = settings_for(model_folder, trials=2, epochs=2, strategies=STRATEGIES)
     folder = Folder(small_disk / "run")
     prepared = create_run(folder, settings, workers=1)
@@ -140,7 +142,9 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
     assert (tmp_path / "deployed" / "model").stat().st_ino in flushed
 
 
-def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(tmp_path: Path, model_folder: Path) -> None:
+def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(
+    tmp_path: Path, model_folder: Path, local_ray: None
+) -> None:
     settings = settings_for(model_folder, trials=1, epochs=2, strategies=("baseline",))
     folder = Folder(tmp_path / "run")
     prepared = create_run(folder, settings, workers=1)
@@ -161,7 +165,7 @@ def test_a_hanging_trial_is_ended_though_its_storage_fails_too(tmp_path: Path, m
     trial.config = {"trial": "baseline-0000"}
     trial._folder, trial._epoch_limit = FailingFolder(str(tmp_path), 0, OSError(errno.EIO, "no answer")), 0.01
     with trial._watched():
-        assert ended.wait(10)
+        assert ended.wait(GUARD_SECONDS)
 
 
 class Trial:
@@ -179,11 +183,18 @@ class Trial:
         return {name: value for name, value in self._inner.step().items() if name != "seconds"}
 
 
-@pytest.fixture
-def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Suggestion]:
+@pytest.fixture(scope="module")
+def created(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tuple[RunSettings, Path, Prepared]:
+    """A run that has not begun, for copies."""
     settings = settings_for(model_folder, trials=1, epochs=3, strategies=("baseline",))
-    folder = Folder(tmp_path / "run")
-    prepared = create_run(folder, settings, workers=1)
+    folder = tmp_path_factory.mktemp("created") / "run"
+    return settings, folder, create_run(Folder(folder), settings, workers=1)
+
+
+@pytest.fixture
+def suggested(tmp_path: Path, created: tuple[RunSettings, Path, Prepared]) -> tuple[Folder, Prepared, Suggestion]:
+    settings, whole, prepared = created
+    folder = Folder(shutil.copytree(whole, tmp_path / "run"))
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.space["baseline"])
     suggestion = Search(folder, Ledger(folder), {"baseline": study}, 1, 0).suggest()
     assert suggestion is not None

@@ -17,6 +17,7 @@ from run_folder.events import read_events
 from run_folder.folder import Folder
 from search_spaces import STRATEGIES
 from tests.tiny_runs import quiet, settings_for
+from tests.waiting import GUARD_SECONDS
 from trainables.base import TrainSettings
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.cluster.connection import TrialResources, _slots, connected, slots
@@ -152,7 +153,7 @@ def test_trials_get_whole_gpus_of_their_own_and_fractions_of_shared_ones(
     with connected(cluster.address, verbose=False):
         assert slots(TrialResources(0.5, share)) == len(trials)
         groups = [request.to_placement_group() for _ in range(len(trials) + 1)]
-        granted, waiting = ray.wait([group.ready() for group in groups], num_returns=len(trials), timeout=60)
+        granted, waiting = ray.wait([group.ready() for group in groups], num_returns=len(trials), timeout=GUARD_SECONDS)
         assert (len(granted), len(waiting)) == (len(trials), 1)
         processes = [
             Held.options(  # type: ignore[attr-defined]
@@ -160,7 +161,7 @@ def test_trials_get_whole_gpus_of_their_own_and_fractions_of_shared_ones(
             ).remote()
             for group in ray.get(granted)
         ]
-        assert sorted(ray.get([process.visible.remote() for process in processes], timeout=60)) == trials
+        assert sorted(ray.get([process.visible.remote() for process in processes], timeout=GUARD_SECONDS)) == trials
 
 
 @no_real_gpu
