@@ -39,16 +39,27 @@ VOCABULARY = 60
 
 RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "uneven"}
 """Fixtures that start Ray, in this process or by a command line."""
-SLOW_FIXTURES = RAY_FIXTURES | {"start_python"}
+SLOW_FIXTURES = RAY_FIXTURES | {"created", "start_python"}
 BROWSER_FIXTURES = {"browser"}
 SLOW_PLACES = (
+    "analysis/test_report.py::test_a_run_",
+    "analysis/test_report.py::test_the_same_run",
+    "analysis/test_statistics_simulated.py",
     "benchmarks/",
     "chaos/",
-    "analysis/test_statistics_simulated.py",
+    "clinical_notes/test_examples.py::test_labels_do_not_depend_on_the_hash_seed",
+    "clinical_notes/test_examples.py::test_the_number_of_workers",
+    "clinical_notes/test_synthetic.py::test_tfidf",
+    "trainables/test_combined.py::test_each_part",
+    "trainables/test_distillation.py::test_a_students_relations",
+    "trainables/test_distillation.py::test_every_suggested",
+    "trainables/test_precision.py::test_products",
     "trainables/test_quantization.py",
+    "tune_jobs/test_bad_storage.py::test_a_storage_where_nobody_listens",
+    "tune_jobs/test_gpus.py::test_every_measured",
     "tune_jobs/test_simulated.py",
 )
-"""Folders and files of exports, simulations and benchmarks."""
+"""How the ids of tests begin that export, simulate, measure, train for long, wait for a client or draw whole pages."""
 EXPORTING = ("quantization", "combined")
 """Strategies whose trials end with an export."""
 
@@ -60,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = getattr(item, "callspec", None)
         variant = parameters.params.get("variant", "") if parameters else ""
-        place = item.path.relative_to(ROOT / "tests").as_posix()
+        place = item.nodeid.removeprefix("tests/")
         marks = {
             "ray": fixtures & RAY_FIXTURES,
             "slow": fixtures & SLOW_FIXTURES or place.startswith(SLOW_PLACES) or variant.startswith(EXPORTING),

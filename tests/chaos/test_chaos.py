@@ -22,9 +22,13 @@ from run_folder.events import read_events
 from run_folder.folder import Folder
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
+from tests.tiny_runs import quiet
 from tests.trainables.conftest import start as start_trainable
 from tests.waiting import GUARD_SECONDS, until
-from tune_jobs.preparing.create_run import load_prepared
+from tune_jobs.commands.launch import _settings
+from tune_jobs.commands.options import parser
+from tune_jobs.preparing.create_run import create_run, load_prepared
+from tune_jobs.searching.run_search import Execution, search
 
 VICTIMS = ("driver", "worker", "node")
 
@@ -131,6 +135,15 @@ def until_killed_or_done(arena: Arena, name: str, line: list[str], victims: list
     return kills
 
 
+def undisturbed(arena: Arena, name: str, trials: int) -> Run:
+    """What the line finds when nothing is killed, searched by this process."""
+    _, _, _, *line = arena.line(name, trials)
+    settings, folder = _settings(parser().parse_args(line)), Folder(f"runs/{name}")
+    prepared = create_run(folder, settings, workers=1)
+    search(folder, settings, prepared, Execution(address=arena.nodes.cluster.address, max_concurrent=1), quiet())
+    return open_run(folder)
+
+
 def figures(run: Run) -> dict[str, Any]:
     """All that a run found, but for the times."""
     return {
@@ -157,8 +170,7 @@ def assert_nothing_happened_twice(run: Run) -> None:
 def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(arena: Arena) -> None:
     left, number = arena.kills, 0
     trials = 1 if left < 10 else 3
-    assert start(arena.line("straight", trials)).wait(GUARD_SECONDS) == 0
-    expected = figures(open_run(Folder("runs/straight")))
+    expected = figures(undisturbed(arena, "straight", trials))
     assert {state for state, *_ in expected.values()} <= {"finished", "stopped"}
 
     while left > 0:
