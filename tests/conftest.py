@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.cluster_utils import Cluster
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -37,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
 
-RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "uneven"}
+RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "ray_address", "uneven"}
 """Fixtures that start Ray, in this process or by a command line."""
 SLOW_FIXTURES = RAY_FIXTURES | {"created", "start_python"}
 BROWSER_FIXTURES = {"browser"}
@@ -202,6 +203,15 @@ def local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A cluster with two CPUs that tests may join, so that not each of them starts one."""
+    with guarded():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield cluster.address
+    cluster.shutdown()
 
 
 @pytest.fixture
