@@ -1,11 +1,19 @@
-"""Tiny real models and data that every test may use."""
+"""Tiny real models and data that every test may use, and the tiers of the suite: see README.md here."""
 
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
+from unittest import mock
 
 import numpy as np
 import pytest
+import ray
 import torch
+from ray.cluster_utils import Cluster
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -19,13 +27,89 @@ from transformers import (
 from clinical_notes.batches import TokenisedExamples, TrialData
 from clinical_notes.synthetic import write_synthetic_notes
 from run_folder.folder import Folder
+from tests.export_cache import ExportCache
+from tests.waiting import guarded
 from trainables.parts.model.encoder import EncoderWeights
 
 if TYPE_CHECKING:
     from tests.tiny_runs import FinishedRun
 
+ROOT = Path(__file__).parents[1]
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
+
+RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "ray_address", "uneven"}
+"""Fixtures that start Ray, in this process or by a command line."""
+SLOW_FIXTURES = RAY_FIXTURES | {"created", "start_python"}
+BROWSER_FIXTURES = {"browser"}
+SLOW_PLACES = (
+    "analysis/test_report.py::test_a_run_",
+    "analysis/test_report.py::test_the_same_run",
+    "analysis/test_statistics_simulated.py",
+    "benchmarks/",
+    "chaos/",
+    "clinical_notes/test_examples.py::test_labels_do_not_depend_on_the_hash_seed",
+    "clinical_notes/test_examples.py::test_the_number_of_workers",
+    "clinical_notes/test_synthetic.py::test_tfidf",
+    "trainables/test_combined.py::test_each_part",
+    "trainables/test_distillation.py::test_a_students_relations",
+    "trainables/test_distillation.py::test_every_suggested",
+    "trainables/test_precision.py::test_products",
+    "trainables/test_quantization.py",
+    "tune_jobs/test_bad_storage.py::test_a_storage_where_nobody_listens",
+    "tune_jobs/test_gpus.py::test_every_measured",
+    "tune_jobs/test_simulated.py",
+)
+"""How the ids of tests begin that export, simulate, measure, train for long, wait for a client or draw whole pages."""
+EXPORTING = ("quantization", "combined")
+"""Strategies whose trials end with an export."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into its tier."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = getattr(item, "callspec", None)
+        variant = parameters.params.get("variant", "") if parameters else ""
+        place = item.nodeid.removeprefix("tests/")
+        marks = {
+            "ray": fixtures & RAY_FIXTURES,
+            "slow": fixtures & SLOW_FIXTURES or place.startswith(SLOW_PLACES) or variant.startswith(EXPORTING),
+            "browser": fixtures & BROWSER_FIXTURES,
+        }
+        for name in [name for name, holds in marks.items() if holds] or ["fast"]:
+            item.add_marker(name)
+
+
+@pytest.fixture(autouse=True)
+def _fast_tests_are_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only slower tiers may do fails in a fast test."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        pytest.fail("a fast test starts Ray or exports a model: see tests/README.md for its tier")
+
+    if request.node.get_closest_marker("fast"):
+        monkeypatch.setattr(ray, "init", refuse)
+        monkeypatch.setattr(torch.onnx, "export", refuse)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def export_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExportCache]:
+    """The very same model is exported once in this process."""
+    cache = ExportCache(tmp_path_factory.mktemp("exports"))
+    with cache.installed():
+        yield cache
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _costs_are_measured_in_few_rounds() -> Iterator[None]:
+    """Latencies of tiny models are of no interest; three rounds are the least that is measured."""
+    from analysis.evaluation import costs
+
+    quick = functools.partial(costs.time_models, seconds_per_model=0.0)
+    with mock.patch.object(costs, "time_models", quick):
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,7 +190,45 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> "FinishedRun":
-    """A whole run of all strategies."""
+    """A whole run of all strategies, which all tests read: who changes it takes a copy of its folder."""
     from tests.tiny_runs import finished_run, settings_for
 
-    return finished_run(Folder(tmp_path_factory.mktemp("runs") / "all"), settings_for(model_folder))
+    with guarded():
+        return finished_run(Folder(tmp_path_factory.mktemp("runs") / "all"), settings_for(model_folder))
+
+
+@pytest.fixture
+def local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For tests that start Ray here: no cluster is joined by chance, and none stays."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A cluster with two CPUs that tests may join, so that not each of them starts one."""
+    with guarded():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts this Python with arguments, as text and with this repository on its path; what still runs is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> "subprocess.Popen[str]":
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
+        process = subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, text=True, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+            pipe.close()

@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +29,7 @@ from run_folder.records import to_plain
 from run_folder.run import Run
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
+from tests.waiting import guarded, until
 from trainables.parts.deployed import OnnxDeployed, TorchDeployed, predict
 from trainables.parts.metrics import classification_metrics, softmax
 
@@ -41,8 +40,9 @@ INT8 = ("quantization", "combined")
 def exported(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The best model of each strategy."""
     home = tmp_path_factory.mktemp("exported")
-    for strategy in STRATEGIES:
-        export(finished.run, finished.run.best(strategy, 1)[0].name, home / strategy)
+    with guarded():
+        for strategy in STRATEGIES:
+            export(finished.run, finished.run.best(strategy, 1)[0].name, home / strategy)
     return {strategy: home / strategy for strategy in STRATEGIES}
 
 
@@ -158,17 +158,20 @@ def test_a_model_for_cpus_with_vnni_says_so_on_others(
     assert "INT8 by `" in (exported["quantization"] / "README.md").read_text()
 
 
-def test_the_graph_runs_where_nothing_but_onnx_runtime_is_imported(exported: dict[str, Path]) -> None:
-    code = (
-        "import sys, numpy as np, onnxruntime as ort; s = ort.InferenceSession(sys.argv[1]);"
-        "ids = np.ones((3, 7), np.int64); print(s.run(None, {'input_ids': ids, 'attention_mask': ids})[0].shape);"
-        "assert 'torch' not in sys.modules"
-    )
-    for folder in exported.values():
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(folder / "model.onnx")], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == "(3, 5)"
+def test_the_graph_runs_where_nothing_but_onnx_runtime_is_imported(
+    exported: dict[str, Path], start_python: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    code = """
+import sys, numpy as np, onnxruntime as ort
+ids = np.ones((3, 7), np.int64)
+for graph in sys.argv[1:]:
+    print(ort.InferenceSession(graph).run(None, {'input_ids': ids, 'attention_mask': ids})[0].shape)
+assert 'torch' not in sys.modules
+"""
+    graphs = [folder / "model.onnx" for folder in exported.values()]
+    process = start_python("-c", code, *graphs, stdout=subprocess.PIPE)
+    assert process.communicate()[0].splitlines() == ["(3, 5)"] * len(STRATEGIES)
+    assert process.returncode == 0
 
 
 def test_the_card_tells_use_data_figures_limits_and_licence(exported: dict[str, Path]) -> None:
@@ -370,27 +373,24 @@ def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path
         list(rows_of_lines(io.BytesIO(b"fine\n\xff\n")))
 
 
-def test_the_command_line_reads_lines_and_writes_csv(exported: dict[str, Path], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tune_jobs", "predict", str(exported["baseline"]), "-"],
-        input="pt has fever\n\ncough\n", capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
-    found = pd.read_csv(io.StringIO(done.stdout))
+def test_the_command_line_reads_lines_and_writes_csv_and_leaves_no_file_when_it_is_terminated(
+    exported: dict[str, Path], tmp_path: Path, start_python: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    line = ["-m", "tune_jobs", "predict", exported["baseline"], "-"]
+    piped = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": tmp_path}
+    reading = start_python(*line, stdout=subprocess.PIPE, **piped)
+    waiting = start_python(*line, "--out", "out.csv", **piped)  # both import what they need at the same time
+    printed, said = reading.communicate("pt has fever\n\ncough\n")
+    assert reading.returncode == 0
+    found = pd.read_csv(io.StringIO(printed))
     assert found["row"].tolist() == [0, 1, 2]
     assert found["symptom"].notna().tolist() == [True, False, True]
-    assert "2 texts labelled, 1 empty" in done.stderr
+    assert "2 texts labelled, 1 empty" in said
 
-
-def test_a_terminated_prediction_leaves_no_file(exported: dict[str, Path], tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "tune_jobs", "predict", str(exported["baseline"]), "-", "--out", "out.csv"]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    waiting = subprocess.Popen(line, stdin=subprocess.PIPE, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: list(tmp_path.iterdir()))
     assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
     waiting.terminate()
-    _, said = waiting.communicate(timeout=60)
+    _, said = waiting.communicate()
     assert waiting.returncode == 130
-    assert b"Traceback" not in said
+    assert "Traceback" not in said
     assert not list(tmp_path.iterdir())

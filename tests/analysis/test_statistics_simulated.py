@@ -1,14 +1,20 @@
 """Few runs of ``benchmarks.statistics``, with room for chance: three standard errors."""
 
-import numpy as np
+from functools import partial
 
+import numpy as np
+import pytest
+
+from analysis.statistics import verdict
+from analysis.statistics.comparison import swap_test
 from benchmarks.statistics import SPREAD, difference_coverage, equals, false_alarms, figure_coverage, over_seeds, said
 
 RUNS = 100
 SLACK = 3 * np.sqrt(0.05 * 0.95 / RUNS)
 
 
-def test_better_or_worse_is_rarely_said_of_equal_strategies() -> None:
+def test_better_or_worse_is_rarely_said_of_equal_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "swap_test", partial(swap_test, permutations=2_000))
     assert said(np.random.default_rng(1), 100, RUNS, equals(3))["better or worse"] <= 0.05 + SLACK
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +53,26 @@ def test_prediction_compares_the_labels_of_the_same_sentences(
     assert record["same_symptom"] > 0.9
 
 
+class InThisProcess(Executor):
+    """Runs what is submitted at once: new processes would import for seconds."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **more))
+        return future
+
+
 def test_search_compares_whole_searches_of_as_many_epochs(
-    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    local_ray: None,
 ) -> None:
+    monkeypatch.setattr(search, "ProcessPoolExecutor", InThisProcess)
     sides = ["symptune", "Trainer, optuna"]
     search.main([*options, "--trials", "2", "--epochs", "1", "--sides", *sides])
     printed, record = capsys.readouterr().out, found(tmp_path)

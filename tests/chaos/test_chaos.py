@@ -23,11 +23,15 @@ from run_folder.folder import Folder
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests.ledgers import most_often
+from tests.tiny_runs import quiet
 from tests.trainables.conftest import start as start_trainable
-from tune_jobs.preparing.create_run import load_prepared
+from tests.waiting import GUARD_SECONDS, until
+from tune_jobs.commands.launch import _settings
+from tune_jobs.commands.options import parser
+from tune_jobs.preparing.create_run import create_run, load_prepared
+from tune_jobs.searching.run_search import Execution, search
 
 VICTIMS = ("driver", "worker", "node")
-_SECONDS_TO_GET_SOMEWHERE = 120
 
 
 @dataclass
@@ -113,10 +117,8 @@ def until_killed_or_done(arena: Arena, name: str, line: list[str], victims: list
     driver = start(line)
     while victims and driver.poll() is None:
         wanted = events(name) + arena.chance.randrange(3)
-        deadline = time.monotonic() + _SECONDS_TO_GET_SOMEWHERE
-        while events(name) < wanted and driver.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(arena.chance.random() * 0.5)
+        until(lambda wanted=wanted, driver=driver: events(name) >= wanted or driver.poll() is not None)
+        time.sleep(arena.chance.random() * 0.5)  # whatever the run is at then
         if driver.poll() is not None:
             break
         victim = victims.pop()
@@ -130,8 +132,17 @@ def until_killed_or_done(arena: Arena, name: str, line: list[str], victims: list
                 process.kill()
         else:
             arena.nodes.replace_node()
-    assert driver.wait(timeout=300) == 0
+    assert driver.wait(GUARD_SECONDS) == 0
     return kills
+
+
+def undisturbed(arena: Arena, name: str, trials: int) -> Run:
+    """What the line finds when nothing is killed, searched by this process."""
+    _, _, _, *line = arena.line(name, trials)
+    settings, folder = _settings(parser().parse_args(line)), Folder(f"runs/{name}")
+    prepared = create_run(folder, settings, workers=1)
+    search(folder, settings, prepared, Execution(address=arena.nodes.cluster.address, max_concurrent=1), quiet())
+    return open_run(folder)
 
 
 def figures(run: Run) -> dict[str, Any]:
@@ -157,8 +168,7 @@ def assert_nothing_happened_twice(run: Run) -> None:
 def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(arena: Arena) -> None:
     left, number = arena.kills, 0
     trials = 1 if left < 10 else 3
-    assert start(arena.line("straight", trials)).wait(timeout=300) == 0
-    expected = figures(open_run(Folder("runs/straight")))
+    expected = figures(undisturbed(arena, "straight", trials))
     assert {state for state, *_ in expected.values()} <= {"finished", "stopped"}
 
     while left > 0:

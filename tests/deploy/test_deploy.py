@@ -17,6 +17,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from run_folder.errors import InputError
+from tests.waiting import GUARD_SECONDS
 from tune_jobs.cluster import connection as cluster
 from tune_jobs.cluster.connection import Room, TrialResources, check_slots
 from tune_jobs.commands.options import parser
@@ -236,14 +237,15 @@ if [ "$1" = start ]; then
     if [ "$2" = --head ]; then touch head; else touch joined; fi
     while true; do sleep 0.05; done
 fi
-test -e head""",
-    "python": 'echo "python $*" >> log\nfor _ in {1..400}; do test -e joined && break; sleep 0.05; done',
+until test -e head; do sleep 0.05; done""",
+    "python": 'echo "python $*" >> log\nuntil test -e joined; do sleep 0.05; done',
     "symptune": """\
 echo "symptune $*" >> log
 trap 'exit 130' TERM
 if [ -e signal ]; then
+    until (( 0x$(sed -n 's/^SigCgt:\\s*//p' "/proc/$PPID/status") & 1 << 9 )); do sleep 0.05; done  # USR1 is trapped
     kill -"$(cat signal)" "$PPID"
-    for _ in {1..100}; do sleep 0.05; done
+    while true; do sleep 0.05; done
 fi
 exit "$(cat code)\"""",
 }
@@ -272,7 +274,7 @@ def run_slurm_script(folder: Path, code: int, signal: str | None = None) -> tupl
         ["bash", DEPLOY / "slurm.sh", "--name", "first", "--category", "Discharge summary"],
         cwd=folder,
         env=os.environ | slurm,
-        timeout=60,
+        timeout=GUARD_SECONDS,
     )
     return done.returncode, (folder / "log").read_text().splitlines()
 

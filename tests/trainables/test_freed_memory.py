@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -26,8 +26,10 @@ print(faults())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to keep freed memory")
-def test_the_next_step_finds_the_memory_that_the_last_one_freed() -> None:
+def test_the_next_step_finds_the_memory_that_the_last_one_freed(
+    start_python: Callable[..., "subprocess.Popen[str]"],
+) -> None:
     def page_faults(mode: str) -> int:
-        return int(subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, check=True).stdout)
+        return int(start_python("-c", PROGRAM, mode, stdout=subprocess.PIPE).communicate()[0])
 
     assert page_faults("keep") < 100 < page_faults("as it is")

@@ -1,14 +1,11 @@
 """The command line as a user meets it: bad input, a whole run, kill and resume, privacy."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +19,9 @@ from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.lock import only_process
 from run_folder.run import open_run
+from tests import held
 from tests.tiny_runs import settings_for
+from tests.waiting import until
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.cli import main
 from tune_jobs.preparing import pretrained
@@ -186,31 +185,22 @@ def test_a_folder_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], 
     assert "no run 'nothing'" in line
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tune_jobs", *arguments]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def launch_line(notes: Path, model_folder: Path, *more: str) -> list[str]:
-    return command(
+    return [
         "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--trials", "2",
         "--epochs", "3", "--strategies", "baseline,pruning", "--max-concurrent", "1", "--reduction-factor", "0",
         "--storage", "runs", "--seeds", "1", *more,
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
-def run_to_end(line: list[str], **options: object) -> str:
-    done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False, **options)  # type: ignore[call-overload]
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout + done.stderr)
-
-
-def wait_for_events(run: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if len(list((run / "ledger").glob("[!.]*.json"))) >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{run} never had {count} events")
+def output_of(process: "subprocess.Popen[str]", code: int) -> str:
+    """What the process printed until it ended with this code."""
+    printed, _ = process.communicate()
+    assert process.returncode == code, printed
+    return printed
 
 
 def _second_process(folder: Folder) -> None:
@@ -219,30 +209,27 @@ def _second_process(folder: Folder) -> None:
 
 
 def test_an_interrupted_run_goes_on_where_it_was_and_ends(
-    notes: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    notes: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], start_python: Start, local_ray: None
 ) -> None:
     line = launch_line(notes, model_folder, "--name", "cut")
-    interrupted = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    wait_for_events(Path("runs/cut"), 4)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    interrupted = start_python("-m", "tests.held", 4, *line, start_new_session=True, **piped)
+    until(held.WAITING.exists)
     interrupted.send_signal(signal.SIGINT)
-    output, _ = interrupted.communicate(timeout=60)
-    assert interrupted.returncode == 130
+    output = output_of(interrupted, 130)
     assert "Continue with: symptune resume cut\n" in output
     assert "SIGINT" not in output
 
-    resume = command("resume", "cut", "--seeds", "1")
-    at_once = subprocess.Popen(resume, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    wait_for_events(Path("runs/cut"), 8)
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        at_once.send_signal(stop)
-        time.sleep(0.2)
-    assert at_once.wait(timeout=5) == 130
-    assert at_once.stdout is not None
-    assert "are kept" in at_once.stdout.read()
+    held.WAITING.unlink()
+    at_once = start_python("-m", "tests.held", 8, "--stubborn", "resume", "cut", "--seeds", "1", **piped)
+    until(held.WAITING.exists)
+    at_once.send_signal(signal.SIGTERM)
+    until(held.INTERRUPTED.exists)
+    at_once.send_signal(signal.SIGINT)
+    assert "are kept" in output_of(at_once, 130)
 
-    ended = run_to_end([*line, "--gpus-per-trial", "auto"])  # the same launch line again, for whatever is here
+    again = start_python("-m", "tune_jobs", *line, "--gpus-per-trial", "auto", **piped)
+    ended = output_of(again, 0)  # the same launch line again, for whatever is here
     assert "--gpus-per-trial auto: " in ended
     assert "Best configurations" in ended
     assert "(raylet" not in ended
@@ -349,17 +336,18 @@ def ray_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_no_note_text_leaves_the_data_folder(notes: Path, model_folder: Path, tmp_path: Path, ray_folder: Path) -> None:
+def test_no_note_text_leaves_the_data_folder(
+    notes: Path, model_folder: Path, tmp_path: Path, ray_folder: Path, start_python: Start, local_ray: None
+) -> None:
     table = pd.concat(list(read_notes(notes)), ignore_index=True)
     marked = pd.DataFrame({"SUBJECT_ID": table["patient"], "TEXT": table["text"].str.replace("pain", f"{MARKER} pain")})
     marked.to_csv("marked.csv", index=False)
-    printed = run_to_end(
-        command(
-            "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40", "--trials", "1",
-            "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
-        ),
-        env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
+    process = start_python(
+        "-m", "tune_jobs", "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40",
+        "--trials", "1", "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
+        env={"RAY_TMPDIR": str(ray_folder)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    printed = output_of(process, 0)
     assert MARKER not in printed
     assert list(ray_folder.rglob("*.log"))
     assert not holders_of(MARKER, ray_folder)

@@ -21,7 +21,7 @@ def lose_the_node(*_: Any, **__: Any) -> NoReturn:
 
 
 def test_a_cluster_makes_the_same_examples_and_tells_a_bad_row_in_one_line(
-    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], local_ray: None
 ) -> None:
     monkeypatch.setattr(cluster_notes, "_BLOCK_BYTES", 20_000)  # many tasks, which end in any order
     settings = RunSettings(notes=str(notes))

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from ray.cluster_utils import Cluster
 from run_folder.folder import Folder
 from run_folder.run import open_run
 from tests.chaos.test_chaos import assert_nothing_happened_twice, trial_processes
+from tests.waiting import GUARD_SECONDS, until
 
 REPOSITORY = Path(__file__).parents[2]
-_SECONDS_TO_GET_SOMEWHERE = 120
 
 
 def free_port() -> int:
@@ -58,10 +57,7 @@ class Place:
         return (self.folder / "printed").read_text()
 
     def until(self, happened: Callable[[], object]) -> None:
-        deadline = time.monotonic() + _SECONDS_TO_GET_SOMEWHERE
-        while not happened():
-            assert time.monotonic() < deadline, self.printed
-            time.sleep(0.1)
+        until(happened, lambda: self.printed)
 
 
 @pytest.fixture
@@ -96,7 +92,8 @@ def long_way(pytestconfig: pytest.Config) -> None:
         pytest.skip("takes long: give --clusters")
 
 
-LONG = ["--trials", "50", "--epochs", "200"]
+LONG = ["--trials", "50", "--epochs", "100000"]
+"""No trial of these ends while a test runs."""
 SHORT = ["--trials", "2", "--epochs", "2"]
 
 
@@ -107,7 +104,7 @@ def test_a_node_that_joins_a_running_search_gets_a_trial(place: Place) -> None:
     second = place.add_node()
     place.until(lambda: trial_processes(second))
     inside.send_signal(signal.SIGINT)
-    assert inside.wait(60) == 130
+    assert inside.wait(GUARD_SECONDS) == 130
     run = open_run(Folder(place.folder / "run"))
     assert len(run.trials) == 2  # no more than the nodes hold
     assert_nothing_happened_twice(run)
@@ -117,9 +114,9 @@ def test_a_search_from_outside_waits_for_a_node_stops_and_ends_with_its_client(l
     outside = place.start([*place.line, *LONG], place.client, "--max-concurrent", "1")
     place.until(lambda: "waiting for one to join" in place.printed)
     node = place.add_node()
-    place.until(lambda: "epoch 2/200" in place.printed)
+    place.until(lambda: "epoch 2/100000" in place.printed)
     outside.send_signal(signal.SIGINT)
-    assert outside.wait(60) == 130
+    assert outside.wait(GUARD_SECONDS) == 130
     assert "Stopped. Continue with: symptune resume run" in place.printed
 
     client = place.start(["resume", "run", "--seeds", "1", "--storage", str(place.folder)], place.client)
@@ -132,10 +129,10 @@ def test_a_search_from_outside_waits_for_a_node_stops_and_ends_with_its_client(l
     assert_nothing_happened_twice(run)
 
     whole = place.start([*place.line, *SHORT, "--name", "short"], place.client)
-    assert whole.wait(120) == 0, place.printed
+    assert whole.wait(GUARD_SECONDS) == 0, place.printed
     assert "Best configurations" in place.printed
     wrong = place.start([*place.line, "--symptoms", "edma"], place.client)
-    assert wrong.wait(60) == 2
+    assert wrong.wait(GUARD_SECONDS) == 2
     assert "did you mean 'edema'" in place.printed
 
 

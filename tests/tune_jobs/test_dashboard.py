@@ -6,11 +6,9 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from benchmarks.simulated_cluster import deployed_result, epoch_result
 from run_folder.events import EpochEnded, Finished, Stopped, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from tests.waiting import GUARD_SECONDS, until
 from tune_jobs.cli import main
 from tune_jobs.commands.tensorboard_logs import TensorBoardLogs
 from tune_jobs.searching.study import StrategyStudy
@@ -132,29 +131,36 @@ def test_a_port_in_use_is_told_in_one_line(ledger: Ledger, capsys: pytest.Captur
 
 
 @needs_tools
-def test_both_tools_serve_the_run_until_ctrl_c(ledger: Ledger, ports: tuple[int, int]) -> None:
+def test_both_tools_serve_the_run_until_ctrl_c(
+    ledger: Ledger, ports: tuple[int, int], start_python: Callable[..., "subprocess.Popen[str]"]
+) -> None:
     line = dashboard(ledger, "--port", str(ports[0]), "--tensorboard-port", str(ports[1]))
-    process = subprocess.Popen([sys.executable, "-m", "tune_jobs", *line])
+    process = start_python("-m", "tune_jobs", *line)
     try:
         assert fetch(ports[0], "api/studies", process)["study_summaries"][0]["study_name"] == "baseline"
         (trial,) = fetch(ports[0], "api/studies/0", process)["trials"]
         assert trial["state"] == "Pruned"
         assert [step["value"] for step in trial["intermediate_values"]] == [0.5, 0.6]
-        while fetch(ports[1], "data/runs", process) != ["baseline-0000"]:
-            time.sleep(0.2)
+        until(lambda: fetch(ports[1], "data/runs", process) == ["baseline-0000"])
     finally:
         process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(GUARD_SECONDS) == 0
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/", timeout=GUARD_SECONDS)
 
 
-def fetch(port: int, path: str, process: "subprocess.Popen[bytes]") -> Any:
+def fetch(port: int, path: str, process: "subprocess.Popen[str]") -> Any:
     """JSON of a server that may still be starting."""
-    while process.poll() is None:
+    answers: list[Any] = []
+
+    def answered() -> bool:
+        assert process.poll() is None, "the dashboard ended by itself"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=GUARD_SECONDS) as answer:
+                answers.append(json.load(answer))
         except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise AssertionError("the dashboard ended by itself")
+            return False
+        return True
+
+    until(answered)
+    return answers[0]

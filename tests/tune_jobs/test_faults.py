@@ -22,6 +22,7 @@ from run_folder.ledger import Ledger
 from run_folder.names import checkpoints_of
 from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
+from tests.waiting import GUARD_SECONDS
 from trainables.base import StrategyTrainable, TrainSettings
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
@@ -30,6 +31,7 @@ from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.searching.trial_actor import RunTrainable
+from tune_jobs.settings import RunSettings
 
 STRATEGIES = ("baseline", "low_rank")
 
@@ -49,22 +51,22 @@ class FailingFolder(Folder):
 
 
 def test_a_search_cut_by_time_and_by_a_ledger_that_cannot_be_written_loses_nothing(
-    tmp_path: Path, model_folder: Path
+    tmp_path: Path, model_folder: Path, ray_address: str
 ) -> None:
     settings = settings_for(model_folder, trials=2, epochs=2, strategies=STRATEGIES, reduction_factor=0)
-    folder = Folder(tmp_path / "run")
+    folder, execution = Folder(tmp_path / "run"), Execution(max_concurrent=1, address=ray_address)
     prepared = create_run(folder, settings, workers=1)
-    cut = search(folder, settings, prepared, Execution(max_concurrent=1, time_budget=0.01), quiet())
+    cut = search(folder, settings, prepared, replace(execution, time_budget=0.01), quiet())
     assert {trial.state for trial in cut.trials.values()} == {"running"}
     first = read_events(folder)
 
     full = FailingFolder(folder.uri, 6, OSError(errno.ENOSPC, "No space left on device", "x.json"))
     with pytest.raises(SearchHaltedError, match=r"No space left on device: x\.json"):
-        search(full, settings, prepared, Execution(max_concurrent=1), quiet())
+        search(full, settings, prepared, execution, quiet())
     left = read_events(folder)
     assert len(left) == len(first) + 6
 
-    ended = search(folder, settings, prepared, Execution(max_concurrent=1), quiet())
+    ended = search(folder, settings, prepared, execution, quiet())
     assert read_events(folder)[: len(left)] == left
     assert [len(trial.epochs) for trial in ended.trials.values()] == [2] * 4
     assert [trial.state for trial in ended.trials.values()] == ["finished"] * 4
@@ -84,16 +86,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", path], check=True)
 
 
-def test_a_full_disk_stops_the_run_and_with_room_it_ends(small_disk: Path, model_folder: Path) -> None:
+def test_a_full_disk_stops_the_run_and_with_room_it_ends(
+    small_disk: Path, model_folder: Path, ray_address: str
+) -> None:
     settings = settings_for(model_folder, trials=2, epochs=2, strategies=STRATEGIES)
     folder = Folder(small_disk / "run")
     prepared = create_run(folder, settings, workers=1)
     with pytest.raises(SearchHaltedError, match="No space left on device"):
-        search(folder, settings, prepared, Execution(), quiet())
+        search(folder, settings, prepared, Execution(address=ray_address), quiet())
     halted = Ledger(folder)
     assert all(trial.state in ("running", "finished") for trial in halted.trials.values())
     subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
-    ledger = search(folder, settings, prepared, Execution(), quiet())
+    ledger = search(folder, settings, prepared, Execution(address=ray_address), quiet())
     assert [trial.state for trial in ledger.trials.values()] == ["finished"] * 4
     assert open_run(folder).best("baseline", 1)
 
@@ -141,11 +145,13 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
     assert (tmp_path / "deployed" / "model").stat().st_ino in flushed
 
 
-def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(tmp_path: Path, model_folder: Path) -> None:
+def test_a_trial_whose_epoch_hangs_is_given_up_with_its_reason(
+    tmp_path: Path, model_folder: Path, ray_address: str
+) -> None:
     settings = settings_for(model_folder, trials=1, epochs=2, strategies=("baseline",))
     folder = Folder(tmp_path / "run")
     prepared = create_run(folder, settings, workers=1)
-    ledger = search(folder, settings, prepared, Execution(epoch_limit=0.01), quiet())
+    ledger = search(folder, settings, prepared, Execution(epoch_limit=0.01, address=ray_address), quiet())
     (trial,) = ledger.trials.values()
     assert (trial.state, trial.reason) == ("failed", "an epoch took longer than 0.01 s")
 
@@ -162,7 +168,7 @@ def test_a_hanging_trial_is_ended_though_its_storage_fails_too(tmp_path: Path, m
     trial.config = {"trial": "baseline-0000"}
     trial._folder, trial._epoch_limit = FailingFolder(str(tmp_path), 0, OSError(errno.EIO, "no answer")), 0.01
     with trial._watched():
-        assert ended.wait(10)
+        assert ended.wait(GUARD_SECONDS)
 
 
 class Trial:
@@ -180,11 +186,18 @@ class Trial:
         return {name: value for name, value in self._inner.step().items() if name != "seconds"}
 
 
-@pytest.fixture
-def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Suggestion]:
+@pytest.fixture(scope="module")
+def created(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tuple[RunSettings, Path, Prepared]:
+    """A run that has not begun, for copies."""
     settings = settings_for(model_folder, trials=1, epochs=3, strategies=("baseline",))
-    folder = Folder(tmp_path / "run")
-    prepared = create_run(folder, settings, workers=1)
+    folder = tmp_path_factory.mktemp("created") / "run"
+    return settings, folder, create_run(Folder(folder), settings, workers=1)
+
+
+@pytest.fixture
+def suggested(tmp_path: Path, created: tuple[RunSettings, Path, Prepared]) -> tuple[Folder, Prepared, Suggestion]:
+    settings, whole, prepared = created
+    folder = Folder(shutil.copytree(whole, tmp_path / "run"))
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.space["baseline"])
     suggestion = Search(folder, Ledger(folder), {"baseline": study}, SearchPlan(1)).suggest()
     assert suggestion is not None

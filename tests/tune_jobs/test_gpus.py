@@ -4,11 +4,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 import torch
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rich.console import Console
 
@@ -17,6 +19,7 @@ from run_folder.events import Warned, read_events
 from run_folder.folder import Folder
 from search_spaces import STRATEGIES
 from tests.tiny_runs import quiet, settings_for
+from tests.waiting import GUARD_SECONDS
 from trainables.base import TrainSettings
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.cluster.connection import TrialResources, _slots, connected, slots
@@ -135,12 +138,15 @@ def test_auto_with_gpus_that_pytorch_cannot_use_is_the_cpu_and_said_loudly(
     assert "can use none of the cluster's GPUs" in printed_on(console)
 
 
-@ray.remote(num_cpus=1)
-class Held:
+def held_by(group: PlacementGroup, share: float) -> Any:
     """What a trial's process is given, held as long as it lives."""
 
-    def visible(self) -> str:
-        return os.environ["CUDA_VISIBLE_DEVICES"]
+    @ray.remote(num_cpus=0.5, num_gpus=share, scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+    class Held:  # in here, so that its process need not import this module
+        def visible(self) -> str:
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    return Held.remote()
 
 
 @no_real_gpu
@@ -152,15 +158,10 @@ def test_trials_get_whole_gpus_of_their_own_and_fractions_of_shared_ones(
     with connected(cluster.address, verbose=False):
         assert slots(TrialResources(0.5, share)) == len(trials)
         groups = [request.to_placement_group() for _ in range(len(trials) + 1)]
-        granted, waiting = ray.wait([group.ready() for group in groups], num_returns=len(trials), timeout=60)
+        granted, waiting = ray.wait([group.ready() for group in groups], num_returns=len(trials), timeout=GUARD_SECONDS)
         assert (len(granted), len(waiting)) == (len(trials), 1)
-        processes = [
-            Held.options(  # type: ignore[attr-defined]
-                num_cpus=0.5, num_gpus=share, scheduling_strategy=PlacementGroupSchedulingStrategy(group)
-            ).remote()
-            for group in ray.get(granted)
-        ]
-        assert sorted(ray.get([process.visible.remote() for process in processes], timeout=60)) == trials
+        processes = [held_by(group, share) for group in ray.get(granted)]
+        assert sorted(ray.get([process.visible.remote() for process in processes], timeout=GUARD_SECONDS)) == trials
 
 
 @no_real_gpu

@@ -4,10 +4,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -16,7 +13,9 @@ import pytest
 from run_folder.events import read_events
 from run_folder.folder import Folder
 from run_folder.run import open_run
+from tests import held
 from tests.ledgers import most_often
+from tests.waiting import until
 from tune_jobs.cli import main
 
 KEYS = {
@@ -32,50 +31,47 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_python: Start) -> str:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     port = _free_port()
     with Path("moto.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and server.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.1)
-        s3 = pafs.S3FileSystem(endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True)
-        s3.create_dir("bucket")
-        yield f"s3://bucket/runs?endpoint_override=127.0.0.1:{port}&scheme=http"
-    finally:
-        server.kill()
-        server.wait()
+        server = start_python("-m", "moto.server", "-H", "127.0.0.1", "-p", port, stdout=log, stderr=subprocess.STDOUT)
 
+    def answers() -> bool:
+        assert server.poll() is None, Path("moto.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
-def wait_for_events(run: Folder, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(run.names("ledger")) < count:
-        assert time.monotonic() < deadline, f"never had {count} events"
-        time.sleep(0.1)
+    until(answers)
+    s3 = pafs.S3FileSystem(endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True)
+    s3.create_dir("bucket")
+    return f"s3://bucket/runs?endpoint_override=127.0.0.1:{port}&scheme=http"
 
 
 def test_a_run_lives_in_a_bucket_through_a_kill(
-    bucket: str, notes: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bucket: str,
+    notes: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    start_python: Start,
+    local_ray: None,
 ) -> None:
     run, storage = Folder(bucket).child("far"), ["--storage", bucket]
     launch = [
-        sys.executable, "-m", "tune_jobs", "launch", "--name", "far", "--notes", str(notes), "--model",
+        "launch", "--name", "far", "--notes", str(notes), "--model",
         str(model_folder), "--max-length", "40", "--trials", "1", "--epochs", "2", "--strategies",
         "baseline,quantization", "--reduction-factor", "0", "--max-concurrent", "1", "--seeds", "1", *storage,
     ]  # fmt: skip
-    killed = subprocess.Popen(launch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_for_events(run, 2)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    killed = start_python("-m", "tests.held", 2, *launch, start_new_session=True, **quiet)
+    until(held.WAITING.exists)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     first = read_events(run)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,24 +194,27 @@ class KilledError(BaseException):
     """The process is gone."""
 
 
-@pytest.mark.parametrize("writes", [1, 4, 9, 15])
 def test_what_is_killed_in_evaluation_or_while_tables_are_written_goes_on_there(
-    copied: Run, monkeypatch: pytest.MonkeyPatch, writes: int
+    copied: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = {name: copied.folder.names(f"results/{name}") for name in ("", "predictions", "trials")}
     copied.folder.delete_folder("results")
-    write, left = Folder.write, iter(range(writes))
+    write, kept = Folder.write, dict[Path, bytes]()
+    for writes in (1, 3, 5, 6, 12):  # one kill after another, each that many files further
+        left = iter(range(writes))
 
-    def until_killed(folder: Folder, relative: str, data: bytes) -> None:
-        if next(left, None) is None:
-            raise KilledError
-        write(folder, relative, data)
+        def until_killed(folder: Folder, relative: str, data: bytes, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KilledError
+            write(folder, relative, data)
 
-    monkeypatch.setattr(Folder, "write", until_killed)
-    with pytest.raises(KilledError):
-        main(["evaluate", "moved", "--seeds", "1"])
-    monkeypatch.setattr(Folder, "write", write)
-    kept = {path: path.read_bytes() for path in Path("runs/moved/results/predictions").glob("*")}
+        monkeypatch.setattr(Folder, "write", until_killed)
+        with pytest.raises(KilledError):
+            main(["evaluate", "moved", "--seeds", "1"])
+        monkeypatch.setattr(Folder, "write", write)
+        predictions = {path: path.read_bytes() for path in Path("runs/moved/results/predictions").glob("*")}
+        assert kept.items() <= predictions.items()
+        kept = predictions
     assert main(["evaluate", "moved", "--seeds", "1"]) == 0
     assert all(path.read_bytes() == content for path, content in kept.items())
     for name, files in whole.items():

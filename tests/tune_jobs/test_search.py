@@ -3,9 +3,8 @@
 import json
 import shutil
 import subprocess
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from run_folder.ledger import Ledger
 from run_folder.results import Report, TrialFailed
 from run_folder.run import Run
 from run_folder.trials import pareto_front
+from tests.waiting import GUARD_SECONDS
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
 from tune_jobs.searching.asha import StrategyASHA
@@ -263,7 +263,7 @@ def test_the_next_trial_does_not_wait_for_files_to_be_dropped(tmp_path: Path) ->
 
     class SlowFolder(Folder):
         def delete_folder(self, relative: str) -> None:
-            let_go.wait(10)
+            let_go.wait(GUARD_SECONDS)
             super().delete_folder(relative)
 
     folder = SlowFolder(tmp_path)
@@ -311,7 +311,9 @@ def test_ranking_is_by_the_deployed_models_validation_figure(tmp_path: Path) -> 
     assert [trial.name for trial in run.best("baseline", 2)] == ["baseline-0001", "baseline-0002"]
 
 
-def test_suggestions_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
+def test_suggestions_do_not_depend_on_the_hash_seed(
+    tmp_path: Path, start_python: Callable[..., "subprocess.Popen[str]"]
+) -> None:
     code = """
 import json, sys
 from pathlib import Path
@@ -320,16 +322,9 @@ search = make(Path(sys.argv[1]), ("baseline", "low_rank"), trials=3)
 run_all(search)
 print(json.dumps([[t.name, dict(t.hyperparameters), t.seed] for t in search.ledger.trials.values()]))
 """
-    root = Path(__file__).parents[2]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / hash_seed)],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
-            cwd=root,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for hash_seed in ("1", "2")
+        start_python("-c", code, tmp_path / seed, env={"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
+        for seed in ("1", "2")
     ]
     outputs = [process.communicate()[0] for process in processes]
     assert outputs[0] == outputs[1]

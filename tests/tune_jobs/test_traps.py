@@ -18,7 +18,6 @@ Ours are tested without it:
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from ray import tune
 from ray.tune.error import TuneError
 
 from tests.tune_jobs.plain_search import EPOCHS, NAME, train, tuner
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,9 +82,7 @@ def killed(home: Path, after: int) -> None:
     """A search whose driver is killed once so many epochs have begun."""
     code = f"from pathlib import Path; from tests.tune_jobs.plain_search import main; main(Path({str(home)!r}))"
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and (not (home / "log").exists() or sum(epochs(home).values()) < after):
-        time.sleep(0.05)
+    until(lambda: (home / "log").exists() and sum(epochs(home).values()) >= after)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
 

@@ -1,0 +1,38 @@
+"""Waiting for a state: what a test finds never depends on how busy the machine is."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+GUARD_SECONDS = 20 * 60
+"""After this a state that has not come will never come; it ends in a ``TimeoutError``, in no other verdict."""
+
+
+def until(happened: Callable[[], object], told: Callable[[], str] = lambda: "") -> None:
+    """Return once something is true. Raises: TimeoutError, with what ``told`` gives, after the guard's time."""
+    end = time.monotonic() + GUARD_SECONDS
+    while not happened():
+        if time.monotonic() > end:
+            raise TimeoutError(f"nothing happened for {GUARD_SECONDS} s; {told()}")
+        time.sleep(0.02)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer than the guard: pytest's own limit is on tests, not on fixtures.
+
+    For the main thread alone.
+    """
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"a fixture took more than {GUARD_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(GUARD_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
