@@ -152,6 +152,24 @@ def test_this_cpus_kernels_saturate_on_8_bit_weights_if_it_is_said_to_and_never_
     assert np.abs(kernels - (saturating if int8_overflows() else exact)).max() < near
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "overflows"),
+    [
+        ({"architecture": "x86_64", "avx2": True}, True),
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True, "avx512_vnni": False}, True),
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True, "avx512_vnni": True}, False),
+        ({"architecture": "x86_64", "avx2": True, "avx_vnni": True}, False),
+        ({"architecture": "x86_64", "avx512_f": True, "amx_int8": True}, False),
+        ({"architecture": "aarch64", "neon": True}, False),
+    ],
+)
+def test_x86_without_vnni_or_amx_overflows(
+    capabilities: dict[str, Any], overflows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert int8_overflows() is overflows
+
+
 def test_no_input_makes_7_bit_weights_saturate(
     model: PreTrainedModel, graph: Path, trial_data: TrialData, tmp_path: Path, options: Int8Options
 ) -> None:
@@ -194,13 +212,16 @@ def test_ptq_changes_the_teacher_little_and_says_how_little(
 
 
 def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_export_of_its_own_gives(
-    trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial_data: TrialData, graph_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, exports = encoder_weights.build(), []
+    model = tiny_model("bert")
+    encoder_weights, exports = EncoderWeights.of(model), []
 
     def export(teacher: PreTrainedModel, path: Path) -> None:
+        """As ``export_onnx``, whose graph of this model is at hand."""
+        assert all(torch.equal(teacher.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
         exports.append(path)
-        export_onnx(teacher, path)
+        path.write_bytes(graph_of("bert").read_bytes())
 
     monkeypatch.setattr(teacher_graph, "export_onnx", export)
     home = tmp_path / "teacher"
