@@ -148,12 +148,17 @@ def test_a_trial_that_was_not_evaluated_is_measured_when_it_is_exported(finished
     assert set(read_costs(run)["cpu"]) == {*before, second}
 
 
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("overflows", [False, True])
 def test_a_model_for_cpus_with_vnni_says_so_on_others(
-    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reduced: bool, overflows: bool
 ) -> None:
-    monkeypatch.setattr("analysis.models.label_texts.int8_overflows", lambda: True)
-    reduced = json.loads((exported["quantization"] / "metrics.json").read_text())["settings"]["reduce_range"]
-    assert ExportedModel(exported["quantization"]).overflows_here() is not reduced
+    monkeypatch.setattr("analysis.models.label_texts.int8_overflows", lambda: overflows)
+    folder = Path(shutil.copytree(exported["quantization"], tmp_path / "quantization"))
+    record = json.loads((folder / "metrics.json").read_text())
+    record["settings"]["reduce_range"] = reduced
+    (folder / "metrics.json").write_text(json.dumps(record))
+    assert ExportedModel(folder).overflows_here() is (overflows and not reduced)
     assert not ExportedModel(exported["baseline"]).overflows_here()
     assert "INT8 by `" in (exported["quantization"] / "README.md").read_text()
 

@@ -1,5 +1,7 @@
 """A teacher and one quick configuration of every strategy."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from clinical_notes.batches import TrialData
 from search_spaces import STRATEGIES, paper_configuration
 from trainables import trainable_class
 from trainables.base import StrategyTrainable, TrainSettings
-from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
+from trainables.parts.deployed import ONNX_FILE, TorchDeployed, deploy_torch, predict, sha256
+from trainables.parts.int8.onnx_export import export_onnx
+from trainables.parts.int8.teacher_graph import GRAPH, HASH_FILE
 from trainables.parts.model.encoder import EncoderWeights
 
 SETTINGS = TrainSettings(epochs=2)
@@ -57,6 +61,36 @@ def own_teacher(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -
     """A teacher of the architecture under test."""
     deploy_torch(model, tmp_path / "teacher" / "deployed", trial_data)
     return str(tmp_path / "teacher")
+
+
+@pytest.fixture(scope="session")
+def graph_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The FP32 graph of an architecture's tiny model; an export takes seconds, so that tests share it."""
+    home = tmp_path_factory.mktemp("graphs")
+
+    @functools.cache
+    def exported(architecture: str) -> Path:
+        path = home / f"{architecture}.onnx"
+        export_onnx(tiny(architecture), path)
+        return path
+
+    return exported
+
+
+@pytest.fixture
+def graph(model: PreTrainedModel, graph_of: Callable[[str], Path]) -> Path:
+    """The FP32 graph of the model under test, as it is before the test changes it."""
+    return graph_of(model.config.model_type)
+
+
+@pytest.fixture
+def exported_teacher(own_teacher: str, graph: Path) -> str:
+    """A teacher of the architecture under test, with its graph as an earlier trial left it."""
+    kept = Path(own_teacher) / GRAPH
+    kept.mkdir()
+    (kept / ONNX_FILE).write_bytes(graph.read_bytes())
+    (kept / HASH_FILE).write_text(sha256(graph))
+    return own_teacher
 
 
 def tiny(architecture: str) -> Any:

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import ray
 import torch
+from onnx import numpy_helper
 from safetensors.torch import load_file
 
 from clinical_notes.batches import TrialData
 from tests.export_cache import ExportCache
-from trainables.parts.deployed import predict
+from trainables.parts.deployed import ONNX_FILE, predict
 from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
@@ -22,6 +25,8 @@ from .conftest import SETTINGS, UNTRAINED, VARIANTS, configuration, parameters, 
 CONTRACT = [name for name in VARIANTS if name not in ("pruning-structured", "combined")]
 """Two do nothing that "pruning-taylor" and "combined-all" don't."""
 TRAINED = [name for name in CONTRACT if name not in UNTRAINED]
+INT8 = ("quantization", "combined")
+"""Strategies whose weights have 8 bits or 7."""
 
 
 def without_time(result: dict[str, Any]) -> dict[str, Any]:
@@ -31,11 +36,20 @@ def without_time(result: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-@pytest.mark.parametrize("variant", CONTRACT)
+@pytest.mark.parametrize(
+    ("variant", "reduce_range"),
+    [(name, False) for name in CONTRACT] + [(name, True) for name in CONTRACT if name.startswith(INT8)],
+)
 def test_a_trial_ends_in_a_deployed_model_whose_figures_are_the_reported_ones(
-    variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
+    variant: str,
+    reduce_range: bool,
+    teacher: str,
+    trial_data: TrialData,
+    encoder_weights: EncoderWeights,
+    tmp_path: Path,
 ) -> None:
-    trainable = start(variant, configuration(variant, teacher), trial_data, encoder_weights, tmp_path)
+    config = configuration(variant, teacher)
+    trainable = start(variant, config, trial_data, encoder_weights, tmp_path, reduce_range=reduce_range)
     results = run_to_end(trainable)
     assert len(results) == (1 if variant in UNTRAINED else SETTINGS.epochs + 1)
     assert all(math.isfinite(result["f1"]) for result in results)
@@ -48,6 +62,14 @@ def test_a_trial_ends_in_a_deployed_model_whose_figures_are_the_reported_ones(
     weights = [p for p in (tmp_path / "deployed").iterdir() if p.suffix in (".onnx", ".safetensors")]
     assert final["bytes"] == sum(p.stat().st_size for p in weights)
     assert 0 < final["nonzero_parameters"] <= final["parameters"]
+    if variant.startswith(INT8):
+        assert largest_int8(tmp_path / "deployed") == (64 if reduce_range else 127)
+
+
+def largest_int8(directory: Path) -> int:
+    """Of a deployed graph's weights, in steps of their grid."""
+    arrays = [numpy_helper.to_array(tensor) for tensor in onnx.load(directory / ONNX_FILE).graph.initializer]
+    return max(int(np.abs(array.astype(int)).max()) for array in arrays if array.dtype == np.int8 and array.ndim == 2)
 
 
 @pytest.mark.parametrize("variant", TRAINED)

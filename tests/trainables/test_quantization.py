@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 from clinical_notes.batches import TokenisedExamples, TrialData
 from tests.conftest import SYMPTOMS, make_examples, tiny_model
 from trainables.parts.agreement import agreement, validation_logits
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, deploy_torch
+from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, deploy_torch, int8_overflows
 from trainables.parts.int8 import teacher_graph
 from trainables.parts.int8.activation_ranges import (
     EXAMPLES,
+    Range,
     activation_ranges,
     calibration_batches,
     linear_paths,
@@ -35,16 +37,21 @@ from trainables.parts.open_deployed import load_deployed
 from trainables.quantization import QuantizationTrainable
 
 from .conftest import configuration, run_to_end, start
+from .int8_reference import INT16, ReferenceDeployed, pair_sums, unsaturated_logits
 
 OPTIONS = Int8Options("qat", per_channel=True, embeddings=True, fp32_share=0.0, reduce_range=False)
 STATIC = dataclasses.replace(OPTIONS, scheme="ptq_static")
 
 
+@pytest.fixture(params=[False, True], ids=["8-bit", "7-bit"])
+def reduce_range(request: pytest.FixtureRequest) -> bool:
+    """Both, whatever this CPU is; what 8 bits give where kernels saturate on them, ``unsaturated_logits`` tells."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def own_teacher(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -> str:
-    """A teacher of the architecture under test."""
-    deploy_torch(model, tmp_path / "teacher" / "deployed", trial_data)
-    return str(tmp_path / "teacher")
+def options(reduce_range: bool) -> Int8Options:
+    return dataclasses.replace(OPTIONS, reduce_range=reduce_range)
 
 
 def logits(model: PreTrainedModel, data: TrialData) -> np.ndarray:
@@ -52,10 +59,15 @@ def logits(model: PreTrainedModel, data: TrialData) -> np.ndarray:
 
 
 def written(
-    model: PreTrainedModel, directory: Path, data: TrialData, options: Int8Options, fp32_layers: list[str] | None = None
+    model: PreTrainedModel,
+    directory: Path,
+    data: TrialData,
+    options: Int8Options,
+    fp32_layers: list[str] | None = None,
+    graph: Path | None = None,
 ) -> OnnxDeployed:
-    """The INT8 model that stands for this FP32 one."""
-    write_int8(model, directory, data, options, fp32_layers or [], logits(model, data))
+    """The INT8 model that stands for this FP32 one, of which ``graph`` is the export."""
+    write_int8(model, directory, data, options, fp32_layers or [], logits(model, data), graph)
     deployed = load_deployed(directory)
     assert isinstance(deployed, OnnxDeployed)
     return deployed
@@ -85,15 +97,93 @@ def test_the_int8_model_computes_what_training_on_its_grid_computed(
     changes = {"per_channel": per_channel, "quantize_embeddings": True, "fp32_layers": 0.25}
     trainable = trained(model, own_teacher, trial_data, tmp_path, changes, reduce_range=reduce_range)
     fake = validation_logits(TorchDeployed(trainable.model, {}), trial_data)  # type: ignore[arg-type]
+    spared = fp32_in_training(trainable.model)
     (tmp_path / "out").mkdir()
     trainable.deploy(tmp_path / "out")
     deployed = load_deployed(tmp_path / "out")
-    real = validation_logits(deployed, trial_data)
     full = validation_logits(TorchDeployed(trainable.model, {}), trial_data)  # type: ignore[arg-type]
+    real = unsaturated_logits(tmp_path / "out" / ONNX_FILE, trial_data, reduce_range=reduce_range)
     assert np.abs(real - fake).max() < 0.02 * np.abs(fake).max()
     assert np.abs(real - fake).max() < np.abs(full - fake).max()
-    assert deployed.card["agreement"] == agreement(fake, real)
+    assert deployed.card["agreement"] == agreement(fake, validation_logits(deployed, trial_data))
     assert deployed.card["scheme"] == "qat"
+    assert len(spared) == 3
+    assert set(deployed.card["fp32_layers"]) == spared
+    assert spared <= set(encoder_linear_paths(model))
+
+
+def fp32_in_training(model: torch.nn.Module) -> set[str]:
+    """Paths of the Linear layers that are not on the grid."""
+    return {
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not parametrize.is_parametrized(module, "weight")
+    }
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_the_grid_of_training_is_the_grid_of_the_export(
+    model: PreTrainedModel, graph: Path, trial_data: TrialData, tmp_path: Path, per_channel: bool, options: Int8Options
+) -> None:
+    options = dataclasses.replace(options, per_channel=per_channel)
+    full = logits(model, trial_data)
+    quantize(model, graph, tmp_path, options)
+    insert_fake_quantization(model, options, [])
+    fake = logits(model, trial_data)
+    real = unsaturated_logits(tmp_path / ONNX_FILE, trial_data, reduce_range=options.reduce_range)
+    assert np.abs(real - fake).max() < 0.02 * np.abs(fake).max()
+    assert np.abs(real - fake).max() < np.abs(full - fake).max()
+
+
+def test_this_cpus_kernels_saturate_on_8_bit_weights_if_it_is_said_to_and_never_on_7_bit_ones(
+    model: PreTrainedModel, graph: Path, trial_data: TrialData, tmp_path: Path, options: Int8Options
+) -> None:
+    quantize(model, graph, tmp_path, options)
+    exact, saturating = (
+        validation_logits(ReferenceDeployed(tmp_path / ONNX_FILE, saturating=saturating), trial_data)
+        for saturating in (False, True)
+    )
+    near = 0.005 * np.abs(logits(model, trial_data)).max()
+    if options.reduce_range:
+        np.testing.assert_array_equal(saturating, exact)
+    else:
+        assert np.abs(saturating - exact).max() > 3 * near
+    kernels = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
+    assert np.abs(kernels - (saturating if int8_overflows() else exact)).max() < near
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "overflows"),
+    [
+        ({"architecture": "x86_64", "avx2": True}, True),
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True, "avx512_vnni": False}, True),
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True, "avx512_vnni": True}, False),
+        ({"architecture": "x86_64", "avx2": True, "avx_vnni": True}, False),
+        ({"architecture": "x86_64", "avx512_f": True, "amx_int8": True}, False),
+        ({"architecture": "aarch64", "neon": True}, False),
+    ],
+)
+def test_x86_without_vnni_or_amx_overflows(
+    capabilities: dict[str, Any], overflows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert int8_overflows() is overflows
+
+
+def test_no_input_makes_7_bit_weights_saturate(
+    model: PreTrainedModel, graph: Path, trial_data: TrialData, tmp_path: Path, options: Int8Options
+) -> None:
+    for ranges in (None, activation_ranges(model, trial_data, "minmax")):
+        quantize(model, graph, tmp_path, options, ranges=ranges)
+        weights = [array for array in initializers(tmp_path) if array.dtype == np.int8 and array.ndim == 2]
+        assert len(weights) == len(linear_paths(model))
+        largest = max(int(np.abs(weight.astype(int)).max()) for weight in weights)
+        assert largest == (64 if options.reduce_range else 127)
+        worst = np.array([255, 255], np.uint8)  # the highest inputs, on two neighbours
+        signs = np.array([[1, -1], [1, -1]])
+        sums = pair_sums(worst, (largest * signs).astype(np.int8))
+        saturates = bool(((sums < INT16.min) | (sums > INT16.max)).any())
+        assert saturates is not options.reduce_range
 
 
 def test_fake_quantization_leaves_no_trace(model: PreTrainedModel, trial_data: TrialData) -> None:
@@ -106,27 +196,32 @@ def test_fake_quantization_leaves_no_trace(model: PreTrainedModel, trial_data: T
 
 
 def test_ptq_changes_the_teacher_little_and_says_how_little(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
+    model: PreTrainedModel, trial_data: TrialData, exported_teacher: str, tmp_path: Path, reduce_range: bool
 ) -> None:
-    config = configuration("quantization-ptq", own_teacher)
-    trainable = start("quantization-ptq", config, trial_data, EncoderWeights.of(model), tmp_path)
+    config = configuration("quantization-ptq", exported_teacher)
+    weights = EncoderWeights.of(model)
+    trainable = start("quantization-ptq", config, trial_data, weights, tmp_path, reduce_range=reduce_range)
     (result,) = run_to_end(trainable)
     assert result["epoch"] == 0
     deployed = load_deployed(tmp_path / "deployed")
     full = logits(model, trial_data)
     expected = agreement(full, validation_logits(deployed, trial_data))
     assert result["final"]["agreement"] == deployed.card["agreement"] == expected
-    assert 0 < expected["max_logit_difference"] < 0.1 * np.abs(full).max()
+    real = unsaturated_logits(tmp_path / "deployed" / ONNX_FILE, trial_data, reduce_range=reduce_range)
+    assert 0 < agreement(full, real)["max_logit_difference"] < 0.1 * np.abs(full).max()
 
 
 def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_export_of_its_own_gives(
-    trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial_data: TrialData, graph_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, exports = encoder_weights.build(), []
+    model = tiny_model("bert")
+    encoder_weights, exports = EncoderWeights.of(model), []
 
     def export(teacher: PreTrainedModel, path: Path) -> None:
+        """As ``export_onnx``, whose graph of this model is at hand."""
+        assert all(torch.equal(teacher.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
         exports.append(path)
-        export_onnx(teacher, path)
+        path.write_bytes(graph_of("bert").read_bytes())
 
     monkeypatch.setattr(teacher_graph, "export_onnx", export)
     home = tmp_path / "teacher"
@@ -196,10 +291,9 @@ def test_padding_takes_no_part_in_calibration(model: PreTrainedModel, trial_data
 
 
 def test_each_calibration_keeps_ranges_within_the_extremes_and_gives_a_close_model(
-    trial_data: TrialData, tmp_path: Path
+    trial_data: TrialData, graph_of: Callable[[str], Path], tmp_path: Path, options: Int8Options
 ) -> None:
     model = tiny_model("bert")
-    export_onnx(model, tmp_path / "fp32.onnx")
     full = logits(model, trial_data)
     extremes = activation_ranges(model, trial_data, "minmax")
 
@@ -211,17 +305,22 @@ def test_each_calibration_keeps_ranges_within_the_extremes_and_gives_a_close_mod
         ranges = activation_ranges(model, trial_data, calibration)
         for path in linear_paths(model):
             assert extremes[path][0] <= ranges[path][0] <= 0 < ranges[path][1] <= extremes[path][1]
-        quantize(model, tmp_path, OPTIONS, [], ranges)
-        real = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
+        quantize(model, graph_of("bert"), tmp_path, options, ranges=ranges)
+        real = unsaturated_logits(tmp_path / ONNX_FILE, trial_data, reduce_range=options.reduce_range)
         assert np.isfinite(real).all()
         assert 0 < np.abs(real - full).max() < 0.25 * np.abs(full).max()
 
 
 def quantize(
-    model: PreTrainedModel, directory: Path, options: Int8Options, fp32_layers: list[str], ranges: Any = None
+    model: PreTrainedModel,
+    graph: Path,
+    directory: Path,
+    options: Int8Options,
+    fp32_layers: Collection[str] = (),
+    ranges: Mapping[str, Range] | None = None,
 ) -> None:
     quantize_onnx(
-        directory / "fp32.onnx",
+        graph,
         directory / ONNX_FILE,
         [path for path in linear_paths(model) if path not in fp32_layers],
         per_channel=options.per_channel,
@@ -236,31 +335,33 @@ def initializers(directory: Path) -> list[np.ndarray]:
 
 
 def test_static_ranges_are_those_of_the_training_texts(
-    trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
+    trial_data: TrialData, graph_of: Callable[[str], Path], tmp_path: Path, options: Int8Options
 ) -> None:
-    model = encoder_weights.build()
+    model = tiny_model("bert")
     narrow = dict.fromkeys(linear_paths(model), (-0.01, 0.01))
-    export_onnx(model, tmp_path / "fp32.onnx")
-    quantize(model, tmp_path, OPTIONS, [], narrow)
-    cut = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
-    quantize(model, tmp_path, OPTIONS, [], activation_ranges(model, trial_data, "minmax"))
-    right = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
     full = logits(model, trial_data)
-    assert np.abs(cut - full).max() > 5 * np.abs(right - full).max()
+    differences = []
+    for ranges in (narrow, activation_ranges(model, trial_data, "minmax")):
+        quantize(model, graph_of("bert"), tmp_path, options, ranges=ranges)
+        real = unsaturated_logits(tmp_path / ONNX_FILE, trial_data, reduce_range=options.reduce_range)
+        differences.append(np.abs(real - full).max())
+    cut, right = differences
+    assert cut > 5 * right
 
 
-def test_exactly_the_chosen_layers_stay_fp32(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -> None:
+def test_exactly_the_chosen_layers_stay_fp32(
+    model: PreTrainedModel, graph: Path, trial_data: TrialData, tmp_path: Path, options: Int8Options
+) -> None:
     names = encoder.layer_names(model.config)
     prefix = next(path for path, module in model.named_modules() if module is encoder.layer_list(model))
     chosen = [f"{prefix}.0.{names.key}", f"{prefix}.1.{names.feed_forward_out}"]
-    export_onnx(model, tmp_path / "fp32.onnx")
     for ranges in (None, activation_ranges(model, trial_data, "minmax")):
-        quantize(model, tmp_path, OPTIONS, chosen, ranges)
-        graph = onnx.load(tmp_path / ONNX_FILE).graph
-        weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        quantize(model, graph, tmp_path, options, chosen, ranges)
+        quantized = onnx.load(tmp_path / ONNX_FILE).graph
+        weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.initializer}
         fp32 = [
             weights[node.input[1]]
-            for node in graph.node
+            for node in quantized.node
             if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights
         ]
         expected = [model.get_submodule(path).weight.detach().numpy().T for path in chosen]
@@ -268,7 +369,7 @@ def test_exactly_the_chosen_layers_stay_fp32(model: PreTrainedModel, trial_data:
         assert all(any(np.array_equal(one, two) for two in expected if two.shape == one.shape) for one in fp32)
         int8 = [array for array in weights.values() if array.dtype == np.int8 and array.ndim == 2]
         assert len(int8) == len(linear_paths(model)) - len(chosen)
-        assert_only_int8_products_read_rounded_activations(graph)
+        assert_only_int8_products_read_rounded_activations(quantized)
 
 
 def assert_only_int8_products_read_rounded_activations(graph: onnx.GraphProto) -> None:
@@ -282,20 +383,24 @@ def assert_only_int8_products_read_rounded_activations(graph: onnx.GraphProto) -
                 assert node.input[1] in rounded
 
 
-def test_the_share_of_fp32_layers_is_taken_from_the_encoder(model: PreTrainedModel, trial_data: TrialData) -> None:
-    errors = sensitivity(model, trial_data, OPTIONS)
+def test_the_share_of_fp32_layers_is_taken_from_the_encoder(
+    model: PreTrainedModel, trial_data: TrialData, options: Int8Options
+) -> None:
+    errors = sensitivity(model, trial_data, options)
     assert list(errors) == encoder_linear_paths(model)
     assert len(errors) == 2 * 6
     assert all(0 < error < 0.01 for error in errors.values())
-    counts = {share: dataclasses.replace(OPTIONS, fp32_share=share) for share in (0.0, 0.01, 0.1, 0.25)}
-    assert [len(most_sensitive(model, trial_data, options)) for options in counts.values()] == [0, 1, 1, 3]
+    shares = [dataclasses.replace(options, fp32_share=share) for share in (0.0, 0.01, 0.1, 0.25)]
+    assert [len(most_sensitive(model, trial_data, asked)) for asked in shares] == [0, 1, 1, 3]
 
 
-def test_a_layer_with_an_outlying_weight_is_the_most_sensitive(model: PreTrainedModel, trial_data: TrialData) -> None:
+def test_a_layer_with_an_outlying_weight_is_the_most_sensitive(
+    model: PreTrainedModel, trial_data: TrialData, options: Int8Options
+) -> None:
     layer = list(encoder.layers_of(model))[1].feed_forward_in
     with torch.no_grad():
         layer.weight[3, 5] = 1.0
-    options = dataclasses.replace(OPTIONS, per_channel=False, fp32_share=0.1)
+    options = dataclasses.replace(options, per_channel=False, fp32_share=0.1)
     (first,) = most_sensitive(model, trial_data, options)
     assert model.get_submodule(first) is layer
 
@@ -321,24 +426,6 @@ def only(examples: TokenisedExamples, rows: list[int]) -> TokenisedExamples:
     )
 
 
-def test_qat_trains_with_the_layers_fp32_that_it_deploys_fp32(
-    model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
-) -> None:
-    trainable = trained(model, own_teacher, trial_data, tmp_path, {"fp32_layers": 0.25})
-    linear = {
-        path: parametrize.is_parametrized(module, "weight")
-        for path, module in trainable.model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    spared = [path for path, on_grid in linear.items() if not on_grid]
-    (tmp_path / "out").mkdir()
-    trainable.deploy(tmp_path / "out")
-    card = load_deployed(tmp_path / "out").card
-    assert len(spared) == 3
-    assert set(card["fp32_layers"]) == set(spared)
-    assert set(spared) <= set(encoder_linear_paths(model))
-
-
 def test_a_static_models_logits_of_a_text_are_its_own_and_a_dynamic_ones_its_batchs(
     trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
@@ -348,16 +435,17 @@ def test_a_static_models_logits_of_a_text_are_its_own_and_a_dynamic_ones_its_bat
     text = np.arange(6, 14)[None]
     company = np.concatenate([text, np.full_like(text, 50)])
     changes = {}
+    export_onnx(model, tmp_path / "fp32.onnx")
+    (tmp_path / "int8").mkdir()
     for options in (OPTIONS, STATIC):
-        deployed = written(model, tmp_path, trial_data, options)
+        deployed = written(model, tmp_path / "int8", trial_data, options, graph=tmp_path / "fp32.onnx")
         alone = deployed.logits(text, np.ones_like(text))[0]
         changes[options.scheme] = np.abs(deployed.logits(company, np.ones_like(company))[0] - alone).max()
     assert changes["ptq_static"] < 0.01 * changes["qat"]
 
 
-@pytest.mark.parametrize("options", [OPTIONS, STATIC], ids=["dynamic", "static"])
 def test_pruned_factorised_and_trimmed_models_become_int8_too(
-    model: PreTrainedModel, trial_data: TrialData, tmp_path: Path, options: Int8Options
+    model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
     size = encoder.head_size(model.config)
     layers = list(encoder.layers_of(model))
@@ -368,14 +456,21 @@ def test_pruned_factorised_and_trimmed_models_become_int8_too(
     surgery.trim_vocabulary(model, range(5, 45), unknown=3)
     chosen = [f"{wide}.up"]
     model.eval()
-    deployed = written(model, tmp_path, trial_data, options, chosen)
     full = logits(model, trial_data)
-    assert 0 < deployed.card["agreement"]["max_logit_difference"] < 0.1 * np.abs(full).max()
-    arrays = initializers(tmp_path)
-    assert any(array.dtype == np.uint8 and array.shape == (41, 32) for array in arrays)
     up = factorised.up.weight.detach().numpy().T
-    assert any(array.shape == up.shape and np.array_equal(array, up) for array in arrays)
-    assert sum(array.dtype == np.int8 and array.ndim == 2 for array in arrays) == len(linear_paths(model)) - 1
+    export_onnx(model, tmp_path / "fp32.onnx")
+    int8 = tmp_path / "int8"
+    int8.mkdir()
+    for options, reduce_range in itertools.product((OPTIONS, STATIC), (False, True)):
+        options = dataclasses.replace(options, reduce_range=reduce_range)
+        deployed = written(model, int8, trial_data, options, chosen, tmp_path / "fp32.onnx")
+        assert deployed.card["agreement"] == agreement(full, validation_logits(deployed, trial_data))
+        real = unsaturated_logits(int8 / ONNX_FILE, trial_data, reduce_range=reduce_range)
+        assert 0 < agreement(full, real)["max_logit_difference"] < 0.1 * np.abs(full).max()
+        arrays = initializers(int8)
+        assert any(array.dtype == np.uint8 and array.shape == (41, 32) for array in arrays)
+        assert any(array.shape == up.shape and np.array_equal(array, up) for array in arrays)
+        assert sum(array.dtype == np.int8 and array.ndim == 2 for array in arrays) == len(linear_paths(model)) - 1
 
 
 def test_int8_is_a_quarter_of_fp32_and_tells_nothing_of_the_machine(trial_data: TrialData, tmp_path: Path) -> None:
@@ -393,10 +488,12 @@ def test_int8_is_a_quarter_of_fp32_and_tells_nothing_of_the_machine(trial_data: 
     )
     deploy_torch(model, tmp_path / "fp32", trial_data)
     fp32 = load_deployed(tmp_path / "fp32").card["bytes"]
+    export_onnx(model, tmp_path / "fp32.onnx")
+    (tmp_path / "int8").mkdir()
     for options in (OPTIONS, STATIC):
-        deployed = written(model, tmp_path, trial_data, options)
+        deployed = written(model, tmp_path / "int8", trial_data, options, graph=tmp_path / "fp32.onnx")
         assert deployed.card["bytes"] < 0.3 * fp32
-        assert b"site-packages" not in (tmp_path / ONNX_FILE).read_bytes()
+        assert b"site-packages" not in (tmp_path / "int8" / ONNX_FILE).read_bytes()
 
 
 def test_the_nonzero_parameters_are_those_that_the_grid_leaves(
@@ -407,8 +504,11 @@ def test_the_nonzero_parameters_are_those_that_the_grid_leaves(
         for path in linear_paths(model):
             model.get_submodule(path).weight[:, ::2] = 0.0
     zeros = sum(model.get_submodule(path).weight.numel() for path in linear_paths(model)) // 2
-    for options in (OPTIONS, STATIC):
-        card = written(model, tmp_path, trial_data, options).card
+    export_onnx(model, tmp_path / "fp32.onnx")
+    (tmp_path / "int8").mkdir()
+    for options, reduce_range in itertools.product((OPTIONS, STATIC), (False, True)):
+        options = dataclasses.replace(options, reduce_range=reduce_range)
+        card = written(model, tmp_path / "int8", trial_data, options, graph=tmp_path / "fp32.onnx").card
         assert card["parameters"] == sum(p.numel() for p in model.parameters())
         assert zeros <= card["parameters"] - card["nonzero_parameters"] < 1.2 * zeros + 400
 

@@ -21,7 +21,7 @@ class Int8Options:
         per_channel: weights have one scale per output feature, not per tensor.
         embeddings: embedding tables are quantized too.
         fp32_share: share of the encoder's Linear layers, the most sensitive, that stay FP32.
-        reduce_range: 7-bit weights.
+        reduce_range: 7-bit weights, on which no CPU's kernels saturate.
         calibration: how a static scheme finds ranges; see ``calibration.activation_ranges``.
         per_token: activations whose ranges are found at each run have one scale per token, as a GPU's kernels have it,
             not one per tensor.
@@ -55,7 +55,7 @@ class FakeWeight(nn.Module):
     def __init__(self, per_channel: bool, reduce_range: bool) -> None:
         super().__init__()
         self.per_channel = per_channel
-        self.limit = 64 if reduce_range else 127
+        self.limit = 64 if reduce_range else 127  # 2 · 255 · 64 < 2¹⁵: kernels without VNNI add two products in 16 bits
 
     def scale(self, weight: torch.Tensor) -> torch.Tensor:
         """(out,) or () step of the grid."""
