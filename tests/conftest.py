@@ -45,6 +45,7 @@ BROWSER_FIXTURES = {"browser"}
 SLOW_PLACES = (
     "analysis/test_report.py::test_a_run_",
     "analysis/test_report.py::test_the_same_run",
+    "analysis/test_statistics.py::test_the_swap_test",
     "analysis/test_statistics_simulated.py",
     "benchmarks/",
     "chaos/",
