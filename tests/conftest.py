@@ -45,6 +45,7 @@ BROWSER_FIXTURES = {"browser"}
 SLOW_PLACES = (
     "analysis/test_report.py::test_a_run_",
     "analysis/test_report.py::test_the_same_run",
+    "analysis/test_statistics.py::test_the_swap_test",
     "analysis/test_statistics_simulated.py",
     "benchmarks/",
     "chaos/",
@@ -114,7 +115,7 @@ def _costs_are_measured_in_few_rounds() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="kills that each chaos test tries (default 3)")
-    parser.addoption("--searches", type=int, default=50, help="searches in virtual time that are cut (default 50)")
+    parser.addoption("--searches", type=int, default=15, help="searches in virtual time that are cut (default 15)")
     parser.addoption("--plain-ray", action="store_true", help="also show what plain Ray Tune does in each trap")
     parser.addoption("--chaos-seed", type=int, default=0, help="of the instants and the victims")
     parser.addoption("--clusters", action="store_true", help="also what takes minutes on clusters: jobs, lost clients")

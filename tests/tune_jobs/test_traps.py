@@ -82,7 +82,12 @@ def killed(home: Path, after: int) -> None:
     """A search whose driver is killed once so many epochs have begun."""
     code = f"from pathlib import Path; from tests.tune_jobs.plain_search import main; main(Path({str(home)!r}))"
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    until(lambda: (home / "log").exists() and sum(epochs(home).values()) >= after)
+
+    def has_begun() -> bool:
+        assert driver.poll() is None, "the search ended by itself"
+        return (home / "log").exists() and sum(epochs(home).values()) >= after
+
+    until(has_begun)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
 
