@@ -212,10 +212,13 @@ def test_ptq_changes_the_teacher_little_and_says_how_little(
 
 
 def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_export_of_its_own_gives(
-    trial_data: TrialData, graph_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial_data: TrialData,
+    encoder_weights: EncoderWeights,
+    graph_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = tiny_model("bert")
-    encoder_weights, exports = EncoderWeights.of(model), []
+    model, exports = encoder_weights.build(), []
 
     def export(teacher: PreTrainedModel, path: Path) -> None:
         """As ``export_onnx``, whose graph of this model is at hand."""
