@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GUARD_SECONDS = 20 * 60
+GUARD_SECONDS = 60 * 60
 """After this a state that has not come will never come; it ends in a ``TimeoutError``, in no other verdict."""
 
 
