@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,9 @@ from clinical_notes.notes import NoteColumns
 from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.records import to_plain
-from run_folder.run import Run
+from run_folder.run import Run, RunManifest
+from run_folder.settings import RunSettings
+from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from trainables.parts.deployed import OnnxDeployed, TorchDeployed, predict
@@ -57,7 +59,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
     strategy: str, finished: FinishedRun, exported: dict[str, Path]
 ) -> None:
     run = finished.run
-    test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
+    test, pad = tokenised(run, "test"), run.manifest.pad_token_id
     deployed = OnnxDeployed(exported[strategy] / "model.onnx", {}, threads=os.cpu_count() or 1)
     expected = predict(deployed.logits, test, pad)
     session = ort.InferenceSession(exported[strategy] / "model.onnx", providers=["CPUExecutionProvider"])
@@ -79,7 +81,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in INT8])
 def test_the_pytorch_form_and_the_graph_agree(strategy: str, finished: FinishedRun, exported: dict[str, Path]) -> None:
     run = finished.run
-    test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
+    test, pad = tokenised(run, "test"), run.manifest.pad_token_id
     by_torch = predict(TorchDeployed(load_pytorch(exported[strategy]), {}).logits, test, pad)
     model = ExportedModel(exported[strategy])
     by_onnx = predict(model._model.logits, test, pad)
@@ -261,7 +263,7 @@ def test_an_export_leaves_nothing_half_written(finished: FinishedRun, tmp_path: 
         export(run, name, tmp_path / "out")
 
 
-def _parts(run: Run) -> tuple[object, object, object]:
+def _parts(run: Run) -> tuple[RunSettings, RunManifest, Mapping[str, TrialRecord]]:
     return run.settings, run.manifest, run.trials
 
 
@@ -356,7 +358,7 @@ def test_a_table_is_labelled_into_a_file_without_its_text(
 def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"TEXT\nfine\n\xff\xfe\n")
     with (
-        pytest.raises(InputError, match=r"FILE: .*not UTF-8"),
+        pytest.raises(InputError, match=r"^file: .*not UTF-8"),
         writer_to(str(tmp_path / "out.csv")) as writer,
     ):
         label(

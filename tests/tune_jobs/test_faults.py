@@ -23,9 +23,10 @@ from run_folder.names import checkpoints_of
 from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
 from trainables.base import StrategyTrainable, TrainSettings
+from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
-from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
+from tune_jobs.searching.run_search import SearchHaltedError, search
 from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage

@@ -19,8 +19,8 @@ from run_folder.events import read_events, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.results import Report, TrialFailed
-from run_folder.run import Run
 from run_folder.trials import pareto_front
+from tests.made_runs import made_run
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
 from tune_jobs.searching.asha import StrategyASHA
@@ -307,7 +307,7 @@ def test_the_ledger_is_one_small_file_per_event_in_order(tmp_path: Path) -> None
 def test_ranking_is_by_the_deployed_models_validation_figure(tmp_path: Path) -> None:
     search = make(tmp_path, ("baseline",))
     run_all(search, {"baseline-0000": 0.5, "baseline-0001": 0.8, "baseline-0002": 0.8})
-    run = Run(Folder(tmp_path), {}, {"objectives": {"baseline": [("f1", "maximize")]}}, search.ledger.trials)
+    run = made_run(Folder(tmp_path), ["baseline"], search.ledger.trials.values())
     assert [trial.name for trial in run.best("baseline", 2)] == ["baseline-0001", "baseline-0002"]
 
 
