@@ -16,7 +16,7 @@ class Option:
 
     Attributes:
         help: what it is; the default is added from the field.
-        metavar: what stands for the value in the help.
+        metavar: the placeholder of the value in the help.
         name: the field's name in records and problems, where it is not the one in the code.
         default: the default in words, where the value alone would say too little.
         low, high: the smallest and the largest value allowed.

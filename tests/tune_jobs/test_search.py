@@ -168,7 +168,7 @@ def test_a_trial_killed_for_memory_goes_on_in_half_batches_and_fails_only_with_t
     search.lost("baseline-0000", out_of_memory=True)
     assert (suggestion := search.suggest())
     assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0000", 2)
-    assert search.ledger.events[-1].message.startswith("out of memory; goes on in half batches")
+    assert search.ledger.events[-1].message.startswith("out of memory; continues in half batches")
     search.lost("baseline-0000", out_of_memory=True)
     assert search.ledger.trials["baseline-0000"].reason == "out of memory, with half batches too"
     assert (suggestion := search.suggest())

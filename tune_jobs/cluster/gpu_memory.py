@@ -36,7 +36,7 @@ MARGIN = 1.25
 
 _DRAWN = 3
 _EPOCHS = 2
-"""Of one step each; the optimizer's moments are there from the second on."""
+"""Epochs to measure, each of one step; the optimizer's moments exist from the second on."""
 _SECONDS = 600
 
 Configuration = tuple[str, dict[str, Any]]

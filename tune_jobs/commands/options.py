@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "leaderboard":
             _add_fields(command, Evaluation, only=("top", "margin"))
 
-    export = commands.add_parser("export", help="write a trial's model to a folder of its own")
+    export = commands.add_parser("export", help="write a trial's model to a new folder that needs nothing else")
     export.add_argument("run", metavar="RUN", help=_RUN)
     which = export.add_mutually_exclusive_group()
     which.add_argument("--strategy", metavar="NAME", help="export its best trial (default: the best of all strategies)")

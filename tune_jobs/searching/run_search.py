@@ -93,7 +93,7 @@ def _search(
         )
         if state.done:
             return ledger
-        # In this order: Ray sets a handler of its own, which would end the process on the spot.
+        # In this order: Ray sets a signal handler, which would end the process at once.
         with connected(execution.address, execution.verbose), interruptible():
             if execution.fit_cpus:
                 resources = fitting_resources(execution.resources, settings, prepared, console)

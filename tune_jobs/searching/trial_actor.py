@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 HUNG = "hung"
 """File in a trial's folder that says after how many seconds its process was ended."""
 CHECKPOINT_SHARE = 0.05
-"""Of a trial's training time, what its checkpoints may take; epochs that are short beside them share one."""
+"""Largest share of a trial's training time for its checkpoints; short epochs share one."""
 _EPOCH = EPOCH_PREFIX + "{:04d}"
 
 
@@ -105,8 +105,8 @@ class RunTrainable(tune.Trainable):
             return StorageFailed(storage_reason(error))
         except Exception as error:
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else _reason(error)
-        if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
-            return StorageFailed(f"the storage failed ({os.strerror(errno.ENOSPC)})")
+            if _is_disk_full(error):
+                return StorageFailed(f"the storage failed ({os.strerror(errno.ENOSPC)})")
         return TrialFailed(reason)
 
     @contextlib.contextmanager
@@ -172,7 +172,7 @@ class RunTrainable(tune.Trainable):
         return result
 
     def _checkpoint_is_due(self, inner: StrategyTrainable) -> bool:
-        """After the last epoch, which longer training would go on from, and whenever one is worth its time."""
+        """After the last epoch, from which longer training would continue, and whenever one is worth its time."""
         took = self._checkpoint_seconds.get(self.config["strategy"], 0.0)
         return len(inner.results) == inner.epochs or took <= self._checkpoint_share * self._unsaved_seconds
 
@@ -205,7 +205,7 @@ class RunTrainable(tune.Trainable):
                     return inner
             self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
         if config["continues"]:
-            raise TrialError(f"no checkpoint of {config['continues']} is left to go on from")
+            raise TrialError(f"no checkpoint of {config['continues']} is left to continue from")
         return inner
 
     def _device(self) -> str:
@@ -241,6 +241,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in _OUT_OF_MEMORY
     )
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether a library found the disk full: safetensors and ONNX Runtime say so in the message alone."""
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def ray_result(report: Report) -> dict[str, Any]:
