@@ -6,6 +6,7 @@ FORMAT = 1
 """Version of the run folder's format; a newer program may raise it."""
 
 RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
+LOGS = "logs"
 DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
 EPOCH_PREFIX = "epoch-"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from run_folder.errors import Problem
+from run_folder.logs import Level
 from run_folder.options import option
 
 
@@ -84,6 +85,9 @@ class Execution:
             metavar="N", above=0,
         ),
     )  # fmt: skip
+    log_level: Level = field(
+        default="info", metadata=option("least severe messages that are written to the logs in the run's folder")
+    )
     retry_failed: bool = False
     train_to: int | None = None
     only_seeds: bool = False

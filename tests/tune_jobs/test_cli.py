@@ -354,10 +354,16 @@ def test_no_note_text_leaves_the_data_folder(notes: Path, model_folder: Path, tm
         command(
             "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40", "--trials", "1",
             "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
+            "--log-level", "debug",
         ),
         env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
     )  # fmt: skip
     assert MARKER not in printed
+    driver, trial = (Path(f"runs/m/logs/{name}.log").read_text() for name in ("driver", "baseline-0000"))
+    assert "versions: python" in driver
+    assert "baseline-0000 finished" in driver
+    assert "started on cpu" in trial
+    assert "deployed the model of epoch" in trial
     assert list(ray_folder.rglob("*.log"))
     assert not holders_of(MARKER, ray_folder)
     assert holders_of(MARKER, tmp_path) == {("marked.csv",), ("runs", "m", "data")}

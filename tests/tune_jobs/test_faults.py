@@ -186,7 +186,7 @@ def suggested(tmp_path: Path, model_folder: Path) -> tuple[Folder, Prepared, Sug
     settings = settings_for(model_folder, trials=1, epochs=3, strategies=("baseline",))
     folder = Folder(tmp_path / "run")
     prepared = create_run(folder, settings, workers=1)
-    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.space["baseline"])
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.search.space["baseline"])
     suggestion = Search(folder, Ledger(folder), {"baseline": study}, SearchPlan(1)).suggest()
     assert suggestion is not None
     return folder, prepared, suggestion

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import logging
 import os
 from typing import Any
 
@@ -14,6 +15,7 @@ from run_folder.events import Extended
 from run_folder.folder import Folder, refusing
 from run_folder.ledger import Ledger
 from run_folder.lock import only_process
+from run_folder.logs import driver_log
 from run_folder.names import RUN_FILE
 from run_folder.options import out_of_range
 from run_folder.run import Run, open_run
@@ -32,6 +34,7 @@ from tune_jobs.preparing.create_run import (
     notes_are_small,
     problems_before,
     source_hashes,
+    versions,
 )
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.dealer import to_continue
@@ -40,6 +43,10 @@ from tune_jobs.searching.run_search import SearchHaltedError, search
 from tune_jobs.searching.study_storage import database_problems
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.signals import INTERRUPTED, interruptible
+
+_log = logging.getLogger(__name__)
+_LOGGED = ("run_folder", "tune_jobs")
+"""Packages whose messages are in the driver's log."""
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -82,6 +89,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         address=cluster_address(options),
         keep=max(options.keep, options.top),
         verbose=options.verbose,
+        log_level=options.log_level,
         retry_failed=getattr(options, "retry_failed", False),
         train_to=options.epochs if options.command == "resume" else None,
         seeds=options.seeds,
@@ -267,6 +275,14 @@ def _print_plan(run: Run, settings: SearchSettings, execution: Execution, consol
     console.print(f"  {'; '.join(parts)}", highlight=False, soft_wrap=True, markup=False)
 
 
+def _log_start(options: argparse.Namespace) -> None:
+    """What was asked for, and with which versions; a database's URL may hold a password."""
+    hidden = {"command", "optuna_storage"}
+    given = ", ".join(f"{name} {value}" for name, value in vars(options).items() if value and name not in hidden)
+    _log.info("%s: %s", options.command, given)
+    _log.info("versions: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
+
+
 def _search_and_evaluate(
     folder: Folder,
     settings: RunSettings,
@@ -280,18 +296,22 @@ def _search_and_evaluate(
     if run.trials and not execution.only_seeds:
         _print_plan(run, settings.search, execution, console)
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
-    with only_process(folder):
+    with only_process(folder), driver_log(folder, execution.log_level, _LOGGED):
+        _log_start(options)
         folder.discard_scratch()
         if settings.search.trials != run.settings.search.trials:
             Ledger(folder).append(Extended(settings.search.trials))
         try:
             ledger = search(folder, settings, prepared, execution, console)
         except KeyboardInterrupt:
+            _log.info("stopped by the user")
             console.print(f"Stopped. Continue with: {again}", markup=False, soft_wrap=True)
             return INTERRUPTED
         except SearchHaltedError as halt:
+            _log.error("stopped: %s", halt)
             console.print(f"Stopped: {halt}. Fix this, then run: {again}", markup=False, soft_wrap=True)
             return HALTED
+        _log.info("the search has ended")
         show_status(ledger, settings.search, console, folder.name)
         if any(trial.state == "running" for trial in ledger.trials.values()) and not execution.only_seeds:
             console.print(f"Time is up. Continue with: {again}", markup=False, soft_wrap=True)

@@ -145,6 +145,7 @@ def _tuner(
         settings=train,
         folder=folder,
         epoch_limit=execution.epoch_limit,
+        log_level=execution.log_level,
     )
     return tune.Tuner(
         trainable,
