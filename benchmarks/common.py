@@ -19,11 +19,12 @@ from transformers import (
 )
 
 from clinical_notes.batches import TrialData, tokenise
+from run_folder.settings import EMBEDDED_MODEL, SYNTHETIC
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.parts.model.encoder import EncoderWeights, layer_names
 from tune_jobs.preparing.create_run import make_run_examples
 from tune_jobs.preparing.pretrained import load_pretrained
-from tune_jobs.settings import EMBEDDED_MODEL, SYNTHETIC, RunSettings
+from tune_jobs.settings import run_settings
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ def inputs_of(
     options: argparse.Namespace, unit: Literal["note", "sentence"], max_length: int
 ) -> tuple[TrialData, PreTrainedModel, PreTrainedTokenizerBase]:
     """Training and validation examples of the options' notes, and the options' encoder."""
-    settings = RunSettings(notes=options.notes, patients=options.patients, unit=unit, split=(0.8, 0.1, 0.1))
+    settings = run_settings(notes=options.notes, patients=options.patients, unit=unit, split=(0.8, 0.1, 0.1))
     examples = make_run_examples(settings, workers=1)
     model, tokenizer = encoder_of(options.model, options.layers, examples.symptoms)
     frames = examples.splits["train"], examples.splits["validation"]

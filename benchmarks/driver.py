@@ -36,6 +36,7 @@ from benchmarks.simulated_cluster import RecordedCurves, SimulatedCluster
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import EPOCH_PREFIX, LEDGER, TRIALS
+from run_folder.settings import SearchSettings
 from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
 from tune_jobs.searching.asha import StrategyASHA
@@ -43,7 +44,6 @@ from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import JOURNAL, study_storage
-from tune_jobs.settings import RunSettings
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "TPE": [
@@ -154,7 +154,7 @@ def simulation(
     with study_storage(folder, None) as storage:
         ledger = Ledger(folder)
         studies = {name: StrategyStudy(name, storage, 0, {}) for name in strategies}
-        scheduler = StrategyASHA(strategies, epochs, RunSettings.reduction_factor, known=ledger.events)
+        scheduler = StrategyASHA(strategies, epochs, SearchSettings.reduction_factor, known=ledger.events)
         search = Search(folder, ledger, studies, SearchPlan(trials), stopped=scheduler.stopped, on_change=on_change)
         yield SimulatedCluster(folder, search, scheduler, curves, epochs, workers, losses)
 

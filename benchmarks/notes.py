@@ -42,10 +42,10 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 def ours(path: Path, unit: Literal["note", "sentence"]) -> dict[str, Any]:
     """Prepare examples as ``launch`` does, on all cores."""
     from tune_jobs.preparing.create_run import make_run_examples
-    from tune_jobs.settings import RunSettings
+    from tune_jobs.settings import run_settings
 
     start = time.perf_counter()
-    examples = make_run_examples(RunSettings(notes=str(path), unit=unit), workers=os.cpu_count() or 1)
+    examples = make_run_examples(run_settings(notes=str(path), unit=unit), workers=os.cpu_count() or 1)
     return {
         "seconds": time.perf_counter() - start,
         "examples": sum(map(len, examples.splits.values())),

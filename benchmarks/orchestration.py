@@ -29,16 +29,18 @@ from analysis.evaluation.costs import machine
 from clinical_notes.batches import TokenisedExamples, TrialData
 from run_folder.folder import Folder
 from run_folder.names import LEDGER
+from run_folder.settings import ModelSettings
 from search_spaces import paper_configuration
 from trainables import trainable_class
 from trainables.base import TrainSettings
 from trainables.parts.model.encoder import EncoderWeights
-from tune_jobs.cluster.connection import TrialResources, connected
+from tune_jobs.cluster.connection import connected
+from tune_jobs.execution import Execution, TrialResources
 from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching import run_search as searching
-from tune_jobs.searching.run_search import Execution, search
+from tune_jobs.searching.run_search import search
 from tune_jobs.searching.trial_actor import RunTrainable
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 SYMPTOMS = ("a", "b", "c")
 VOCABULARY = 1000
@@ -124,7 +126,7 @@ def seconds_of_an_epoch(data: TrialData, encoder: EncoderWeights) -> float:
     """The second one's, by this process and one thread."""
     trial = trainable_class("baseline").__new__(trainable_class("baseline"))
     config = {"hyperparameters": {**paper_configuration("baseline"), "batch_size": BATCH}, "seed": 0}
-    settings = TrainSettings(epochs=2, threads=1, precision=RunSettings.precision)
+    settings = TrainSettings(epochs=2, threads=1, precision=ModelSettings.precision)
     trial.setup(config, data=data, encoder=encoder, settings=settings)
     return [float(trial.step()["seconds"]) for _ in range(2)][-1]
 
@@ -133,7 +135,7 @@ def run_search(
     home: Path, trials: int, workers: int, epochs: int, data: TrialData, encoder: EncoderWeights
 ) -> list[dict[str, Any]]:
     """Times of each trial of a search by this project."""
-    settings = RunSettings(
+    settings = run_settings(
         strategies=("baseline",), trials=trials, epochs=epochs, reduction_factor=0, max_length=64,
         space={"baseline": {"batch_size": BATCH}},
     )  # fmt: skip

@@ -33,12 +33,12 @@ from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import NoteColumns, read_notes
 from clinical_notes.synthetic import synthetic_notes
+from run_folder.settings import SYNTHETIC
 from search_spaces import paper_configuration
 from trainables.base import StrategyTrainable, TrainSettings
 from trainables.baseline import BaselineTrainable
 from trainables.parts.deployed import PREDICT_BATCH, int8_overflows, sha256
 from trainables.quantization import QuantizationTrainable
-from tune_jobs.settings import SYNTHETIC
 
 REACH = 5.0
 """Times more sentences per second, at least."""

@@ -33,6 +33,7 @@ from analysis.evaluation.costs import machine
 from benchmarks.common import start_trial, trial_data
 from clinical_notes.batches import TrialData
 from run_folder.errors import InputError
+from run_folder.settings import EMBEDDED_MODEL, SYNTHETIC
 from search_spaces import STRATEGIES, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
 from trainables import trainable_class
@@ -42,7 +43,7 @@ from tune_jobs.preparing.create_run import make_run_examples, versions
 from tune_jobs.preparing.pretrained import load_pretrained
 from tune_jobs.searching.study import seed_of
 from tune_jobs.searching.teacher import TEACHER_STRATEGY
-from tune_jobs.settings import EMBEDDED_MODEL, SYNTHETIC, RunSettings, read_space
+from tune_jobs.settings import read_space, run_settings
 
 RECORDING = Path(__file__).with_name("recorded_curves.json.gz")
 HEADER_FILE, TRIALS_FILE, MODELS = "header.json", "trials.jsonl", "models"
@@ -253,7 +254,7 @@ def thinned(examples: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
 
 def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     """What the trials share, and the recording's header. Raises: InputError."""
-    settings = RunSettings(
+    settings = run_settings(
         notes=options.notes,
         patients=options.patients,
         unit="sentence",
@@ -268,9 +269,9 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     data = trial_data(train, examples.splits["validation"], examples.symptoms, tokenizer, options.max_length)
     header = {
         "notes": Path(options.notes).name,
-        "unit": settings.unit,
-        "mentions": settings.mentions,
-        "split": settings.split,
+        "unit": settings.labels.unit,
+        "mentions": settings.labels.mentions,
+        "split": settings.labels.split,
         "sample": options.sample,
         "symptoms": examples.symptoms,
         "examples": {"train": len(data.train), "validation": len(data.validation)},

@@ -51,6 +51,7 @@ from benchmarks.simulated_cluster import (
 from run_folder.events import TeacherChosen
 from run_folder.ledger import Ledger
 from run_folder.results import EpochResult
+from run_folder.settings import SearchSettings
 from run_folder.trials import TrialRecord
 from search_spaces import objectives_of
 from search_spaces.overrides import narrowed_space
@@ -61,7 +62,6 @@ from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.searching.teacher import TEACHER_STRATEGY
-from tune_jobs.settings import RunSettings
 
 TOLERANCE = 0.005
 """Macro F1 below the best recorded that counts as found, unless another is asked for."""
@@ -195,7 +195,7 @@ class Meter:
 class Tactics:
     """How our search suggests and stops trials; the defaults are the program's."""
 
-    reduction_factor: int = RunSettings.reduction_factor
+    reduction_factor: int = SearchSettings.reduction_factor
     scheduler: Mapping[str, int] = field(default_factory=dict)
     """Others of ``StrategyASHA``'s options."""
     study: Mapping[str, int] = field(default_factory=dict)

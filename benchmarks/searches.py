@@ -32,16 +32,18 @@ from transformers.utils import logging as transformers_logging
 
 from clinical_notes.batches import TokenisedExamples
 from run_folder.folder import Folder
+from run_folder.settings import SearchSettings
 from run_folder.trials import best_trials
 from search_spaces import objectives_of
 from search_spaces.overrides import distributions_of, narrow, narrowed_space
 from trainables.parts.deployed import PREDICT_BATCH
 from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import set_dropout
-from tune_jobs.cluster.connection import TrialResources, connected
+from tune_jobs.cluster.connection import connected
+from tune_jobs.execution import Execution, TrialResources
 from tune_jobs.preparing.create_run import Prepared
-from tune_jobs.searching.run_search import Execution, search
-from tune_jobs.settings import RunSettings
+from tune_jobs.searching.run_search import search
+from tune_jobs.settings import run_settings
 
 STRATEGY = "baseline"
 
@@ -74,7 +76,7 @@ class Task:
 
 
 def our_search(task: Task, reduction_factor: int = 0) -> Found:
-    settings = RunSettings(
+    settings = run_settings(
         strategies=(STRATEGY,), trials=task.trials, epochs=task.epochs, reduction_factor=reduction_factor,
         space={STRATEGY: dict(task.overrides)}, precision=task.precision, seed=task.seed,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -90,7 +92,7 @@ def our_search(task: Task, reduction_factor: int = 0) -> Found:
 
 
 def our_search_with_asha(task: Task) -> Found:
-    return our_search(task, RunSettings.reduction_factor)
+    return our_search(task, SearchSettings.reduction_factor)
 
 
 ARGUMENTS = {
@@ -187,7 +189,11 @@ def trainer_ray(task: Task, scheduler: ASHAScheduler | None = None) -> Found:
 def trainer_ray_with_asha(task: Task) -> Found:
     """With the rungs of this project's."""
     scheduler = ASHAScheduler(
-        metric="objective", mode="max", max_t=task.epochs, grace_period=2, reduction_factor=RunSettings.reduction_factor
+        metric="objective",
+        mode="max",
+        max_t=task.epochs,
+        grace_period=2,
+        reduction_factor=SearchSettings.reduction_factor,
     )
     return trainer_ray(task, scheduler)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
 from clinical_notes.units import AFFIRMED, GROUP, UnitKind, Units, batches_of, rows_of
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
+from run_folder.settings import LabelSettings
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40
@@ -27,33 +28,6 @@ _LEAST_SHOWN = 3
 """Training examples of its class that a form must have to be held back."""
 _MOST_HELD_BACK = 0.2
 """Of a class's training examples; a form that more of them show is not held back."""
-
-
-@dataclass(frozen=True)
-class LabelSettings:
-    """How examples are made of units.
-
-    Attributes:
-        unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned.
-        symptoms: how many of the most frequent concepts become classes, or their names.
-        mentions: whether the text keeps or masks the names of the classes.
-        negated: ``drop`` counts affirmed mentions alone; ``keep`` counts every mention, as the paper's author did.
-        balance: cut every class down to the size of the rarest, in each split.
-        split: fractions of train, validation and test.
-        hold_back: surface forms of each class that train and validation never show.
-        group_by: the notes' columns to group by, as the notes were read with.
-        seed: of the split, the cut and the forms held back.
-    """
-
-    unit: UnitKind = "sentence"
-    symptoms: int | tuple[str, ...] = 5
-    mentions: Literal["keep", "mask"] = "keep"
-    negated: Literal["drop", "keep"] = "drop"
-    balance: bool = False
-    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    hold_back: int = 0
-    group_by: tuple[str, ...] = ()
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,10 +84,16 @@ class _Mentions:
         return np.append(True, self.unit[1:] != self.unit[:-1])[: len(self.unit)]
 
 
-def make_examples(units: Units, settings: LabelSettings) -> LabelledExamples:
+def make_examples(
+    units: Units, settings: LabelSettings, *, group_by: Sequence[str] = (), seed: int = 0
+) -> LabelledExamples:
     """Choose the symptoms on the training patients, then label, mask, balance and split.
 
     Texts are read for the examples alone, so that a file of units may be larger than the memory.
+
+    Args:
+        group_by: the notes' columns to group by, as the notes were read with.
+        seed: of the split, the cut and the forms held back.
 
     Raises:
         InputError: too few symptoms, or a symptom with too few examples or patients.
@@ -121,19 +101,21 @@ def make_examples(units: Units, settings: LabelSettings) -> LabelledExamples:
     table, mentions = _read(units, settings.negated)
     pa.default_memory_pool().release_unused()  # Arrow would keep some hundred MB of what was read
     if not len(mentions.unit):
-        raise InputError("no symptom of the lexicon is mentioned in these notes: check --category, --sample, --lexicon")
+        message = "no symptom of the lexicon is mentioned in these notes"
+        raise InputError(Problem("notes", message, "check the category, the sample and the lexicon"))
     wanted = mentions.of(settings.symptoms) if isinstance(settings.symptoms, tuple) else mentions
-    split_of = _split_patients(table, wanted, settings)
+    split_of = _split_patients(table, wanted, settings.split, seed)
     in_train = (split_of == SPLITS.index("train"))[table.patient]
     symptoms = _choose_symptoms(mentions.where(in_train[mentions.unit]), settings.symptoms)
     examples = _label(table, mentions.of(symptoms), split_of, settings.unit)
     del table, mentions, wanted, in_train
-    held_back = _choose_held_back(examples, units, symptoms, settings)
+    held_back = _choose_held_back(examples, units, symptoms, settings.hold_back, seed)
     examples = _without_forms(examples, units, held_back)
     _check_sizes(examples, symptoms)
     if settings.balance:
-        examples = _balanced(examples, settings.seed)
-    return LabelledExamples(symptoms, {s: _finished(examples, units, s, symptoms, settings) for s in SPLITS}, held_back)
+        examples = _balanced(examples, seed)
+    splits = {split: _finished(examples, units, split, symptoms, settings, group_by) for split in SPLITS}
+    return LabelledExamples(symptoms, splits, held_back)
 
 
 def _read(units: Units, negated: str) -> tuple[_Table, _Mentions]:
@@ -184,15 +166,12 @@ def _choose_symptoms(training: _Mentions, symptoms: int | tuple[str, ...]) -> tu
     if isinstance(symptoms, tuple):
         missing = [name for name in symptoms if name not in counts]
         if missing:
-            raise InputError(
-                f"--symptoms: {', '.join(missing)} never affirmed by the training patients; "
-                f"the most frequent are {', '.join(ranked[:8])}"
-            )
+            message = f"{', '.join(missing)} never affirmed by the training patients"
+            raise InputError(Problem("symptoms", message, f"the most frequent are {', '.join(ranked[:8])}"))
         return tuple(concept for concept in ranked if concept in symptoms)
     if len(ranked) < symptoms:
-        raise InputError(
-            f"--symptoms {symptoms}: the notes mention only {len(ranked)} ({', '.join(ranked)}); ask for fewer"
-        )
+        message = f"{symptoms} were asked for, and the notes mention only {len(ranked)} ({', '.join(ranked)})"
+        raise InputError(Problem("symptoms", message, "ask for fewer"))
     return tuple(ranked[:symptoms])
 
 
@@ -202,13 +181,17 @@ def split_folds(split: tuple[float, float, float]) -> tuple[int, tuple[Fraction,
     folds = lcm(*(part.denominator for part in parts))
     given = ",".join(f"{part:g}" for part in split)
     if sum(parts) != 1 or min(parts) <= 0:
-        raise InputError(f"--split: three fractions that add up to 1 are needed, such as 0.7,0.1,0.2, got {given}")
+        message = f"three fractions that add up to 1 are needed, such as 0.7,0.1,0.2, got {given}"
+        raise InputError(Problem("split", message))
     if folds > _MOST_FOLDS:
-        raise InputError(f"--split: {given} would take {folds} folds; round it to steps of 0.05, such as 0.7,0.1,0.2")
+        fix = "round it to steps of 0.05, such as 0.7,0.1,0.2"
+        raise InputError(Problem("split", f"{given} would take {folds} folds", fix))
     return folds, parts
 
 
-def _split_patients(table: _Table, mentions: _Mentions, settings: LabelSettings) -> NDArray[np.int8]:
+def _split_patients(
+    table: _Table, mentions: _Mentions, split: tuple[float, float, float], seed: int
+) -> NDArray[np.int8]:
     """Place in ``SPLITS`` by patient, from scikit-learn's stratified folds of whole patients.
 
     A unit's stratum is the concept that it mentions first, whichever concepts become classes later, so that the
@@ -216,23 +199,22 @@ def _split_patients(table: _Table, mentions: _Mentions, settings: LabelSettings)
     """
     first = mentions.where(mentions.first())
     patients = table.patient[first.unit]
-    folds, parts = split_folds(settings.split)
+    folds, parts = split_folds(split)
     found = len(np.unique(patients))
     if found < folds:
-        raise InputError(
-            f"--notes: patients that mention a symptom: {found}; splitting {settings.split} needs at least {folds}; "
-            "use more notes or patients, or a coarser --split"
-        )
+        message = f"patients that mention a symptom: {found}; splitting {split} needs at least {folds}"
+        raise InputError(Problem("notes", message, "use more notes or patients, or a coarser split"))
     rare = np.bincount(first.concept, minlength=len(first.concepts)) < folds
     strata = _ranks(np.where(rare, "(rare)", first.concepts))[first.concept]
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=settings.seed)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")  # the rare ones, together
             dealt = splitter.split(np.empty((len(strata), 0)), strata, _ranks(table.patients)[patients])
             order = [test for _, test in dealt]
     except ValueError:
-        raise InputError(f"{len(strata)} texts with a symptom are too few to split into {settings.split}") from None
+        message = f"{len(strata)} texts with a symptom are too few to split into {split}"
+        raise InputError(Problem("notes", message, "use more notes")) from None
     in_test, in_validation = int(parts[2] * folds), int(parts[1] * folds)
     split_of = np.full(len(table.patients), SPLITS.index("train"), np.int8)
     for fold, rows in enumerate(order[: in_test + in_validation]):
@@ -275,39 +257,41 @@ def _texts(examples: pd.DataFrame, units: Units) -> pd.Series:
 
 
 def _finished(
-    examples: pd.DataFrame, units: Units, split: str, symptoms: Sequence[str], settings: LabelSettings
+    examples: pd.DataFrame,
+    units: Units,
+    split: str,
+    symptoms: Sequence[str],
+    settings: LabelSettings,
+    group_by: Sequence[str],
 ) -> pd.DataFrame:
     """One split's examples with all that is known of them."""
     examples = examples[examples["split"] == split]
     read = rows_of(
         units,
         examples.index.to_numpy(),
-        ["text", *["mentions"] * (settings.mentions == "mask"), *["groups"] * bool(settings.group_by)],
+        ["text", *["mentions"] * (settings.mentions == "mask"), *["groups"] * bool(group_by)],
     )
     texts = read["text"].to_pandas()
     numbers = examples["note"].astype(str)
     ids = numbers if settings.unit == "note" else numbers + "-" + examples["sentence"].astype(str)
-    groups = read["groups"].to_pylist() if settings.group_by else []
+    groups = read["groups"].to_pylist() if group_by else []
     return pd.DataFrame(
         {
             "id": ids.array,
             "text": _masked(texts, read["mentions"], symptoms) if settings.mentions == "mask" else texts,
             **{name: examples[name].astype(str).array for name in ("symptom", "patient", "category")},
-            **{
-                f"{GROUP}{name}": [of_groups[place] for of_groups in groups]
-                for place, name in enumerate(settings.group_by)
-            },
+            **{f"{GROUP}{name}": [of_groups[place] for of_groups in groups] for place, name in enumerate(group_by)},
         }
     )
 
 
 def _choose_held_back(
-    examples: pd.DataFrame, units: Units, symptoms: Sequence[str], settings: LabelSettings
+    examples: pd.DataFrame, units: Units, symptoms: Sequence[str], hold_back: int, seed: int
 ) -> dict[str, tuple[str, ...]]:
     """By class, forms drawn by the seed among those that its training examples show, but not too often."""
-    if not settings.hold_back:
+    if not hold_back:
         return {}
-    random = np.random.default_rng(settings.seed)
+    random = np.random.default_rng(seed)
     chosen = {}
     for symptom in symptoms:
         rows = examples.index[(examples["split"] == "train") & (examples["symptom"] == symptom)].to_numpy()
@@ -316,7 +300,7 @@ def _choose_held_back(
         shares = {form: _show(texts, [form]).mean() for form in _forms_of(symptom, read)}
         least = _LEAST_SHOWN / len(texts)
         usable = [form for form, share in sorted(shares.items()) if least <= share <= _MOST_HELD_BACK]
-        chosen[symptom] = tuple(sorted(random.permutation(np.array(usable, dtype=object))[: settings.hold_back]))
+        chosen[symptom] = tuple(sorted(random.permutation(np.array(usable, dtype=object))[:hold_back]))
     return chosen
 
 
@@ -369,9 +353,8 @@ def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:
             patients = rows["patient"].nunique()
             short.append(f"{symptom} ({len(rows)} examples of {patients} patients: none in {', '.join(lacking)})")
     if short:
-        raise InputError(
-            f"too few examples to split: {'; '.join(short)}; use more notes, --symptoms fewer, or name others"
-        )
+        message = f"too few examples to split: {'; '.join(short)}"
+        raise InputError(Problem("symptoms", message, "use more notes, fewer symptoms, or name others"))
 
 
 def _balanced(examples: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 
 _DEFAULT = Path(__file__).with_name("lexicon.yaml")
 _KEYS = ("forms", "negative", "exclude")
@@ -46,7 +46,7 @@ class Lexicon:
         for name, others in merges.items():
             for known in (name, *others):
                 if known not in concepts:
-                    raise InputError(f"--absorb: the lexicon has no {known!r}; {self.hint(known)}")
+                    raise InputError(Problem("absorb", f"the lexicon has no {known!r}", self.hint(known)))
             parts = [concepts[name], *(concepts.pop(other) for other in others if other != name)]
             forms = tuple(form for part in parts for form in part.forms)
             negative = tuple(form for part in parts for form in part.negative)
@@ -84,43 +84,44 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     """Read a lexicon file; None reads the one that comes with the package.
 
     Raises:
-        InputError: an unreadable or ill-formed file; the message names the concept and the mend.
+        InputError: an unreadable or ill-formed file; the message names the concept and the fix.
     """
     path = path or _DEFAULT
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--lexicon: {path} cannot be read ({error.__class__.__name__}); give a YAML file") from error
+        message = f"{path} cannot be read ({error.__class__.__name__})"
+        raise InputError(Problem("lexicon", message, "give a YAML file")) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise InputError(f"--lexicon: {path} is not valid YAML{where}") from error
+        raise InputError(Problem("lexicon", f"{path} is not valid YAML{where}")) from error
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"--lexicon: {path} must map concepts to their forms, such as 'fever: {{forms: [fever]}}'")
-    concepts = {str(name): _concept(f"--lexicon: {path}: {name}", str(name), body) for name, body in content.items()}
+        message = f"{path} must map concepts to their forms, such as 'fever: {{forms: [fever]}}'"
+        raise InputError(Problem("lexicon", message))
+    concepts = {str(name): _concept(f"{path}: {name}", str(name), body) for name, body in content.items()}
     owners: dict[str, str] = {}
     for concept in concepts.values():
         for form in (*concept.forms, *concept.negative):
             if owners.setdefault(form, concept.name) != concept.name:
-                raise InputError(
-                    f"--lexicon: {path}: {form!r} belongs to both {owners[form]} and {concept.name}; keep it in one"
-                )
+                message = f"{path}: {form!r} belongs to both {owners[form]} and {concept.name}"
+                raise InputError(Problem("lexicon", message, "keep it in one"))
     return Lexicon(concepts)
 
 
 def _concept(where: str, name: str, body: Any) -> Concept:
     if not isinstance(body, Mapping) or set(body) - set(_KEYS):
-        raise InputError(f"{where}: expected the keys {', '.join(_KEYS)}")
+        raise InputError(Problem("lexicon", f"{where}: expected the keys {', '.join(_KEYS)}"))
     lists = {key: tuple(_forms(where, key, body.get(key, ()))) for key in _KEYS}
     if not lists["forms"]:
-        raise InputError(f"{where}: needs at least one form")
+        raise InputError(Problem("lexicon", f"{where}: needs at least one form"))
     return Concept(name, **lists)
 
 
 def _forms(where: str, key: str, values: Any) -> Iterator[str]:
     if not isinstance(values, list | tuple):
-        raise InputError(f"{where}: {key} must be a list of phrases")
+        raise InputError(Problem("lexicon", f"{where}: {key} must be a list of phrases"))
     for value in values:
         if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{where}: {key} holds {value!r}, which is not a phrase (quote it)")
+            raise InputError(Problem("lexicon", f"{where}: {key} holds {value!r}, which is not a phrase", "quote it"))
         yield " ".join(value.lower().split())

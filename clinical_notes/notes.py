@@ -14,11 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinical_notes.units import GROUP
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 
 
 class _TableError(Exception):
-    """What is wrong with a table; the words follow its path."""
+    """What is wrong with a table; the message follows its path.
+
+    Args:
+        setting: the setting at fault, where it is not the one that names the file.
+    """
+
+    def __init__(self, message: str, fix: str = "", *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.fix, self.setting = fix, setting
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,6 @@ _NO_GROUPS = {
     "category": "is always grouped by",
     "error": "is the same for all notes that are read",
 }
-_OPTIONS = {"text": "--text-column", "patient": "--patient-column", "category": "--category-column"}
 
 
 def read_notes(
@@ -71,7 +78,7 @@ def read_notes(
     """
     path = Path(path)
     if not 0 < sample <= 1:
-        raise InputError(f"--sample: must be in (0, 1], got {sample}")
+        raise InputError(Problem("sample", f"must be in (0, 1], got {sample}"))
     wanted = {category.strip().lower() for category in categories}
     seen: set[str] = set()
     draw = np.random.default_rng(seed)
@@ -95,29 +102,27 @@ def read_notes(
         if len(result):
             yield result
     if wanted and not wanted & {category.lower() for category in seen}:
-        raise InputError(
-            f"--category: none of the notes is of type {', '.join(categories)}; {path} has {_listed(seen)}"
-        )
+        message = f"none of the notes is of type {', '.join(categories)}; {path} has {_listed(seen)}"
+        raise InputError(Problem("category", message))
     if not kept:
-        raise InputError(
-            f"--notes: no note of {path} is left after --sample, --category and ISERROR; keep more of them"
-        )
+        message = f"no note of {path} is left after sample, category and ISERROR"
+        raise InputError(Problem("notes", message, "keep more of them"))
 
 
 def read_rows(
-    path: str | Path, *, columns: NoteColumns = _DEFAULT, chunk_rows: int = 20_000, option: str = "--notes"
+    path: str | Path, *, columns: NoteColumns = _DEFAULT, chunk_rows: int = 20_000, setting: str = "notes"
 ) -> Iterator[pd.DataFrame]:
     """All rows of a table of notes: frames of note (0-based data row), text, patient, category and error, as text.
 
     Args:
-        option: where the user named the file; errors begin with it.
+        setting: the setting that names the file, for errors.
 
     Raises:
         InputError: at the first chunk or later, where the file cannot be read on.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{option}: {path} is not a file; give a NOTEEVENTS .csv, .csv.gz or .parquet")
+        raise InputError(Problem(setting, f"{path} is not a file", "give a NOTEEVENTS .csv, .csv.gz or .parquet"))
     table = _parquet if path.suffix == ".parquet" else _csv
     rows = 0
     try:
@@ -126,9 +131,9 @@ def read_rows(
             rows += len(frame)
             yield frame
     except _TableError as error:
-        raise InputError(f"{option}: {path}{error}") from None
+        raise InputError(Problem(error.setting or setting, f"{path}{error}", error.fix)) from None
     if not rows:
-        raise InputError(f"{option}: {path} has a header and no rows; give a table with notes")
+        raise InputError(Problem(setting, f"{path} has a header and no rows", "give a table with notes"))
 
 
 def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
@@ -143,7 +148,7 @@ def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
 def _check_groups(name: str, values: set[str]) -> None:
     reason = why_no_groups(values)
     if reason:
-        raise InputError(f"--group-by: {name} has {reason}; name a column of categories")
+        raise InputError(Problem("group_by", f"{name} has {reason}", "name a column of categories"))
 
 
 def why_no_groups(values: Collection[str]) -> str | None:
@@ -175,7 +180,9 @@ def _found(header: Sequence[str], columns: NoteColumns, path: Path) -> dict[str,
         if name is not None:
             found[role] = name
         elif role == "text" or asked != getattr(_DEFAULT, role):
-            raise _TableError(f" has no column {asked} ({_shown(header)}); name it with {_OPTIONS[role]}")
+            raise _TableError(
+                f" has no column {asked} ({_shown(header)})", "name the column that it has", setting=f"{role}_column"
+            )
     return found | _found_groups(header, loose, columns, found)
 
 
@@ -195,13 +202,14 @@ def _found_groups(
     for asked in columns.groups:
         name = asked if asked in header else loose.get(asked.strip().lower())
         if name is None:
-            raise InputError(f"--group-by: the table of notes has no column {asked} ({_shown(header)}); name one of it")
+            message = f"the table of notes has no column {asked} ({_shown(header)})"
+            raise InputError(Problem("group_by", message, "name one that it has"))
         for role, why in _NO_GROUPS.items():
             if name == found.get(role):
-                raise InputError(f"--group-by: {asked} {why}; name another column")
+                raise InputError(Problem("group_by", f"{asked} {why}", "name another column"))
         groups[f"{GROUP}{asked}"] = name
     if len(set(groups.values())) < len(groups):
-        raise InputError(f"--group-by: {', '.join(columns.groups)} names a column twice; name each once")
+        raise InputError(Problem("group_by", f"{', '.join(columns.groups)} names a column twice", "name each once"))
     return groups
 
 

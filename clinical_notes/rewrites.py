@@ -46,7 +46,7 @@ class Rewriter:
         self._finder = MentionFinder(self._lexicon)
 
     def masked(self, text: str, symptom: str) -> str | None:
-        """Every class's names hidden, as ``--mentions mask`` hides them."""
+        """Every class's names hidden, as the setting ``mentions = "mask"`` hides them."""
         mentions = self._finder.find(text)
         if all(mention.concept != symptom for mention in mentions):
             return None

@@ -19,5 +19,5 @@ def tokenised_examples(run: Run, split: str, tokenizer: PreTrainedTokenizerBase)
         list(examples["id"]),
         list(examples["text"]),
         run.labels(examples),
-        run.settings["max_length"],
+        run.settings.model.max_length,
     )

@@ -125,6 +125,26 @@ def event_file(number: int, event: Event) -> str:
     return f"{LEDGER}/{number:08d}-{_KINDS[type(event)]}.json"
 
 
+def event_line(event: Event) -> str:
+    """The event in one line for a log, without a failure's reason, which may quote an error's message."""
+    kind = _KINDS[type(event)]
+    match event:
+        case Suggested():
+            return f"{event.trial} {kind}, seed {event.seed}"
+        case EpochEnded():
+            return f"{event.trial} {kind} {event.result.epoch}, macro F1 {event.result.f1:.4f}"
+        case Finished():
+            return f"{event.trial} {kind}, macro F1 {event.final.validation.f1:.4f}, {event.final.bytes:,} bytes"
+        case Warned():
+            return f"{event.trial} {kind}: {event.message}"
+        case Skipped() | Unskipped():
+            return f"{event.strategy} {kind}"
+        case Extended():
+            return f"{kind} to {event.trials} trials per strategy"
+        case _:
+            return f"{event.trial} {kind}"
+
+
 def event_json(event: Event) -> bytes:
     """What the file of an event holds. Raises: ValueError: a number in it is not finite."""
     return json.dumps({"event": _KINDS[type(event)], **to_plain(event)}, allow_nan=False).encode()

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import pyarrow.fs as pafs
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 
 _PASSWORD = re.compile(r"[^/?#]+://[^/?#]*:[^/?#]*@")
 
@@ -70,13 +70,13 @@ def storage_reason(error: OSError) -> str:
 
 
 @contextmanager
-def refusing(option: str) -> Iterator[None]:
-    """A storage that fails before any work is done is bad input of an option. Raises: InputError."""
+def refusing(field: str) -> Iterator[None]:
+    """A storage that fails before any work is done is bad input of a setting. Raises: InputError."""
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"{option}: {storage_reason(error)}; look at its address and at your rights to it, or name another"
+            Problem(field, storage_reason(error), "check its address and your rights to it, or name another")
         ) from None
 
 

@@ -1,19 +1,28 @@
 """The ledger: one small file per event, written at once, never changed. Everything else can be rebuilt from it."""
 
+import logging
 from collections import Counter
+from collections.abc import Mapping
 
 from run_folder.events import (
     Event,
+    Failed,
     Suggested,
     TeacherChosen,
+    Warned,
     apply_event,
     apply_skip,
     event_file,
     event_json,
+    event_line,
     read_events,
 )
 from run_folder.folder import Folder
 from run_folder.trials import TrialRecord
+
+_log = logging.getLogger(__name__)
+_LEVELS: Mapping[type[Event], int] = {Failed: logging.ERROR, Warned: logging.WARNING}
+"""Levels at which events are logged, where it is not INFO."""
 
 
 class Ledger:
@@ -41,6 +50,7 @@ class Ledger:
     def append(self, event: Event) -> None:
         """Record an event; when this returns it is on the storage."""
         self.folder.write(event_file(len(self.events), event), event_json(event))
+        _log.log(_LEVELS.get(type(event), logging.INFO), "%s", event_line(event))
         self._apply(event)
 
     def _apply(self, event: Event) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder, refusing
 
 LOCK_FILE = "lock"
@@ -28,11 +28,11 @@ def only_process(folder: Folder) -> Iterator[None]:
         return
     path = Path(folder.uri) / LOCK_FILE
     made = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
-    with refusing("RUN"):
+    with refusing("run"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     with file:
-        with refusing("RUN"):
+        with refusing("run"):
             _lock(file, folder)
         try:
             yield
@@ -45,4 +45,6 @@ def _lock(file: IO[str], folder: Folder) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"RUN: another process is working on {folder.name}; wait for it, or stop it first") from None
+        raise InputError(
+            Problem("run", f"another process is working on {folder.name}", "wait for it, or stop it first")
+        ) from None

@@ -3,13 +3,14 @@
 from run_folder.folder import Folder
 
 FORMAT = 1
-"""Of the run's folder; a newer program may raise it."""
+"""Version of the run folder's format; a newer program may raise it."""
 
 RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
+LOGS = "logs"
 DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
 EPOCH_PREFIX = "epoch-"
-"""Of the checkpoints in a trial's folder, which go when the trial ends."""
+"""Prefix of the checkpoints in a trial's folder, which are deleted when the trial ends."""
 
 
 def checkpoints_of(folder: Folder, trial: str) -> list[str]:

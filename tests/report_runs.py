@@ -20,7 +20,7 @@ from run_folder.records import from_plain
 from run_folder.results import Metrics
 from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")
 OUTCOMES = dict(
@@ -48,7 +48,7 @@ class Builder:
             split: {s: size // (i + 1) for i, s in enumerate(symptoms)}
             for split, size in (("train", 2400), ("validation", 340), ("test", 700))
         }
-        record = RunSettings(patients=400, strategies=tuple(strategies), epochs=6, **settings).record()
+        record = run_settings(patients=400, strategies=tuple(strategies), epochs=6, **settings).record()
         manifest = {
             "format": 1,
             "settings": record,
@@ -56,6 +56,8 @@ class Builder:
             "symptoms": list(symptoms),
             "counts": counts,
             "patients": {"train": 280, "validation": 40, "test": 80},
+            "pad_token_id": 0,
+            "unknown_token_id": 1,
             "fingerprint": "1e6ce689a6e144fc49210071f6dd3b73",
             "sources": {"notes": "0123", "lexicon": None},
             "versions": {"symptune": "0.1.0", "ray": "2.60.0"},

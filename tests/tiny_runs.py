@@ -11,11 +11,13 @@ from transformers import PreTrainedTokenizerFast
 from analysis.evaluation.evaluate import evaluate
 from run_folder.folder import Folder
 from run_folder.run import Run, open_run
+from run_folder.settings import RunSettings
 from search_spaces import STRATEGIES
 from tests.conftest import VOCABULARY, tiny_model
+from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
-from tune_jobs.searching.run_search import Execution, search
-from tune_jobs.settings import RunSettings
+from tune_jobs.searching.run_search import search
+from tune_jobs.settings import run_settings
 
 _WORDS = [
     "fever",
@@ -85,7 +87,7 @@ FAST = {strategy: {"batch_size": 32} for strategy in STRATEGIES}
 def settings_for(model_folder: Path, **changes: object) -> RunSettings:
     """Settings of a run of seconds."""
     values = {"patients": 50, "model": str(model_folder), "max_length": 40, "trials": 5, "epochs": 3, "space": FAST}
-    return RunSettings(**{**values, **changes})  # type: ignore[arg-type]
+    return run_settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def quiet() -> Console:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from run_folder.errors import InputError
 from run_folder.folder import storage_reason
-from tune_jobs.commands.options import cluster_address, parser
+from tune_jobs.commands.options import cluster_address, option_name, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
 
 _MODULES = {
@@ -41,11 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"tune_jobs.commands.{_MODULES[options.command]}")
             code: int = getattr(module, options.command.replace("-", "_"))(options, console)
     except InputError as error:
-        for line in str(error).splitlines():
-            print(f"symptune: error: {line}", file=sys.stderr)
+        for problem in error.problems:
+            name = option_name(problem.field) if problem.field else None
+            print(f"symptune: error: {problem.told(name)}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"symptune: error: {storage_reason(error)}; mend that, then give the command again", file=sys.stderr)
+        print(f"symptune: error: {storage_reason(error)}; fix this, then run the command again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("symptune: interrupted", file=sys.stderr)

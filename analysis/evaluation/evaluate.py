@@ -66,7 +66,7 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
     for name in waiting:
         model = runnable(run, name, threads=os.cpu_count() or 1)
         found = {
-            split: Predictions(of.ids, of.labels, softmax(predict(model.logits, of, run.manifest["pad_token_id"])))
+            split: Predictions(of.ids, of.labels, softmax(predict(model.logits, of, run.manifest.pad_token_id)))
             for split, of in splits.items()
         }
         _write(run, name, found, agreement=agreement(run, name))
@@ -91,12 +91,12 @@ def _is_done(run: Run, name: str) -> bool:
 def _identity(run: Run, name: str) -> str:
     """Of the data and, for a trial, of the model that was deployed: figures of another are not done."""
     final = to_plain(run.trials[name].deployed) if name in run.trials else {}
-    return hashlib.sha256(json.dumps([run.manifest["fingerprint"], final], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([run.manifest.fingerprint, final], sort_keys=True).encode()).hexdigest()
 
 
 def _evaluate_control(run: Run, name: str) -> None:
     train, *others = (run.examples(split) for split in ("train", VALIDATION, TEST))
-    balanced = run.settings["class_weights"] == "balanced"
+    balanced = run.settings.model.class_weights == "balanced"
     probabilities = control_probabilities(name, run.symptoms, train, others, balanced=balanced)
     found = {
         split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), of)

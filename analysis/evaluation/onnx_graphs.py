@@ -42,8 +42,8 @@ def check_kept(run: Run, names: Sequence[str]) -> None:
     gone = [name for name in names if not run.folder.exists(f"{_deployed(name)}/{CARD_FILE}")]
     if gone:
         raise InputError(
-            f"the models of {', '.join(gone)} were not kept (best first, --keep of each strategy stay); "
-            f"ask for fewer, or search with more --keep"
+            f"{run.folder}: the models of {', '.join(gone)} were not kept (only the best of each strategy are); "
+            "ask for fewer, or keep more in the search"
         )
 
 
@@ -112,7 +112,7 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
         model = stored.load_model(deployed)
         export_onnx(model, staged / ONNX_FILE)
         validation = tokenised(run, "validation")
-        pad = run.manifest["pad_token_id"]
+        pad = run.manifest.pad_token_id
         torch_logits = predict(TorchDeployed(model, {}).logits, validation, pad)
         onnx_logits = predict(OnnxDeployed(staged / ONNX_FILE, {}, threads=1).logits, validation, pad)
         found = measured_agreement(torch_logits, onnx_logits)

@@ -56,7 +56,7 @@ def measure_robustness(run: Run, identities: Mapping[str, str], smallest_group: 
     """
     models = {trials[0].name: strategy for strategy in run.strategies if (trials := run.best(strategy, 1))}
     models |= {name: name for name in CONTROLS}
-    what = [_VERSION, run.settings.get("group_by", []), smallest_group, {name: identities[name] for name in models}]
+    what = [_VERSION, run.settings.notes.group_by, smallest_group, {name: identities[name] for name in models}]
     identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     known = read_robustness(run)
     if (known is None or known["identity"] != identity) and run.folder.exists(LEXICON_FILE):  # an old run has none
@@ -73,14 +73,14 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[
     shown = [*train["text"], *run.examples("validation")["text"]]
     lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
     names = {s: unseen_forms(lexicon, s, shown, run.held_back.get(s, ())) for s in run.symptoms}
-    drawn = sample_of_patients(test["patient"], MOST_EXAMPLES, run.settings["seed"])
+    drawn = sample_of_patients(test["patient"], MOST_EXAMPLES, run.settings.search.seed)
     sample = test[drawn].reset_index(drop=True)
     texts = written_anew(sample, Rewriter(lexicon, run.symptoms), names)
     labels = np.array(run.labels(sample))
     columns, notes = _groupable(run, test)
     predictions = {name: _predictions(run, name, test) for name in models}
     baseline = next((predictions[name] for name, strategy in models.items() if strategy == "baseline"), None)
-    balanced = run.settings["class_weights"] == "balanced"
+    balanced = run.settings.model.class_weights == "balanced"
     tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
 
     def figures_of(name: str) -> dict[str, Any]:
@@ -104,9 +104,9 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[
     without = [symptom for symptom, forms in names.items() if not forms]
     if without:
         notes.append(f"no form of {', '.join(without)} is new to training, so that no text of it is renamed")
-    if run.settings["mentions"] == "mask":
+    if run.settings.labels.mentions == "mask":
         notes.append("the run's texts are masked already, so that they cannot be rewritten")
-    if run.settings["negated"] == "keep":
+    if run.settings.labels.negated == "keep":
         notes.append("denied mentions are labels of this run too, so that its models were trained to say them")
     if not drawn.all():
         notes.append(f"{len(sample):,} of {len(test):,} test examples are read again, of patients drawn by the seed")
@@ -277,7 +277,7 @@ def accuracy_interval(right: NDArray[np.bool_], patients: pd.Series) -> tuple[fl
 def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list[str]]:
     """The columns to group by, and what is to be said of those that cannot be."""
     columns = {"category": test["category"].str.strip()}
-    columns |= {name: test[f"{GROUP}{name}"] for name in run.settings.get("group_by", ())}
+    columns |= {name: test[f"{GROUP}{name}"] for name in run.settings.notes.group_by}
     notes = []
     if not columns["category"].any():
         notes.append("the notes have no categories")
@@ -302,8 +302,8 @@ def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:
 
     def again(texts: Sequence[str]) -> NDArray[np.float64]:
         nothing = [0] * len(texts)  # neither ids nor labels are read
-        examples = tokenise(tokenizer, list(map(str, nothing)), texts, nothing, run.settings["max_length"])
-        return softmax(predict(model.logits, examples, run.manifest["pad_token_id"]))
+        examples = tokenise(tokenizer, list(map(str, nothing)), texts, nothing, run.settings.model.max_length)
+        return softmax(predict(model.logits, examples, run.manifest.pad_token_id))
 
     return again
 

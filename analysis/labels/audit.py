@@ -97,7 +97,7 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
             labels[status] = frozenset(concept for concept in found.values() if concept is not None)
         gold.append(GoldText(number, _plain(fields[places["text"]]), labels))
     if problems:
-        raise InputError("\n".join(list(problems.values())[:5]))
+        raise InputError(*list(problems.values())[:5])
     if not any(text.labels[status] for text in gold for status in STATUSES):
         raise InputError(f"{path}: no row names a concept under affirmed or negated; label some")
     return gold

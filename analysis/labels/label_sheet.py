@@ -11,7 +11,7 @@ import pandas as pd
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.units import AFFIRMED, NEGATED, OTHER
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 
 _WITHOUT_SHARE = 0.25
 """Of the sample: sentences in which the rules find none of the symptoms, so that what they miss can be seen."""
@@ -68,7 +68,7 @@ def sample_sentences(
     _deal([sorted(others)], size, kept)
     _deal(strata, size, kept)  # where there were too few without
     if not kept:
-        raise InputError("--notes: there is no sentence to draw; use other notes")
+        raise InputError(Problem("notes", "there is no sentence to draw", "use other notes"))
     rows = [
         {
             "text": sentence.text,

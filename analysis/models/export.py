@@ -14,7 +14,7 @@ from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_fold
 from analysis.models.model_card import PyTorchForm, model_card
 from clinical_notes.inputs import InputSettings
 from clinical_notes.lexicon import Lexicon
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.names import LEXICON_FILE, MODEL
 from run_folder.records import to_plain
 from run_folder.run import Run
@@ -52,7 +52,7 @@ def export(run: Run, name: str, to: Path) -> None:
         InputError: the folder exists, or the model was not kept, is damaged, or is of another version.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise InputError(f"--to: {to} exists and is not an empty folder; name a new one")
+        raise InputError(Problem("to", f"{to} exists and is not an empty folder", "name a new one"))
     check_kept(run, [name])
     deployed = deployed_folder(run, name)
     card = read_card(deployed)
@@ -62,7 +62,8 @@ def export(run: Run, name: str, to: Path) -> None:
     try:
         staged.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"--to: {to} cannot be made ({type(error).__name__}); name another folder") from None
+        message = f"{to} cannot be made ({type(error).__name__})"
+        raise InputError(Problem("to", message, "name another folder")) from None
     try:
         if has_graph(run, name):
             shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
@@ -70,7 +71,7 @@ def export(run: Run, name: str, to: Path) -> None:
             if file != ONNX_FILE:
                 shutil.copyfile(deployed / file, staged / file)
         tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))
-        tokenizer.model_max_length = run.settings["max_length"]  # what a stock pipeline cuts texts to
+        tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
         tokenizer.save_pretrained(staged)
         (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
         record = _metrics(run, name)
@@ -130,8 +131,16 @@ def load_pytorch(directory: str | Path) -> PreTrainedModel:
 def input_settings(run: Run) -> InputSettings:
     """How the run's models read a text."""
     lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
-    names = ("unit", "window_chars", "raw_window", "mentions", "max_length")
-    return InputSettings(symptoms=run.symptoms, lexicon=lexicon, **{name: run.settings[name] for name in names})
+    labels = run.settings.labels
+    return InputSettings(
+        symptoms=run.symptoms,
+        unit=labels.unit,
+        window_chars=labels.window_chars,
+        raw_window=labels.raw_window,
+        mentions=labels.mentions,
+        max_length=run.settings.model.max_length,
+        lexicon=lexicon,
+    )
 
 
 def _metrics(run: Run, name: str) -> dict[str, Any]:
@@ -144,12 +153,12 @@ def _metrics(run: Run, name: str) -> dict[str, Any]:
         "strategy": trial.strategy,
         "hyperparameters": dict(trial.hyperparameters),
         "seed": trial.seed,
-        "base_model": run.settings["model"],
-        "data_fingerprint": run.manifest["fingerprint"],
-        "settings": dict(run.settings),
-        "versions": run.manifest["versions"],
-        "counts": run.manifest["counts"],
-        "patients": run.manifest["patients"],
+        "base_model": run.settings.model.name,
+        "data_fingerprint": run.manifest.fingerprint,
+        "settings": run.settings.record(),
+        "versions": run.manifest.versions,
+        "counts": run.manifest.counts,
+        "patients": run.manifest.patients,
         "model": {
             key: value for key, value in to_plain(trial.deployed).items() if key not in ("validation", "agreement")
         },

@@ -21,7 +21,7 @@ from analysis.text_tables import defused
 from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.notes import NoteColumns, read_rows
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, int8_overflows, predict
 from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
@@ -90,7 +90,7 @@ class ExportedModel:
 
 def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, str]]:
     """Row numbers (0-based) and texts of a table. Raises: InputError."""
-    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, option="FILE"):
+    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file"):
         yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
 
 
@@ -192,9 +192,9 @@ def writer_to(out: str | None) -> Iterator[Writer]:
         return
     path = Path(out)
     if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--out: {out} must end in .csv or .parquet")
+        raise InputError(Problem("out", f"{out} must end in .csv or .parquet"))
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--out: the folder of {out} does not exist; make it first")
+        raise InputError(Problem("out", f"the folder of {out} does not exist", "make it first"))
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         if path.suffix == ".csv":

@@ -37,7 +37,7 @@ def build_report(run: Run) -> Report:
     first = overview(findings)
     again = reproduction(findings)
     parts = sections(findings, first.recommendation)
-    beside = {f"{_BESIDE}/space.yaml": again.space.encode()} if run.settings.get("space") else {}
+    beside = {f"{_BESIDE}/space.yaml": again.space.encode()} if run.settings.search.space else {}
     for table in [first.counts, *_tables(parts), again.settings, again.versions]:
         beside |= _table_files(table)
     drawn = {}
@@ -48,7 +48,7 @@ def build_report(run: Run) -> Report:
     script = _asset("table.js")
     page = _environment().get_template("page.html.j2").render(
         run=run, first=first, again=again, sections=parts, drawn=drawn, style=Markup(_asset("style.css")),
-        script=Markup(script), script_hash=_hash(script), symptune=run.manifest.get("versions", {}).get("symptune", ""),
+        script=Markup(script), script_hash=_hash(script), symptune=run.manifest.versions.get("symptune", ""),
     )  # fmt: skip
     return Report(page, beside)
 

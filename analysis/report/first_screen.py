@@ -13,6 +13,7 @@ from analysis.report.findings import STATISTICS, Findings, figures_file, lacking
 from analysis.report.html_table import Column, Table, megabytes
 from analysis.report.recommend import RULE, Recommendation, recommend
 from analysis.statistics.verdict import Outcome
+from run_folder.settings import SYNTHETIC, RunSettings
 
 _MOST_NAMED = 8
 _SPLITS = ("train", "validation", "test")
@@ -82,28 +83,27 @@ def overview(findings: Findings) -> Overview:
 def _question(findings: Findings) -> str:
     settings = findings.run.settings
     compressed = [strategy.replace("_", " ") for strategy in findings.run.strategies if strategy != BASELINE]
-    what = f"told apart by {_encoder(settings)} in clinical {settings.get('unit', 'note')}s"
+    what = f"told apart by {_encoder(settings.model.name)} in clinical {settings.labels.unit}s"
     if not compressed:
         return f"How well are {len(findings.run.symptoms)} symptoms {what}, fine-tuned plainly?"
     ways = compressed[0] if len(compressed) == 1 else f"{', '.join(compressed[:-1])} or {compressed[-1]}"
     return f"{len(findings.run.symptoms)} symptoms are {what}. Can {ways} make it smaller and keep its quality?"
 
 
-def _encoder(settings: Mapping[str, Any]) -> str:
-    """A hub name, or the name of a folder without the way to it."""
-    name = str(settings.get("model", "the encoder"))
+def _encoder(name: str) -> str:
+    """A hub name, or the name of a folder without its path."""
     return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith((".", "/", "~")) else name
 
 
 def _data(findings: Findings) -> str:
     """Examples, patients and what the test set holds of each symptom, in a sentence or two."""
-    counts, patients = findings.run.manifest.get("counts", {}), findings.run.manifest.get("patients", {})
+    counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
     if not counts:
         return ""
     sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in _SPLITS)
     each = [f"{symptom} {counts['test'].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
-    fingerprint = str(findings.run.manifest.get("fingerprint", ""))[:12]
+    fingerprint = findings.run.manifest.fingerprint[:12]
     return (
         f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. "
         f"Fingerprint of the data: {fingerprint}."
@@ -112,21 +112,19 @@ def _data(findings: Findings) -> str:
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     settings, manifest = findings.run.settings, findings.run.manifest
-    split = settings.get("split")
     margin = (findings.statistics or {}).get("margin")
     facts = [
-        ("notes", str(settings.get("notes", "–"))),
-        ("train / validation / test", " / ".join(f"{100 * part:.0f} %" for part in split) if split else "–"),
-        ("search", f"{settings.get('trials', '–')} trials a strategy, up to {settings.get('epochs', '–')} epochs"),
+        ("notes", settings.notes.path),
+        ("train / validation / test", " / ".join(f"{100 * part:.0f} %" for part in settings.labels.split)),
+        ("search", f"{settings.search.trials} trials a strategy, up to {settings.search.epochs} epochs"),
         ("margin", f"{margin:g} macro F1" if margin is not None else "–"),
-        ("fingerprint of the data", str(manifest.get("fingerprint", "–"))),
+        ("fingerprint of the data", manifest.fingerprint),
     ]
     return [fact for fact in facts if fact[1] != "–"]
 
 
 def _counts(findings: Findings) -> Table:
-    counts = findings.run.manifest.get("counts", {})
-    patients = findings.run.manifest.get("patients", {})
+    counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
     rows = [
         {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in _SPLITS}}
         for symptom in findings.run.symptoms
@@ -224,17 +222,17 @@ class Reproduction:
 
 def reproduction(findings: Findings) -> Reproduction:
     run = findings.run
-    manifest = run.manifest
-    identity = {
-        "fingerprint of the data": manifest.get("fingerprint"),
+    manifest, settings = run.manifest, run.settings.record()
+    identity: dict[str, str | None] = {
+        "fingerprint of the data": manifest.fingerprint,
         "measured on": findings.costs["machine"] or None,
     }
-    identity |= {f"source: {name}": value for name, value in manifest.get("sources", {}).items()}
+    identity |= {f"source: {name}": value for name, value in manifest.sources.items()}
     return Reproduction(
         line=launch_line(run.folder.name, run.settings),
-        settings=_pairs("settings", "Settings of the run", {k: v for k, v in run.settings.items() if k not in _APART}),
-        versions=_pairs("versions", "Versions, data and machine", {**manifest.get("versions", {}), **identity}),
-        space=yaml.safe_dump(run.settings.get("space") or {}, sort_keys=False),
+        settings=_pairs("settings", "Settings of the run", {k: v for k, v in settings.items() if k not in _APART}),
+        versions=_pairs("versions", "Versions, data and machine", {**manifest.versions, **identity}),
+        space=yaml.safe_dump(run.settings.search.space, sort_keys=False),
     )
 
 
@@ -252,21 +250,22 @@ _APART = ("space", "warm_configurations")
 _WITHOUT_OPTION = (*_APART, "raw_window")
 
 
-def launch_line(name: str, settings: Mapping[str, Any]) -> str:
-    """The command that starts the same run, every setting said, beside the space's file."""
+def launch_line(name: str, settings: RunSettings) -> str:
+    """The command that starts the same run, with every setting, in the folder of the space's file."""
     words = ["symptune", "launch", "--name", name]
-    if settings.get("raw_window"):
-        words += ["--protocol", "paper"]  # all that it sets besides is said again
-    for key, value in settings.items():
-        if key not in _WITHOUT_OPTION and not (key == "notes" and value == "synthetic"):
-            words += _option(f"--{key.replace('_', '-')}", value, settings)
-    if settings.get("space"):
+    if settings.labels.raw_window:
+        words += ["--protocol", "paper"]  # all else that it sets is given too
+    synthetic = settings.notes.path == SYNTHETIC
+    for key, value in settings.record().items():
+        if key not in _WITHOUT_OPTION and key != ("notes" if synthetic else "patients"):
+            words += _option(f"--{key.replace('_', '-')}", value)
+    if settings.search.space:
         words += ["--space", "space.yaml"]
     return shlex.join(words)
 
 
-def _option(option: str, value: Any, settings: Mapping[str, Any]) -> list[str]:
-    if value is None or (option == "--patients" and settings.get("notes") != "synthetic"):
+def _option(option: str, value: Any) -> list[str]:
+    if value is None:
         return []
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]

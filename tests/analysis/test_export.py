@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ from clinical_notes.notes import NoteColumns
 from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.records import to_plain
-from run_folder.run import Run
+from run_folder.run import Run, RunManifest
+from run_folder.settings import RunSettings
+from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from tests.waiting import guarded, until
@@ -57,7 +59,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
     strategy: str, finished: FinishedRun, exported: dict[str, Path]
 ) -> None:
     run = finished.run
-    test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
+    test, pad = tokenised(run, "test"), run.manifest.pad_token_id
     deployed = OnnxDeployed(exported[strategy] / "model.onnx", {}, threads=os.cpu_count() or 1)
     expected = predict(deployed.logits, test, pad)
     session = ort.InferenceSession(exported[strategy] / "model.onnx", providers=["CPUExecutionProvider"])
@@ -79,7 +81,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in INT8])
 def test_the_pytorch_form_and_the_graph_agree(strategy: str, finished: FinishedRun, exported: dict[str, Path]) -> None:
     run = finished.run
-    test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
+    test, pad = tokenised(run, "test"), run.manifest.pad_token_id
     by_torch = predict(TorchDeployed(load_pytorch(exported[strategy]), {}).logits, test, pad)
     model = ExportedModel(exported[strategy])
     by_onnx = predict(model._model.logits, test, pad)
@@ -269,7 +271,7 @@ def test_an_export_leaves_nothing_half_written(finished: FinishedRun, tmp_path: 
         export(run, name, tmp_path / "out")
 
 
-def _parts(run: Run) -> tuple[object, object, object]:
+def _parts(run: Run) -> tuple[RunSettings, RunManifest, Mapping[str, TrialRecord]]:
     return run.settings, run.manifest, run.trials
 
 
@@ -364,7 +366,7 @@ def test_a_table_is_labelled_into_a_file_without_its_text(
 def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"TEXT\nfine\n\xff\xfe\n")
     with (
-        pytest.raises(InputError, match=r"FILE: .*not UTF-8"),
+        pytest.raises(InputError, match=r"^file: .*not UTF-8"),
         writer_to(str(tmp_path / "out.csv")) as writer,
     ):
         label(

@@ -35,6 +35,7 @@ from run_folder.records import from_plain
 from run_folder.results import Metrics
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
+from tests import made_runs
 from tests.tiny_runs import FinishedRun
 from trainables.parts.metrics import classification_metrics
 from tune_jobs.cli import main
@@ -68,10 +69,8 @@ def made_run(
             final = replace(deployed_result(0.5, 4, 1.0), validation=from_plain(scores, Metrics, "test"))
             record = TrialRecord(name, strategy, seed, seed, {}, {}, state="finished", final=final, repeats=again)
             trials[name] = record
-    strategies = list(dict.fromkeys(trial.strategy for trial in trials.values()))
-    objectives = {strategy: [("f1", "maximize")] for strategy in strategies}
-    manifest = {"symptoms": list(SYMPTOMS), "objectives": objectives, "fingerprint": "f"}
-    run = Run(Folder(folder), {"strategies": strategies}, manifest, trials)
+    strategies = dict.fromkeys(trial.strategy for trial in trials.values())
+    run = made_runs.made_run(Folder(folder), strategies, trials.values(), SYMPTOMS)
     buffer = io.BytesIO()
     names = [SYMPTOMS[label] for label in labels]
     pd.DataFrame({"id": ids, "symptom": names, "patient": patients}).sample(frac=1, random_state=1).to_parquet(buffer)

@@ -12,6 +12,7 @@ from benchmarks.simulated_cluster import deployed_result, epoch_result
 from run_folder.folder import Folder
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
+from tests.made_runs import made_run
 
 RATE = distribution_to_json(FloatDistribution(0.0, 1.0))
 SCHEME = distribution_to_json(CategoricalDistribution(["a", "b"]))
@@ -28,9 +29,7 @@ def trial(number: int, state: str, score: float = 0.0, epochs: tuple[float, ...]
 
 
 def run_of(folder: Path, *trials: TrialRecord) -> Run:
-    strategies = list(dict.fromkeys(t.strategy for t in trials))
-    manifest = {"symptoms": ["pain"], "objectives": {strategy: [("f1", "maximize")] for strategy in strategies}}
-    return Run(Folder(folder), {"strategies": strategies}, manifest, {t.name: t for t in trials})
+    return made_run(Folder(folder), dict.fromkeys(t.strategy for t in trials), trials)
 
 
 def test_failed_trials_count_zero_and_stopped_ones_their_last_epoch(tmp_path: Path) -> None:

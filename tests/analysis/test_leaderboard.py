@@ -19,6 +19,7 @@ from run_folder.records import from_plain
 from run_folder.results import Metrics
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
+from tests.made_runs import made_run
 
 SYMPTOMS = ("pain", "=edema")
 
@@ -50,14 +51,11 @@ def run(tmp_path: Path) -> Run:
         trial("pruning", 0, 0.8, ratio=0.5, scheme="structured"),
         trial("low_rank", 0, None),
     ]
-    settings = {"strategies": ["baseline", "low_rank", "pruning"]}
     folder = Folder(tmp_path)
     for name, auroc in (("baseline-0001", 0.9), ("pruning-0000", None), *((name, 0.5) for name in CONTROLS)):
         figures = {"test": metrics(0.6, auroc), "validation": metrics(0.4)}
         folder.write(f"results/trials/{name}.json", json.dumps(figures).encode())
-    objectives = {strategy: [("f1", "maximize")] for strategy in settings["strategies"]}
-    manifest = {"symptoms": list(SYMPTOMS), "objectives": objectives}
-    return Run(folder, settings, manifest, {t.name: t for t in trials})
+    return made_run(folder, ("baseline", "low_rank", "pruning"), trials, SYMPTOMS)
 
 
 def test_rank_follows_validation_and_each_strategys_best_stands_for_it(run: Run) -> None:

@@ -31,6 +31,7 @@ from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
+from tests.made_runs import made_run
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "paper"
 needs_shared = pytest.mark.skipif(
@@ -123,8 +124,7 @@ def run(tmp_path: Path) -> Run:
     statistics = statistics_of(labels, np.array(patients), np.array(probabilities))
     folder.write("results/statistics.json", json.dumps(statistics).encode())
     strategies = [*QUALITY, "low_rank"]
-    manifest = {"symptoms": list(SYMPTOMS), "objectives": {s: [("f1", "maximize")] for s in strategies}}
-    return Run(folder, {"strategies": strategies}, manifest, {f"{s}-0000": record(s) for s in QUALITY})
+    return made_run(folder, strategies, map(record, QUALITY), SYMPTOMS)
 
 
 def statistics_of(labels: Any, patients: Any, probabilities: Any) -> dict[str, Any]:

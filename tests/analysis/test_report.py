@@ -16,10 +16,11 @@ from analysis.report.first_screen import launch_line
 from analysis.report.recommend import recommend
 from analysis.statistics.verdict import Outcome
 from run_folder.run import Run
+from run_folder.settings import RunSettings
 from tests.report_runs import OUTCOMES, Builder
 from tune_jobs.commands.launch import _settings
 from tune_jobs.commands.options import parser
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -194,12 +195,12 @@ def test_the_smallest_that_is_known_to_be_good_enough_is_recommended(
 @pytest.mark.parametrize(
     "settings",
     [
-        RunSettings(notes="a b.csv", absorb=("pain=chest pain,back pain", "fever=chills"), symptoms=("pain", "fever")),
-        RunSettings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",), warm_start="old"),
+        run_settings(notes="a b.csv", absorb=("pain=chest pain,back pain", "fever=chills"), symptoms=("pain", "fever")),
+        run_settings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",), warm_start="old"),
     ],
 )
 def test_the_launch_line_gives_the_same_settings(settings: RunSettings) -> None:
-    options = parser().parse_args(shlex.split(launch_line("again", settings.record()))[1:])
+    options = parser().parse_args(shlex.split(launch_line("again", settings))[1:])
     assert _settings(options) == settings
 
 

@@ -199,8 +199,8 @@ def test_a_category_column_that_may_hold_texts_is_not_grouped_by(copied: Run) ->
     test = copied.examples("test")
     test["category"] = "a note of a patient " * 4
     test.to_parquet(Path(copied.folder.uri) / "data" / "test.parquet")
-    manifest = {**copied.manifest, "fingerprint": "another"}
-    run = dataclasses.replace(copied, manifest=manifest, settings={**copied.settings, "strategies": ["baseline"]})
+    manifest = dataclasses.replace(copied.manifest, fingerprint="another")
+    run = dataclasses.replace(copied, manifest=manifest, settings=copied.settings.changed(strategies=("baseline",)))
     evaluate(run, 1)
     found = read_robustness(run)
     assert found is not None

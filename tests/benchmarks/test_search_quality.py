@@ -24,7 +24,7 @@ from benchmarks.record_curves import (
 )
 from benchmarks.search_quality import EachOnce, read_recording
 from run_folder.errors import InputError
-from tune_jobs.settings import RunSettings
+from search_spaces import STRATEGIES
 
 
 def invented_line(strategy: str, number: int, epochs: int, noise: float) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def invented_line(strategy: str, number: int, epochs: int, noise: float) -> dict
 
 
 def invented_recording(
-    path: Path, strategies: tuple[str, ...] = RunSettings.strategies, trials: int = 200, noise: float = 0.004
+    path: Path, strategies: tuple[str, ...] = STRATEGIES, trials: int = 200, noise: float = 0.004
 ) -> Path:
     lines = [invented_line(strategy, number, 5, noise) for strategy in strategies for number in range(trials)]
     path.write_bytes(gzip.compress(json.dumps({"epochs": 5, "space": {}, "trials": lines}).encode(), mtime=0))

@@ -205,6 +205,6 @@ def results_alone(run: Run, trial: TrialRecord, workdir: Path) -> list[float]:
     prepared = load_prepared(run.folder)
     teacher = None if trial.teacher is None else run.folder.child(trial.teacher).uri
     config = {"hyperparameters": dict(trial.hyperparameters), "seed": trial.seed, "teacher": teacher}
-    epochs = run.settings["epochs"]
+    epochs = run.settings.search.epochs
     inner = start_trainable(trial.strategy, config, prepared.data, prepared.encoder, workdir, epochs=epochs)
     return [inner.step()["f1"] for _ in range(inner.epochs)]

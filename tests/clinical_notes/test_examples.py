@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from clinical_notes.annotate import Annotator, annotate_notes
-from clinical_notes.examples import SPLITS, LabelledExamples, LabelSettings, make_examples
+from clinical_notes.examples import SPLITS, LabelledExamples, make_examples
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from clinical_notes.synthetic import write_synthetic_notes
 from clinical_notes.units import write_units
 from run_folder.errors import InputError
+from run_folder.settings import LabelSettings
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def sentence_examples(notes: pd.DataFrame) -> LabelledExamples:
 
 def test_examples_carry_the_columns_that_they_are_grouped_by() -> None:
     notes = frame_of(*["Fever. Cough. Has fever again."] * 30).assign(group_SEX=["F", "M"] * 15, group_AGE="40")
-    splits = make_examples(units_of(notes), LabelSettings(symptoms=2, group_by=("SEX", "AGE"))).splits
+    splits = make_examples(units_of(notes), LabelSettings(symptoms=2), group_by=("SEX", "AGE")).splits
     for frame in splits.values():
         assert list(frame["group_SEX"]) == ["FM"[int(patient) % 2] for patient in frame["patient"]]
         assert set(frame["group_AGE"]) == {"40"}
@@ -145,8 +146,8 @@ def test_labels_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from tune_jobs.preparing.create_run import make_run_examples
-from tune_jobs.settings import RunSettings
-print(make_run_examples(RunSettings(patients=40, seed=3), workers=1).fingerprint())
+from tune_jobs.settings import run_settings
+print(make_run_examples(run_settings(patients=40, seed=3), workers=1).fingerprint())
 """
     processes = [
         subprocess.Popen(
@@ -171,11 +172,11 @@ def test_units_on_the_disk_make_the_same_examples(
     monkeypatch.setattr("clinical_notes.units._ROWS_PER_BATCH", 97)
     frame = notes.assign(group_SEX="F")
     annotator = Annotator(load_lexicon(), unit)  # type: ignore[arg-type]
-    settings = LabelSettings(unit=unit, mentions="mask", hold_back=2, balance=True, group_by=("SEX",))  # type: ignore[arg-type]
+    settings = LabelSettings(unit=unit, mentions="mask", hold_back=2, balance=True)  # type: ignore[arg-type]
     with (tmp_path / "units.parquet").open("w+b") as units:
         write_units(annotate_notes([frame[:50], frame[50:51], frame[51:]], annotator), units)
         assert pq.ParquetFile(units).num_row_groups > 1
-        there, here = make_examples(units, settings), make_examples(units_of(frame, unit), settings)
+        there, here = (make_examples(made, settings, group_by=("SEX",)) for made in (units, units_of(frame, unit)))
     assert (there.symptoms, there.held_back) == (here.symptoms, here.held_back)
     for split in SPLITS:
         pd.testing.assert_frame_equal(there.splits[split], here.splits[split])
@@ -183,7 +184,7 @@ def test_units_on_the_disk_make_the_same_examples(
 
 def test_the_seed_decides_the_split(notes: pd.DataFrame) -> None:
     units = units_of(notes)
-    fingerprints = [make_examples(units, LabelSettings(seed=seed)).fingerprint() for seed in (0, 0, 1)]
+    fingerprints = [make_examples(units, LabelSettings(), seed=seed).fingerprint() for seed in (0, 0, 1)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
@@ -191,14 +192,14 @@ def test_the_seed_decides_the_split(notes: pd.DataFrame) -> None:
     ("texts", "settings", "words"),
     [
         (["Nothing here."] * 30, LabelSettings(), ["no symptom"]),
-        (["Fever. Cough."] * 30, LabelSettings(), ["--symptoms 5", "only 2", "fever", "cough"]),
+        (["Fever. Cough."] * 30, LabelSettings(), ["symptoms: 5 were asked for", "only 2", "fever", "cough"]),
         (["Fever. Cough."] * 3, LabelSettings(symptoms=2), ["patients that mention a symptom: 3", "at least 10"]),
         (
             ["Fever. Cough."] * 30 + ["Edema."],
             LabelSettings(symptoms=("fever", "cough", "edema")),
             ["edema (1 examples of 1 patients"],
         ),
-        (["Fever. Cough."] * 30, LabelSettings(symptoms=2, split=(0.7, 0.2, 0.2)), ["--split", "add up to 1"]),
+        (["Fever. Cough."] * 30, LabelSettings(symptoms=2, split=(0.7, 0.2, 0.2)), ["split", "add up to 1"]),
     ],
 )
 def test_too_little_is_said_with_names_and_counts(texts: list[str], settings: LabelSettings, words: list[str]) -> None:

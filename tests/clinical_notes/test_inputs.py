@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from clinical_notes.annotate import Annotator, annotate_notes
-from clinical_notes.examples import LabelSettings, make_examples
+from clinical_notes.examples import make_examples
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.notes import read_notes
+from run_folder.settings import LabelSettings
 
 
 @pytest.mark.parametrize("mentions", ["keep", "mask"])

@@ -10,11 +10,12 @@ from sklearn.metrics import f1_score
 
 from analysis.evaluation.controls import control_probabilities
 from clinical_notes.annotate import Annotator, annotate_notes
-from clinical_notes.examples import LabelSettings, make_examples
+from clinical_notes.examples import make_examples
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from clinical_notes.synthetic import DEFAULT_PATIENTS, synthetic_notes, write_synthetic_notes
+from run_folder.settings import LabelSettings
 
 
 @pytest.mark.parametrize("name", ["n.csv", "n.csv.gz"])

@@ -19,8 +19,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from run_folder.errors import InputError
 from tests.waiting import GUARD_SECONDS
 from tune_jobs.cluster import connection as cluster
-from tune_jobs.cluster.connection import Room, TrialResources, check_slots
+from tune_jobs.cluster.connection import Capacity, check_slots
 from tune_jobs.commands.options import parser
+from tune_jobs.execution import TrialResources
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -118,10 +119,10 @@ def test_trials_run_on_spot_nodes_and_the_driver_does_not(ray_cluster: dict[str,
 def test_more_trials_than_fit_make_only_a_cluster_that_is_not_ours_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"Alive": True, "Resources": {"CPU": 4.0}}
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [node, node | {"Alive": False}])
-    assert Room(TrialResources(), None, growing=True)() == 4
-    assert Room(TrialResources(), 16, growing=True)() == 16
-    assert Room(TrialResources(), 16)() == 4
-    assert Room(TrialResources(), 2, growing=True)() == 2
+    assert Capacity(TrialResources(), None, growing=True)() == 4
+    assert Capacity(TrialResources(), 16, growing=True)() == 16
+    assert Capacity(TrialResources(), 16)() == 4
+    assert Capacity(TrialResources(), 2, growing=True)() == 2
     with pytest.raises(InputError, match="no trial could start"):
         check_slots(TrialResources(cpus=8))
 

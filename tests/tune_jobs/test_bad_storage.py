@@ -100,7 +100,7 @@ def test_a_bucket_that_is_not_there_or_denied_is_refused(
     capsys: pytest.CaptureFixture[str], code: int, error: str, words: str
 ) -> None:
     with answering(code, error) as uri:
-        refused_by_all(capsys, ["--storage: ", words, "look at its address and at your rights"], "--storage", uri)
+        refused_by_all(capsys, ["--storage: ", words, "check its address and your rights"], "--storage", uri)
         line = refused(capsys, "launch", "--patients", "50", "--storage", uri)
         assert line.startswith("symptune: error: --storage: ")
         assert words in line

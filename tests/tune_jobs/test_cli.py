@@ -1,6 +1,5 @@
 """The command line as a user meets it: bad input, a whole run, kill and resume, privacy."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -20,13 +19,14 @@ from run_folder.folder import Folder
 from run_folder.lock import only_process
 from run_folder.run import open_run
 from tests import held
+from tests.made_runs import write_run_file
 from tests.tiny_runs import settings_for
 from tests.waiting import until
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.cli import main
 from tune_jobs.preparing import pretrained
 from tune_jobs.preparing.create_run import create_run
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 MARKER = "zyxmarker"
 
@@ -53,7 +53,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     [
         (["--notes", "none.csv"], ["--notes: none.csv is not a file"]),
         (["--sample", "0"], ["--sample"]),
-        (["--symptoms", "60"], ["--symptoms 60", "ask for fewer"]),
+        (["--symptoms", "60"], ["--symptoms: 60 were asked for", "ask for fewer"]),
         (["--symptoms", "edma,pain"], ["'edma'", "did you mean 'edema'"]),
         (["--strategies", "prunning,baseline"], ["'prunning'", "did you mean 'pruning'"]),
         (["--strategies", "distillation"], ["distillation", "add baseline"]),
@@ -75,7 +75,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         (["--storage", "nowhere://x"], ["nowhere"]),
         (["--storage", "/dev/null"], ["--storage: ", "Not a directory: /dev/null", "name another"]),
         (["--hold-back", "-1"], ["--hold-back", "at least 0"]),
-        (["--hold-back", "1", "--mentions", "mask"], ["--hold-back", "--mentions mask"]),
+        (["--hold-back", "1", "--mentions", "mask"], ["--hold-back", "mentions are masked"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),
         (["--patients", "9", "--group-by", "SHOE"], ["--group-by", "no column SHOE", "CATEGORY"]),
         (["--address", "127.0.0.1:1"], ["--address", "no Ray cluster answers"]),
@@ -133,7 +133,7 @@ def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) 
         capsys, "launch", "--space", "space.yaml", "--notes", "notes.csv", "--strategies", "basline", "--sample", "2",
         "--gpus-per-trial", "99", "--symptoms", "edma,pain", "--model", ".",
     )  # fmt: skip
-    named = ("--gpus-per-trial", "--space", "--sample", "--strategies", "--model", "--symptoms", "--notes")
+    named = ("--gpus-per-trial", "--space", "--sample", "--strategies", "--model", "--symptoms", "--text-column")
     assert [line.split(": ")[2] for line in lines] == list(named)
 
 
@@ -281,7 +281,7 @@ def test_the_same_line_with_other_notes_in_the_file_is_refused(
         "--strategies",
         "baseline",
     ]
-    settings = RunSettings(
+    settings = run_settings(
         notes="notes.csv.gz",
         model=str(model_folder),
         max_length=40,
@@ -294,7 +294,7 @@ def test_the_same_line_with_other_notes_in_the_file_is_refused(
     assert "reduce_range" in line
     write_synthetic_notes(Path("notes.csv.gz"), patients=50, seed=2)
     (line,) = refused(capsys, "launch", "--name", "r", *options)
-    assert "--notes: the file is not the one" in line
+    assert "--notes: the file has changed" in line
 
 
 def test_a_run_tells_which_forms_were_held_back(model_folder: Path) -> None:
@@ -310,10 +310,7 @@ def test_a_run_tells_which_forms_were_held_back(model_folder: Path) -> None:
 def test_a_run_name_with_other_settings_is_refused(
     capsys: pytest.CaptureFixture[str], notes: Path, model_folder: Path
 ) -> None:
-    Path("runs/taken").mkdir(parents=True)
-    settings = {"strategies": ["baseline"], "trials": 7}
-    others = {key: {} for key in ("objectives", "symptoms", "counts", "patients", "fingerprint", "sources")}
-    Path("runs/taken/run.json").write_text(json.dumps({"settings": settings, **others}))
+    write_run_file(Folder("runs/taken"), strategies=("baseline",), trials=7)
     (line,) = refused(
         capsys, "launch", "--name", "taken", "--model", str(model_folder), "--notes", str(notes), "--max-length", "40"
     )
@@ -345,10 +342,16 @@ def test_no_note_text_leaves_the_data_folder(
     process = start_python(
         "-m", "tune_jobs", "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40",
         "--trials", "1", "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
+        "--log-level", "debug",
         env={"RAY_TMPDIR": str(ray_folder)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     printed = output_of(process, 0)
     assert MARKER not in printed
+    driver, trial = (Path(f"runs/m/logs/{name}.log").read_text() for name in ("driver", "baseline-0000"))
+    assert "versions: python" in driver
+    assert "baseline-0000 finished" in driver
+    assert "started on cpu" in trial
+    assert "deployed the model of epoch" in trial
     assert list(ray_folder.rglob("*.log"))
     assert not holders_of(MARKER, ray_folder)
     assert holders_of(MARKER, tmp_path) == {("marked.csv",), ("runs", "m", "data")}

@@ -13,7 +13,7 @@ from run_folder.errors import InputError
 from tune_jobs.cluster.connection import connected
 from tune_jobs.preparing import notes_on_cluster as cluster_notes
 from tune_jobs.preparing.create_run import make_run_examples
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 
 def lose_the_node(*_: Any, **__: Any) -> NoReturn:
@@ -24,23 +24,23 @@ def test_a_cluster_makes_the_same_examples_and_tells_a_bad_row_in_one_line(
     notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], local_ray: None
 ) -> None:
     monkeypatch.setattr(cluster_notes, "_BLOCK_BYTES", 20_000)  # many tasks, which end in any order
-    settings = RunSettings(notes=str(notes))
+    settings = run_settings(notes=str(notes))
     here = make_run_examples(settings, workers=1)
     bad = tmp_path / "bad.csv"
     bad.write_text("TEXT\n" + '"Has fever."\n' * 30 + '"Private words",second\n')
     with connected(None, verbose=False):
         monkeypatch.chdir(notes.parent)  # where Ray's processes are not
-        there = make_run_examples(RunSettings(notes=notes.name), workers=1, on_cluster=True)
+        there = make_run_examples(run_settings(notes=notes.name), workers=1, on_cluster=True)
         with pytest.raises(InputError) as caught:
-            make_run_examples(RunSettings(notes=str(bad)), workers=1, on_cluster=True)
+            make_run_examples(run_settings(notes=str(bad)), workers=1, on_cluster=True)
         monkeypatch.setattr(Dataset, "iter_batches", lose_the_node)
-        with pytest.raises(InputError, match=r"^--address: .*NodeDiedError") as lost:
+        with pytest.raises(InputError, match=r"^address: .*NodeDiedError") as lost:
             make_run_examples(settings, workers=1, on_cluster=True)
     assert "\n" not in str(lost.value)
     assert there.symptoms == here.symptoms
     for split in SPLITS:
         pd.testing.assert_frame_equal(there.splits[split], here.splits[split])
-    assert str(caught.value).startswith(f"--notes: {bad}: data row 31 has 2 fields")
+    assert str(caught.value).startswith(f"notes: {bad}: data row 31 has 2 fields")
     assert "\n" not in str(caught.value)
     printed = "".join(capfd.readouterr())
     assert not any(word in printed for word in ("Private", "Traceback", "Dataset"))

@@ -1,6 +1,5 @@
-"""The command that lays a run beside the paper."""
+"""The command that compares a run with the paper."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,15 @@ from benchmarks.simulated_cluster import deployed_result
 from run_folder.events import Finished, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from tests.made_runs import write_run_file
 from tune_jobs.cli import main
-from tune_jobs.settings import PROTOCOL_PAPER, RunSettings
+from tune_jobs.settings import PROTOCOL_PAPER
 
 
 def run_in(folder: Path, *, finished: bool = True, **settings: Any) -> None:
     """A run of one strategy with one trial, not evaluated."""
-    record = RunSettings(strategies=("baseline",), **settings).record()
-    manifest = {"settings": record, "symptoms": ["pain"], "objectives": {"baseline": [["f1", "maximize"]]}}
-    manifest |= {name: {} for name in ("counts", "patients", "fingerprint", "sources")}
     run = Folder(folder)
-    run.write("run.json", json.dumps(manifest).encode())
+    write_run_file(run, strategies=("baseline",), **settings)
     ledger = Ledger(run)
     ledger.append(
         Suggested(

@@ -8,10 +8,10 @@ from rich.console import Console
 from clinical_notes.batches import TrialData
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.cluster import cpu_memory
-from tune_jobs.cluster.connection import TrialResources
 from tune_jobs.cluster.cpu_memory import activation_bytes, cpus_that_fit, fitting_resources, trial_bytes
+from tune_jobs.execution import TrialResources
 from tune_jobs.preparing.create_run import Prepared
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 GIB = 2**30
 
@@ -49,9 +49,9 @@ def test_the_estimate_is_that_of_bert_base_as_measured(encoder_weights: EncoderW
 def test_a_large_trial_gets_more_cores_and_the_user_is_told(
     encoder_weights: EncoderWeights, trial_data: TrialData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, prepared = RunSettings(strategies=("baseline",)), Prepared(trial_data, encoder_weights)
+    settings, prepared = run_settings(strategies=("baseline",)), Prepared(trial_data, encoder_weights)
     need = trial_bytes(settings, prepared)
-    assert need < trial_bytes(RunSettings(strategies=("baseline", "distillation")), prepared)
+    assert need < trial_bytes(run_settings(strategies=("baseline", "distillation")), prepared)
     node = {"CPU": 4.0, "memory": 2.5 * need}
     monkeypatch.setattr(cpu_memory, "node_resources", lambda: [node])
     console = Console(file=io.StringIO(), width=200)

@@ -20,6 +20,7 @@ from benchmarks.simulated_cluster import deployed_result, epoch_result
 from run_folder.events import EpochEnded, Finished, Stopped, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from tests.made_runs import write_run_file
 from tests.waiting import GUARD_SECONDS, until
 from tune_jobs.cli import main
 from tune_jobs.commands.tensorboard_logs import TensorBoardLogs
@@ -34,8 +35,7 @@ needs_tools = pytest.mark.skipif(not HAS_TOOLS, reason="optuna-dashboard and ten
 def ledger(tmp_path: Path) -> Ledger:
     """Of a run with one stopped trial, and its studies."""
     folder = Folder(tmp_path / "runs" / "small")
-    manifest = {name: {} for name in ("objectives", "symptoms", "counts", "patients", "fingerprint", "sources")}
-    folder.write("run.json", json.dumps({**manifest, "settings": {"strategies": ["baseline"]}}).encode())
+    write_run_file(folder, strategies=("baseline",))
     study = StrategyStudy("baseline", StudyStorage(journal(Path(folder.uri) / JOURNAL)), 0, {})
     number, hyperparameters, distributions = study.ask()
     ledger = Ledger(folder)

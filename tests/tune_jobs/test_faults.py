@@ -24,9 +24,10 @@ from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
 from tests.waiting import GUARD_SECONDS
 from trainables.base import StrategyTrainable, TrainSettings
+from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
-from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
+from tune_jobs.searching.run_search import SearchHaltedError, search
 from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
@@ -198,7 +199,7 @@ def created(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tup
 def suggested(tmp_path: Path, created: tuple[RunSettings, Path, Prepared]) -> tuple[Folder, Prepared, Suggestion]:
     settings, whole, prepared = created
     folder = Folder(shutil.copytree(whole, tmp_path / "run"))
-    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.space["baseline"])
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, settings.search.space["baseline"])
     suggestion = Search(folder, Ledger(folder), {"baseline": study}, SearchPlan(1)).suggest()
     assert suggestion is not None
     return folder, prepared, suggestion

@@ -17,12 +17,13 @@ from rich.console import Console
 from clinical_notes.batches import TrialData
 from run_folder.events import Warned, read_events
 from run_folder.folder import Folder
+from run_folder.settings import RunSettings
 from search_spaces import STRATEGIES
 from tests.tiny_runs import quiet, settings_for
 from tests.waiting import GUARD_SECONDS
 from trainables.base import TrainSettings
 from trainables.parts.model.encoder import EncoderWeights
-from tune_jobs.cluster.connection import TrialResources, _slots, connected, slots
+from tune_jobs.cluster.connection import _slots, connected, slots
 from tune_jobs.cluster.gpu_memory import (
     GpuMemory,
     chosen_line,
@@ -33,10 +34,10 @@ from tune_jobs.cluster.gpu_memory import (
     share_of,
     trials_per_gpu,
 )
+from tune_jobs.execution import Execution, TrialResources
 from tune_jobs.preparing.create_run import Prepared, create_run
-from tune_jobs.searching.run_search import Execution, search
+from tune_jobs.searching.run_search import search
 from tune_jobs.searching.trial_actor import RunTrainable, is_out_of_memory
-from tune_jobs.settings import RunSettings
 
 GIB = 2**30
 

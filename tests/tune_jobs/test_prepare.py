@@ -3,15 +3,16 @@
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
-from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples
+from clinical_notes.examples import LabelledExamples, make_examples
 from run_folder.errors import InputError
+from run_folder.settings import LabelSettings
 from tune_jobs.preparing import create_run as prepare
 from tune_jobs.preparing.create_run import make_run_examples
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 
 def test_no_file_holds_notes_that_a_kill_would_leave_behind(
@@ -19,18 +20,18 @@ def test_no_file_holds_notes_that_a_kill_would_leave_behind(
 ) -> None:
     found: list[list[Path]] = []
 
-    def look(units: BinaryIO, settings: LabelSettings) -> LabelledExamples:
+    def look(units: BinaryIO, settings: LabelSettings, **more: Any) -> LabelledExamples:
         found.append([path for path in tmp_path.rglob("*") if path.is_file()])
         assert units.seek(0, 2) > 1000
-        return make_examples(units, settings)
+        return make_examples(units, settings, **more)
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(prepare, "make_examples", look)
-    make_run_examples(RunSettings(notes=str(notes)), workers=1)
+    make_run_examples(run_settings(notes=str(notes)), workers=1)
     assert found == [[]]
 
 
 def test_a_full_disk_is_told_with_the_folder_that_is_full(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "r+b"))
-    with pytest.raises(InputError, match=rf"^--notes: {tempfile.gettempdir()} has no room.* TMPDIR$"):
-        make_run_examples(RunSettings(notes=str(notes)), workers=1)
+    with pytest.raises(InputError, match=rf"^notes: {tempfile.gettempdir()} is too small.* TMPDIR$"):
+        make_run_examples(run_settings(notes=str(notes)), workers=1)

@@ -35,11 +35,11 @@ from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
 from tune_jobs.cluster.connection import connected
+from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
-from tune_jobs.searching.run_search import Execution, search
+from tune_jobs.searching.run_search import search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
-from tune_jobs.settings import RunSettings
 
 
 def study_states(folder: Path, strategy: str) -> list[TrialState]:
@@ -204,7 +204,7 @@ def test_a_strategy_runs_under_a_plain_tuner(
 
 def test_a_resumed_search_that_is_done_starts_nothing(finished: FinishedRun) -> None:
     run, prepared = finished.run, finished.prepared
-    settings = RunSettings.from_record(dict(run.settings))
+    settings = run.settings
     before = len(run.folder.names("ledger"))
     search(run.folder, settings, prepared, Execution(), quiet())
     assert not ray.is_initialized()
@@ -220,7 +220,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(address: str, monkeypatc
         pytest.fail("Ray was asked to join, which tries for minutes")
 
     monkeypatch.setattr(ray, "init", wait_for_minutes)
-    with pytest.raises(InputError, match="--address: no Ray cluster answers"), connected(address, verbose=False):
+    with pytest.raises(InputError, match=r"^address: no Ray cluster answers"), connected(address, verbose=False):
         pass
 
 

@@ -59,7 +59,7 @@ def test_a_moved_run_is_extended_its_failures_run_again_and_its_best_trained_on(
     said = capsys.readouterr().out
     assert copied.folder.names("ledger") == before
     assert f"run again: baseline-{number:04d}" in said
-    assert "trained on to 4 epochs: baseline-" in said
+    assert "trained for longer, to 4 epochs: baseline-" in said
     assert f"new: {len(STRATEGIES) - 1}" in said
 
     Path("runs/moved/studies.journal").write_bytes(b"\x00 not a journal")  # rebuilt from the ledger
@@ -122,9 +122,9 @@ def test_changed_data_models_and_versions_are_refused_by_name_unless_forced(
     Path("runs/moved/model/config.json").unlink()
     assert main(["resume", "moved"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    for words in ("torch 1.0 → ", "data/train.parquet is another", "model/config.json is missing", "--force"):
+    for words in ("torch 1.0 → ", "data/train.parquet has changed", "model/config.json is missing", "--force"):
         assert words in line
-    manifest["versions"] = {**manifest["versions"], "torch": copied.manifest["versions"]["torch"], "ray": "0"}
+    manifest["versions"] = {**manifest["versions"], "torch": copied.manifest.versions["torch"], "ray": "0"}
     manifest["files"] = {}
     copied.folder.write("run.json", json.dumps(manifest).encode())
     assert main(["resume", "moved", "--dry-run"]) == 2

@@ -18,8 +18,8 @@ from run_folder.events import read_events, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.results import Report, TrialFailed
-from run_folder.run import Run
 from run_folder.trials import pareto_front
+from tests.made_runs import made_run
 from tests.waiting import GUARD_SECONDS
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
@@ -168,7 +168,7 @@ def test_a_trial_killed_for_memory_goes_on_in_half_batches_and_fails_only_with_t
     search.lost("baseline-0000", out_of_memory=True)
     assert (suggestion := search.suggest())
     assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0000", 2)
-    assert search.ledger.events[-1].message.startswith("out of memory; goes on in half batches")
+    assert search.ledger.events[-1].message.startswith("out of memory; continues in half batches")
     search.lost("baseline-0000", out_of_memory=True)
     assert search.ledger.trials["baseline-0000"].reason == "out of memory, with half batches too"
     assert (suggestion := search.suggest())
@@ -307,7 +307,7 @@ def test_the_ledger_is_one_small_file_per_event_in_order(tmp_path: Path) -> None
 def test_ranking_is_by_the_deployed_models_validation_figure(tmp_path: Path) -> None:
     search = make(tmp_path, ("baseline",))
     run_all(search, {"baseline-0000": 0.5, "baseline-0001": 0.8, "baseline-0002": 0.8})
-    run = Run(Folder(tmp_path), {}, {"objectives": {"baseline": [("f1", "maximize")]}}, search.ledger.trials)
+    run = made_run(Folder(tmp_path), ["baseline"], search.ledger.trials.values())
     assert [trial.name for trial in run.best("baseline", 2)] == ["baseline-0001", "baseline-0002"]
 
 

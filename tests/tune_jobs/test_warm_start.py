@@ -15,13 +15,14 @@ from run_folder.folder import Folder
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from search_spaces import paper_configuration
+from tests.made_runs import made_run
 from tests.tune_jobs.test_cli import refused
 from tests.tune_jobs.test_search import fail, finish, make
 from tune_jobs.cli import main
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
-from tune_jobs.settings import RunSettings
+from tune_jobs.settings import run_settings
 
 PAPER = paper_configuration("baseline")
 OF_LORA = paper_configuration("low_rank")
@@ -42,7 +43,7 @@ def earlier(*trials: tuple[str, Mapping[str, Any], float | None], size: int | No
         )
         for number, (strategy, configuration, f1) in enumerate(trials)
     ]
-    return Run(Folder("earlier"), {}, {}, {record.name: record for record in records})
+    return made_run(Folder("earlier"), dict.fromkeys(record.strategy for record in records), records)
 
 
 def with_rate(rate: float, configuration: Mapping[str, Any] = PAPER, **more: Any) -> dict[str, Any]:
@@ -58,11 +59,11 @@ def test_the_best_come_first_each_once_as_many_as_half_of_the_budget_and_at_most
     run = earlier(
         *found, ("baseline", with_rate(7e-4), 0.9), ("baseline", with_rate(9e-4), None), ("baseline", PAPER, 1.0)
     )
-    settings = RunSettings(strategies=("baseline", "low_rank"), trials=20)
-    warm = warm_configurations(run, settings)
+    settings = run_settings(strategies=("baseline", "low_rank"), trials=20)
+    warm = warm_configurations(run, settings.search)
     assert list(warm) == ["baseline"]
     assert rates(warm) == pytest.approx([7e-4, 6e-4, 5e-4, 4e-4, 3e-4])
-    few = warm_configurations(run, RunSettings(strategies=("baseline",), trials=5))
+    few = warm_configurations(run, run_settings(strategies=("baseline",), trials=5).search)
     assert rates(few) == pytest.approx([7e-4, 6e-4])
 
 
@@ -70,9 +71,9 @@ def test_of_several_objectives_the_front_is_taken() -> None:
     paper = paper_configuration("combined")
     trials = [("combined", with_rate(rate, paper), f1) for rate, f1 in ((1e-4, 0.9), (2e-4, 0.5), (3e-4, 0.8))]
     run = earlier(*trials)  # each smaller than the better one
-    assert rates(warm_configurations(run, RunSettings(trials=9)), "combined") == [1e-4, 3e-4, 2e-4]
+    assert rates(warm_configurations(run, run_settings(trials=9).search), "combined") == [1e-4, 3e-4, 2e-4]
     run = earlier(*trials, size=1000)
-    assert rates(warm_configurations(run, RunSettings(trials=9)), "combined") == [1e-4]
+    assert rates(warm_configurations(run, run_settings(trials=9).search), "combined") == [1e-4]
 
 
 def test_configurations_are_moved_into_the_space_and_twins_that_this_makes_are_dropped() -> None:
@@ -83,22 +84,22 @@ def test_configurations_are_moved_into_the_space_and_twins_that_this_makes_are_d
         ("baseline", with_rate(2e-5), 0.7),  # what the paper's becomes too
         ("baseline", with_rate(15e-5), 0.6),
     )
-    warm = warm_configurations(run, RunSettings(strategies=("baseline",), trials=20, space=space))["baseline"]
+    warm = warm_configurations(run, run_settings(strategies=("baseline",), trials=20, space=space).search)["baseline"]
     assert [(c["learning_rate"], c.get("batch_size")) for c in warm] == [(2e-4, None), (15e-5, 16)]
     assert not any("of_an_older_version" in configuration for configuration in warm)
 
 
 def test_what_gives_no_configuration_is_refused() -> None:
-    settings = RunSettings(strategies=("baseline",), trials=4)
+    settings = run_settings(strategies=("baseline",), trials=4)
     cases = [
         (earlier(("baseline", PAPER, None), ("low_rank", OF_LORA, 0.5)), settings, "no finished trial of baseline"),
         (earlier(("baseline", with_rate("high"), 0.5)), settings, "hyperparameters of baseline-0000"),  # type: ignore[arg-type]
-        (earlier(("baseline", PAPER, 0.5)), RunSettings(trials=1), "--trials 2 or more"),
+        (earlier(("baseline", PAPER, 0.5)), run_settings(trials=1), "ask for 2 trials or more"),
     ]
     for run, asked, words in cases:
         with pytest.raises(InputError, match=words) as refusal:
-            warm_configurations(run, asked)
-        assert str(refusal.value).startswith("--warm-start: ")
+            warm_configurations(run, asked.search)
+        assert str(refusal.value).startswith("warm_start: ")
 
 
 def test_they_are_asked_for_after_the_papers_also_where_a_trial_ran_again_before_they_were(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_a_wrong_warm_start_is_one_line_beside_other_problems(
         (["--warm-start", "none"], "no run 'none'"),
         (["--warm-start", "nowhere://x"], "nowhere"),
         (["--name", "self", "--warm-start", "self"], "self is the run itself"),
-        (["--trials", "1"], "--trials 2 or more"),
+        (["--trials", "1"], "ask for 2 trials or more"),
     ):
         (problem,) = refused(capsys, *line, *more)
         assert problem.startswith("symptune: error: --warm-start: ")

@@ -14,7 +14,8 @@ import ray
 import torch
 from ray._private.services import canonicalize_bootstrap_address
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
+from tune_jobs.execution import TrialResources
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,24 +37,6 @@ _SECONDS_BETWEEN_COUNTS = 3
 
 RESOURCE_UNITS = 10_000
 """Ray counts a CPU or GPU in ten-thousandths."""
-
-
-@dataclass(frozen=True)
-class TrialResources:
-    """What one trial asks of the cluster; fractions share a device."""
-
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-    def problems(self) -> list[str]:
-        problems = []
-        if self.cpus <= 0:
-            problems.append(f"--cpus-per-trial: must be more than 0, got {self.cpus}")
-        if self.gpus < 0:
-            problems.append(f"--gpus-per-trial: must be at least 0, got {self.gpus}")
-        elif self.gpus > 1 and self.gpus % 1:
-            problems.append(f"--gpus-per-trial: more than one GPU must be a whole number, got {self.gpus:g}")
-        return problems
 
 
 @contextmanager
@@ -82,10 +65,8 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:160]
-        raise InputError(
-            f"--address: the Ray cluster at {address!r} cannot be joined ({reason}); if it wants a token, "
-            "set RAY_AUTH_MODE=token"
-        ) from error
+        message = f"the Ray cluster at {address!r} cannot be joined ({reason})"
+        raise InputError(Problem("address", message, "if it wants a token, set RAY_AUTH_MODE=token")) from error
     try:
         yield
     finally:
@@ -100,9 +81,8 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
     except (OSError, ValueError, ConnectionError) as error:
         reason = str(error).splitlines()[0][:160]
-        raise InputError(
-            f"--address: no Ray cluster answers at {address!r} ({reason}); start one, or omit it"
-        ) from error
+        message = f"no Ray cluster answers at {address!r} ({reason})"
+        raise InputError(Problem("address", message, "start one, or omit it")) from error
 
 
 def slots(ask: TrialResources) -> int:
@@ -111,7 +91,7 @@ def slots(ask: TrialResources) -> int:
 
 
 @dataclass
-class Room:
+class Capacity:
     """How many trials may be under way, as nodes join and leave.
 
     Attributes:
@@ -141,9 +121,12 @@ def check_slots(ask: TrialResources) -> None:
     cpus = max((node.get("CPU", 0) for node in node_resources()), default=0)
     gpus = max((node.get("GPU", 0) for node in node_resources()), default=0)
     raise InputError(
-        f"--cpus-per-trial {ask.cpus:g} --gpus-per-trial {ask.gpus:g}: the largest nodes of the cluster have "
-        f"{cpus:g} CPUs and {gpus:g} GPUs, so no trial could start; ask for less, or, where nodes will join, "
-        "give --max-concurrent"
+        Problem(
+            "cpus_per_trial" if ask.cpus > cpus else "gpus_per_trial",
+            f"a trial asks for {ask.cpus:g} CPUs and {ask.gpus:g} GPUs, and the largest nodes of the cluster have "
+            f"{cpus:g} and {gpus:g}, so no trial could start",
+            "ask for less, or, where nodes will join, say how many trials may run at once",
+        )
     )
 
 
@@ -151,21 +134,25 @@ _ON_WORKERS = ("run_folder", "clinical_notes", "search_spaces", "trainables", "t
 """Packages of ours that Ray's workers import."""
 
 
-def _hidden_packages() -> list[str]:
+def _hidden_packages() -> list[Problem]:
     """What in the current folder, which Ray puts first on its workers' path, they would import instead of ours."""
     here = Path.cwd().resolve()
     if here == Path(__file__).resolve().parents[2]:
         return []
     return [
-        f"{found.parent if found.name == '__init__.py' else found}: it hides symptune's own package {name!r} from "
-        "Ray's workers; rename it, or start in another folder"
+        Problem(
+            None,
+            f"{found.parent if found.name == '__init__.py' else found}: it hides symptune's own package {name!r} from "
+            "Ray's workers",
+            "rename it, or start in another folder",
+        )
         for name in _ON_WORKERS
         for found in (here / name / "__init__.py", here / f"{name}.py")
         if found.exists()
     ]
 
 
-def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growing: bool) -> list[str]:
+def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growing: bool) -> list[Problem]:
     """Whether the cluster at ``address`` answers and can hold one trial, now or once it has grown."""
     if hidden := _hidden_packages():
         return hidden
@@ -174,18 +161,18 @@ def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growin
             if not growing:
                 check_slots(ask)
     except InputError as error:
-        return [str(error)]
+        return list(error.problems)
     return []
 
 
-def local_problems(ask: TrialResources) -> list[str]:
+def local_problems(ask: TrialResources) -> list[Problem]:
     """What this machine lacks to hold one trial, found before a cluster is started on it."""
     problems = ask.problems() + _hidden_packages()
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     if ask.cpus > cpus:
-        problems.append(f"--cpus-per-trial: this machine has {cpus} CPUs, got {ask.cpus:g}")
+        problems.append(Problem("cpus_per_trial", f"this machine has {cpus} CPUs, got {ask.cpus:g}"))
     if ask.gpus > gpus:
-        problems.append(f"--gpus-per-trial: this machine has {gpus} GPUs, got {ask.gpus:g}")
+        problems.append(Problem("gpus_per_trial", f"this machine has {gpus} GPUs, got {ask.gpus:g}"))
     return problems
 
 

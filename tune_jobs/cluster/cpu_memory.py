@@ -7,17 +7,18 @@ from typing import Any
 from rich.console import Console
 
 from clinical_notes.batches import TrialData
+from run_folder.settings import RunSettings
 from trainables import trainable_class
 from trainables.parts.model.encoder import config_from, layer_names
-from tune_jobs.cluster.connection import TrialResources, node_resources
+from tune_jobs.cluster.connection import node_resources
 from tune_jobs.cluster.gpu_memory import demanding_configurations
+from tune_jobs.execution import TrialResources
 from tune_jobs.preparing.create_run import Prepared
-from tune_jobs.settings import RunSettings
 
 _PROCESS = 700_000_000
 """Bytes of a trial's process with its libraries."""
 _COPIES = 5
-"""Of the weights: themselves, gradients, two moments, the best epoch's."""
+"""Copies of the weights: themselves, gradients, two moments, the best epoch's."""
 _MARGIN = 1.2
 """Over the estimate; measured peaks are up to a fifth more."""
 
@@ -25,9 +26,10 @@ _MARGIN = 1.2
 def trial_bytes(settings: RunSettings, prepared: Prepared) -> int:
     """Estimated peak of a trial that trains the whole encoder in the largest batch of its space, in float32."""
     weights = 4 * sum(array.size for array in prepared.encoder.arrays.values())
-    teacher = any(trainable_class(strategy).needs_teacher for strategy in settings.strategies)
+    teacher = any(trainable_class(strategy).needs_teacher for strategy in settings.search.strategies)
     batches = (
-        values.get("batch_size", 1) for _, values in demanding_configurations(settings.strategies, settings.space)
+        values.get("batch_size", 1)
+        for _, values in demanding_configurations(settings.search.strategies, settings.search.space)
     )
     activations = activation_bytes(prepared.encoder.config, prepared.data, max(batches))
     return int(_MARGIN * (_PROCESS + (_COPIES + teacher) * weights + activations))

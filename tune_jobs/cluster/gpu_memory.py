@@ -18,24 +18,25 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from clinical_notes.batches import TokenisedExamples, TrialData
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
+from run_folder.settings import RunSettings
 from search_spaces import paper_configuration
 from search_spaces.overrides import distributions_of, narrow, narrowed_space, nearest
 from trainables import trainable_class
 from trainables.base import TrainSettings
 from trainables.parts.deployed import PREDICT_BATCH, deploy_torch
 from trainables.parts.model.encoder import EncoderWeights
-from tune_jobs.cluster.connection import RESOURCE_UNITS, TrialResources
+from tune_jobs.cluster.connection import RESOURCE_UNITS
+from tune_jobs.execution import TrialResources
 from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching.trial_actor import is_out_of_memory
-from tune_jobs.settings import RunSettings
 
 MARGIN = 1.25
 """Memory that a trial is given, over the measured peak: not every configuration is tried."""
 
 _DRAWN = 3
 _EPOCHS = 2
-"""Of one step each; the optimizer's moments are there from the second on."""
+"""Epochs to measure, each of one step; the optimizer's moments exist from the second on."""
 _SECONDS = 600
 
 Configuration = tuple[str, dict[str, Any]]
@@ -56,7 +57,7 @@ def trials_per_gpu(memory: GpuMemory, most: int) -> int:
 
 
 def share_of(trials: int) -> float:
-    """The GPUs of each of so many trials on one: 1 / trials, rounded down to what Ray can count."""
+    """The GPUs of each trial where this many share one: 1 / trials, rounded down to what Ray can count."""
     return math.floor(RESOURCE_UNITS / trials) / RESOURCE_UNITS
 
 
@@ -113,9 +114,9 @@ def _measure(
     nodes: Iterable[Mapping[str, Any]], settings: RunSettings, prepared: Prepared, threads: int
 ) -> list[tuple[Mapping[str, Any], GpuMemory]]:
     """What a trial takes on a GPU of each node, all at once; nodes whose GPUs PyTorch can't use are left out."""
-    configurations = demanding_configurations(settings.strategies, settings.space)
+    configurations = demanding_configurations(settings.search.strategies, settings.search.space)
     data = longest_examples(prepared.data, max(values.get("batch_size", 1) for _, values in configurations))
-    train = TrainSettings(_EPOCHS, threads, "cuda", settings.reduce_range, settings.precision)
+    train = TrainSettings(_EPOCHS, threads, "cuda", settings.model.reduce_range, settings.model.precision)
     measure = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(measure_peak)  # one call: its process frees the GPU
     encoder = ray.put(prepared.encoder)
     asked = [
@@ -127,10 +128,11 @@ def _measure(
     try:
         found: list[GpuMemory | None] = ray.get(asked, timeout=_SECONDS)
     except ray.exceptions.RayError as error:
-        raise InputError(
-            f"--gpus-per-trial auto: no trial could be measured ({type(error).__name__}: a GPU was not free within "
-            f"{_SECONDS} s, or the process died); give a number"
-        ) from error
+        message = (
+            f"auto: no trial could be measured ({type(error).__name__}: a GPU was not free within {_SECONDS} s, "
+            "or the process died)"
+        )
+        raise InputError(Problem("gpus_per_trial", message, "give a number")) from error
     return [(node, memory) for node, memory in zip(nodes, found, strict=True) if memory is not None]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from tune_jobs.commands.find_run import opened
 from tune_jobs.commands.tensorboard_logs import TensorBoardLogs
@@ -27,10 +27,10 @@ _REFRESH_SECONDS = 3.0
 def dashboard(options: argparse.Namespace, console: Console) -> int:
     _check_packages()
     run = opened(options).folder
-    _check_ports({"--port": options.port, "--tensorboard-port": options.tensorboard_port})
+    _check_ports({"port": options.port, "tensorboard_port": options.tensorboard_port})
     problems = database_problems(options.optuna_storage)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     with tempfile.TemporaryDirectory(prefix="symptune-dashboard-") as temporary:
         home = Path(temporary)
         studies = [options.optuna_storage] if options.optuna_storage else _journal(run, home, console)
@@ -52,7 +52,7 @@ def dashboard(options: argparse.Namespace, console: Console) -> int:
             with _running(commands, home) as processes:
                 console.print(
                     f"Studies: http://{HOST}:{options.port}/\n"
-                    f"Trials:  http://{HOST}:{options.tensorboard_port}/ (TensorBoard; kept up with the ledger)\n"
+                    f"Trials:  http://{HOST}:{options.tensorboard_port}/ (TensorBoard; follows the ledger)\n"
                     "Ctrl-C ends both.",
                     markup=False, highlight=False, soft_wrap=True,
                 )  # fmt: skip
@@ -71,31 +71,37 @@ def _check_packages() -> None:
 
 def _check_ports(ports: dict[str, int]) -> None:
     if len(set(ports.values())) < len(ports):
-        raise InputError(f"{' and '.join(ports)}: are the same; give two")
-    for option, port in ports.items():
+        raise InputError(
+            Problem("tensorboard_port", f"{ports['port']} is the port of optuna-dashboard as well", "give another")
+        )
+    for field, port in ports.items():
         if not 0 < port < 65536:
-            raise InputError(f"{option}: must be from 1 to 65535, got {port}")
+            raise InputError(Problem(field, f"must be from 1 to 65535, got {port}"))
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
-                raise InputError(f"{option}: port {port} is in use or not allowed; give another") from None
+                raise InputError(Problem(field, f"port {port} is in use or not allowed", "give another")) from None
 
 
 def _journal(run: Folder, home: Path, console: Console) -> list[str]:
     """What optuna-dashboard is to read, as it takes it."""
     if not run.exists(JOURNAL):
         raise InputError(
-            f"RUN: {run.name} has no {JOURNAL}: give --optuna-storage URL if launch was given one, "
-            "or wait until the search on remote storage has ended"
+            Problem(
+                "run",
+                f"{run.name} has no {JOURNAL}",
+                "give --optuna-storage URL if launch was given one, or wait until the search on remote storage has "
+                "ended",
+            )
         )
     path = Path(run.uri) / JOURNAL
     if not run.is_local:
         path = home / JOURNAL
         path.write_bytes(run.read(JOURNAL))
         console.print(
-            f"{run} is remote: its studies are shown as they are now; the trials are kept up.",
+            f"{run} is remote: its studies are shown as they are now; the trials are followed.",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     return [str(path), "--storage-class", "JournalFileStorage"]

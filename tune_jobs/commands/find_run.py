@@ -3,9 +3,10 @@
 import argparse
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder, refusing
 from run_folder.names import RUN_FILE
 from run_folder.run import Run, open_run
@@ -18,43 +19,47 @@ def is_plain_name(name: str) -> bool:
 
 def storage_of(options: argparse.Namespace) -> Folder:
     """Where the runs are. Raises: InputError: it cannot be opened, or does not answer."""
-    return _answering("--storage", options.storage)
+    return _answering("storage", options.storage)
 
 
-def _answering(option: str, uri: str) -> Folder:
+def _answering(field: str, uri: str) -> Folder:
     try:
         folder = Folder(uri)
     except InputError as error:
-        raise InputError(f"{option}: {error}") from None
-    with refusing(option):
+        raise _of_field(error, field) from None
+    with refusing(field):
         folder.answers()
     return folder
 
 
 def opened(options: argparse.Namespace) -> Run:
     """The run named on the command line: under the storage, or a folder by itself."""
-    return _find(storage_of(options), options.run, "RUN")
+    return _find(storage_of(options), options.run, "run")
 
 
 def earlier_run(storage: Folder, name: str) -> Run:
-    """The run that --warm-start names, as other commands take it. Raises: InputError."""
+    """The run to start from, named as in other commands. Raises: InputError."""
     try:
-        return _find(storage, name, "--warm-start")
+        return _find(storage, name, "warm_start")
     except InputError as error:
-        message = str(error)
-        raise InputError(message if message.startswith("--warm-start") else f"--warm-start: {message}") from None
+        raise _of_field(error, "warm_start") from None
 
 
-def _find(storage: Folder, name: str, option: str) -> Run:
-    with refusing(option):
+def _of_field(error: InputError, field: str) -> InputError:
+    """The error with this field for the problems that name none."""
+    return InputError(*(replace(problem, field=problem.field or field) for problem in error.problems))
+
+
+def _find(storage: Folder, name: str, field: str) -> Run:
+    with refusing(field):
         if is_plain_name(name) and storage.exists(f"{name}/{RUN_FILE}"):
             return open_run(storage.child(name))
-        folder = _answering(option, name)
+        folder = _answering(field, name)
         if folder.exists(RUN_FILE):
             return open_run(folder)
         known = [found for found in storage.names() if storage.exists(f"{found}/{RUN_FILE}")]
     there = f"runs there: {', '.join(known)}" if known else "there are none"
-    raise InputError(f"{option}: no run {name!r} in {storage} ({there}); give a run's name or its folder")
+    raise InputError(Problem(field, f"no run {name!r} in {storage} ({there})", "give a run's name or its folder"))
 
 
 def resume_line(folder: Folder, storage: str, command: str = "resume") -> str:
@@ -72,5 +77,5 @@ def writable_storage(options: argparse.Namespace) -> Folder:
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"--storage: {there} is not a folder that can be written; name another")
+        raise InputError(Problem("storage", f"{there} is not a folder that can be written", "name another"))
     return folder

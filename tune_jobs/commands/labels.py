@@ -16,7 +16,7 @@ from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import NoteColumns, read_notes
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from tune_jobs.settings import read_lexicon
 
@@ -25,11 +25,11 @@ _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 def audit_labels(options: argparse.Namespace, console: Console) -> int:
     if (options.gold is None) == (options.export_sample is None):
-        raise InputError("give either GOLD, a file to score against, or --export-sample N with --notes and --out")
+        raise InputError(Problem("gold", "give either this file, or --export-sample N with --notes and --out"))
     lexicon = read_lexicon(options.lexicon, options.absorb)
     if options.export_sample is not None:
         return _export(options, lexicon, console)
-    _check_out(options.out, "--out", (".csv", ".json"))
+    _check_out(options.out, "out", (".csv", ".json"))
     gold = read_gold(options.gold, lexicon)
     named = _named(gold)
     merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
@@ -56,18 +56,18 @@ def _known(names: Sequence[str], lexicon: Lexicon) -> tuple[str, ...]:
     for name in names:
         concept = lexicon.concept_of(name)
         if concept is None:
-            raise InputError(f"--symptoms: the lexicon has no {name!r}; {lexicon.hint(name)}")
+            raise InputError(Problem("symptoms", f"the lexicon has no {name!r}", lexicon.hint(name)))
         concepts.append(concept)
     return tuple(dict.fromkeys(concepts))
 
 
-def _check_out(out: str | None, option: str, endings: Sequence[str]) -> None:
+def _check_out(out: str | None, field: str, endings: Sequence[str]) -> None:
     if out is None:
         return
     if Path(out).suffix not in endings:
-        raise InputError(f"{option}: {out} must end in {' or '.join(endings)}")
+        raise InputError(Problem(field, f"{out} must end in {' or '.join(endings)}"))
     if not Path(out).absolute().parent.is_dir():
-        raise InputError(f"{option}: the folder of {out} does not exist; make it first")
+        raise InputError(Problem(field, f"the folder of {out} does not exist", "make it first"))
 
 
 def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace, console: Console) -> None:
@@ -103,7 +103,7 @@ def _print_mistakes(result: Audit, gold: Sequence[GoldText], with_text: bool, co
         return
     if not with_text:
         listed = ", ".join(map(str, rows[:30])) + (", …" if len(rows) > 30 else "")
-        line = f"Read otherwise: rows {listed}. --show-errors prints their texts, which may be private."
+        line = f"Rules and labels differ on rows {listed}. --show-errors prints their texts, which may be private."
         console.print(line, highlight=False, soft_wrap=True)
         return
     texts = {text.row: text.text for text in gold}
@@ -125,12 +125,12 @@ def _write(path: Path, result: Audit) -> None:
 
 def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> int:
     if options.export_sample < 1:
-        raise InputError(f"--export-sample: must be at least 1, got {options.export_sample}")
+        raise InputError(Problem("export_sample", f"must be at least 1, got {options.export_sample}"))
     for name in ("notes", "out"):
         if getattr(options, name) is None:
-            raise InputError(f"--{name}: needed with --export-sample")
+            raise InputError(Problem(name, "needed with --export-sample"))
     for name in ("out", "key"):
-        _check_out(getattr(options, name), f"--{name}", (".tsv", ".csv"))
+        _check_out(getattr(options, name), name, (".tsv", ".csv"))
     notes = read_notes(options.notes, columns=NoteColumns(text=options.text_column))
     symptoms = _known(options.symptoms or (), lexicon)
     sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed)

@@ -3,25 +3,29 @@
 import argparse
 import hashlib
 import json
+import logging
 import os
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from clinical_notes.synthetic import DEFAULT_PATIENTS
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.events import Extended
 from run_folder.folder import Folder, refusing
 from run_folder.ledger import Ledger
 from run_folder.lock import only_process
+from run_folder.logs import driver_log
 from run_folder.names import RUN_FILE
+from run_folder.options import out_of_range
 from run_folder.run import Run, open_run
+from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
-from tune_jobs.cluster.connection import TrialResources, cluster_problems, connected, local_problems
+from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
 from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
 from tune_jobs.commands.options import AUTO, cluster_address
 from tune_jobs.commands.results import introduce, show_results, show_status
+from tune_jobs.execution import Evaluation, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
     Prepared,
     changes_since,
@@ -30,14 +34,19 @@ from tune_jobs.preparing.create_run import (
     notes_are_small,
     problems_before,
     source_hashes,
+    versions,
 )
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.dealer import to_continue
 from tune_jobs.searching.repetitions import missing_repetitions
-from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
+from tune_jobs.searching.run_search import SearchHaltedError, search
 from tune_jobs.searching.study_storage import database_problems
-from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, SYNTHETIC, RunSettings, read_space
+from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.signals import INTERRUPTED, interruptible
+
+_log = logging.getLogger(__name__)
+_LOGGED = ("run_folder", "tune_jobs")
+"""Packages whose messages are in the driver's log."""
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
@@ -49,7 +58,7 @@ HALTED = 1
 def _settings(options: argparse.Namespace) -> RunSettings:
     given = {name: value for name, value in vars(options).items() if value is not None}
     values: dict[str, Any] = dict(PROTOCOL_PAPER) if given.get("protocol") else {}
-    values |= {name: given[name] for name in RunSettings.__dataclass_fields__ if name in given and name != "space"}
+    values |= {name: given[name] for names in NAMES.values() for name in names if name in given and name != "space"}
     for name in ("category", "absorb", "group_by"):
         values[name] = tuple(dict.fromkeys(values.get(name, ())))
     if values.get("notes", SYNTHETIC) == SYNTHETIC:
@@ -57,13 +66,13 @@ def _settings(options: argparse.Namespace) -> RunSettings:
         if "model" not in values:
             values.setdefault("layers", DEMO_LAYERS)
     values.setdefault("reduce_range", int8_overflows())
-    return RunSettings(**values)
+    return run_settings(**values)
 
 
 def _with_space(settings: RunSettings, options: argparse.Namespace) -> RunSettings:
     """The settings with the space file asked for, or the one that goes with the embedded encoder."""
     space = options.space or (EMBEDDED_SPACE if options.model is None else None)
-    return replace(settings, space=read_space(space, settings.strategies)) if space else settings
+    return settings.changed(space=read_space(space, settings.search.strategies)) if space else settings
 
 
 def _execution(options: argparse.Namespace) -> Execution:
@@ -80,6 +89,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         address=cluster_address(options),
         keep=max(options.keep, options.top),
         verbose=options.verbose,
+        log_level=options.log_level,
         retry_failed=getattr(options, "retry_failed", False),
         train_to=options.epochs if options.command == "resume" else None,
         seeds=options.seeds,
@@ -88,17 +98,15 @@ def _execution(options: argparse.Namespace) -> Execution:
     )
 
 
-def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[str]:
+def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[Problem]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
-    for name in ("max_concurrent", "time_budget", "epoch_limit", "keep", "top", "seeds", "margin"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            problems.append(f"--{name.replace('_', '-')}: must be more than 0, got {value:g}")
+    for of in (Execution, Evaluation):
+        problems += out_of_range(of, vars(options))
     return problems + database_problems(execution.optuna_storage)
 
 
-def _cluster_problems(execution: Execution) -> list[str]:
+def _cluster_problems(execution: Execution) -> list[Problem]:
     """What an existing cluster lacks; it has to be joined for that, so this is the last thing to look at."""
     if execution.address is None or execution.resources.problems():
         return []
@@ -106,120 +114,120 @@ def _cluster_problems(execution: Execution) -> list[str]:
 
 
 def _default_name(settings: RunSettings, options: argparse.Namespace) -> str:
-    """Made of what was asked for: the same line has the same name on any machine, whatever --warm-start's run does."""
+    """Made from what was asked for: the same command has the same name on any machine."""
     record = settings.record() | {"reduce_range": options.reduce_range}
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return f"{settings.unit}-{digest[:8]}"
+    return f"{settings.labels.unit}-{digest[:8]}"
 
 
 def launch(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     if options.name is not None and not is_plain_name(options.name):
-        problems.append(f"--name: {options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')")
+        message = f"{options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')"
+        problems.append(Problem("name", message))
     if options.patients is not None and options.notes is not None:
-        problems.append("--patients: is of the synthetic notes, so leave it out where --notes is given")
+        problems.append(Problem("patients", "is for synthetic notes", "leave it out where --notes is given"))
     settings = _settings(options)
     try:
         settings = _with_space(settings, options)
     except InputError as error:
-        problems.append(str(error))
+        problems += error.problems
     problems += problems_before(settings, problems)
     exists = False
     try:
         storage = writable_storage(options)
         options.name = options.name or _default_name(settings, options)
         folder = storage.child(options.name)
-        with refusing("--storage"):
+        with refusing("storage"):
             exists = folder.exists(RUN_FILE)
             if exists:
                 run = open_run(folder)
                 if options.reduce_range is None:  # what the CPU that began the run needed
-                    settings = replace(settings, reduce_range=run.settings.get("reduce_range", False))
-                settings = replace(settings, warm_configurations=run.settings.get("warm_configurations", {}))
-                how = resume_line(folder, options.storage)
-                problems += _differences(run, settings, how, with_files=not problems)
+                    settings = settings.changed(reduce_range=run.settings.model.reduce_range)
+                settings = settings.changed(warm_configurations=run.settings.search.warm_configurations)
+                command = resume_line(folder, options.storage)
+                problems += _differences(run, settings, command, with_files=not problems)
         if options.warm_start is not None:
-            settings = _warmed(settings, storage, folder, exists)
+            settings = _warmed(settings, options.warm_start, storage, folder, exists)
     except InputError as error:
-        problems.append(str(error))
+        problems += error.problems
     problems += _cluster_problems(execution)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     if exists:
-        settings = replace(settings, trials=run.settings["trials"])  # it may have been extended
-        with refusing("--storage"):
+        settings = settings.changed(trials=run.settings.search.trials)  # it may have been extended
+        with refusing("storage"):
             prepared = load_prepared(folder)
     else:
-        source = "synthetic notes" if settings.notes == SYNTHETIC else settings.notes
+        source = "synthetic notes" if settings.notes.path == SYNTHETIC else settings.notes.path
         console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
-        with refusing("--storage"), only_process(folder):
+        with refusing("storage"), only_process(folder):
             prepared = _create(folder, settings, execution)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
-def _warmed(settings: RunSettings, storage: Folder, folder: Folder, exists: bool) -> RunSettings:
+def _warmed(settings: RunSettings, start: str, storage: Folder, folder: Folder, exists: bool) -> RunSettings:
     """With the earlier run's configurations; a run that exists has its own already, and needs the earlier one no more.
 
     Raises:
         InputError: as ``earlier_run`` and ``warm_configurations``, or the run names itself.
     """
-    assert settings.warm_start is not None
-    if settings.warm_start == folder.name:
-        raise InputError(f"--warm-start: {settings.warm_start} is the run itself; name an earlier one")
+    if start == folder.name:
+        raise InputError(Problem("warm_start", f"{start} is the run itself", "name an earlier one"))
     if exists:
         return settings
-    earlier = earlier_run(storage, settings.warm_start)
-    return replace(settings, warm_configurations=warm_configurations(earlier, settings))
+    earlier = earlier_run(storage, start)
+    return settings.changed(warm_configurations=warm_configurations(earlier, settings.search))
 
 
 def _create(folder: Folder, settings: RunSettings, execution: Execution) -> Prepared:
-    if execution.address is None or notes_are_small(settings):
+    if execution.address is None or notes_are_small(settings.notes):
         return create_run(folder, settings, os.cpu_count() or 1)
     with connected(execution.address, execution.verbose), interruptible():  # in this order, as in a search
         return create_run(folder, settings, 1, on_cluster=True)
 
 
-def _differences(run: Run, settings: RunSettings, how_to_resume: str, *, with_files: bool) -> list[str]:
-    """Why this launch is not the one that made the run, if so."""
-    recorded, asked = RunSettings.from_record(dict(run.manifest["settings"])).record(), settings.record()
+def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_files: bool) -> list[Problem]:
+    """Why this launch does not continue the run, if so."""
+    recorded, asked = RunSettings.from_record(run.manifest.settings).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name]]
-    if not changed and not with_files:
+    if changed:
+        differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
+        message = f"run {run.folder.name} exists with other settings ({differences})"
+        return [Problem("name", message, f"continue it with `{resume_command}`, or choose another name")]
+    if not with_files:
         return []
-    if not changed:
-        moved = [name for name, digest in source_hashes(settings).items() if digest != run.manifest["sources"][name]]
-        return [
-            f"--{name}: the file is not the one that run {run.folder.name} was made of; choose another --name"
-            for name in moved
-        ] or _changes(run, f"restore that, or go on with `{how_to_resume} --force`")
-    differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
-    return [
-        f"--name: run {run.folder.name} exists with other settings ({differences}); "
-        f"continue it with `{how_to_resume}`, or choose another name"
-    ]
+    moved = [name for name, digest in source_hashes(settings).items() if digest != run.manifest.sources[name]]
+    if moved:
+        message = f"the file has changed since run {run.folder.name} was created"
+        return [Problem(name, message, "choose another --name") for name in moved]
+    return _changes(run, f"restore them, or continue with `{resume_command} --force`")
 
 
 def resume(options: argparse.Namespace, console: Console) -> int:
     run = opened(options)  # before the database is: a look at a new one makes it
     execution = _execution(options)
     problems = _execution_problems(options, execution)
-    with refusing("RUN"):
-        changes = [] if options.force else _changes(run, "restore that, or go on with --force")
-    settings = RunSettings.from_record(dict(run.settings))
-    if options.trials is not None and options.trials < settings.trials:
-        problems.append(f"--trials: the run has {settings.trials} per strategy and can only be extended")
-    if options.epochs is not None and options.epochs <= settings.epochs:
-        problems.append(f"--epochs: the run's trials have {settings.epochs}; give more to train the best ones on")
+    with refusing("run"):
+        changes = [] if options.force else _changes(run, "restore them, or continue with --force")
+    settings = run.settings
+    budget = settings.search
+    if options.trials is not None and options.trials < budget.trials:
+        problems.append(Problem("trials", f"the run has {budget.trials} per strategy and can only be extended"))
+    if options.epochs is not None and options.epochs <= budget.epochs:
+        message = f"the run's trials have {budget.epochs}"
+        problems.append(Problem("epochs", message, "give more to train the best ones for longer"))
     problems += changes
     problems += _cluster_problems(execution)
     if problems:
-        raise InputError("\n".join(problems))
-    settings = replace(settings, trials=options.trials or settings.trials)
+        raise InputError(*problems)
+    settings = settings.changed(trials=options.trials or budget.trials)
     if options.dry_run:
         introduce(run, console)
-        _say_what_is_kept(run, settings, execution, console)
+        _print_plan(run, settings.search, execution, console)
         return 0
-    with refusing("RUN"):
+    with refusing("run"):
         prepared = load_prepared(run.folder)
     return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
 
@@ -228,27 +236,26 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)
-    settings = RunSettings.from_record(dict(run.settings))
-    missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.strategies, execution.seeds)
+    settings = run.settings
+    missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.search.strategies, execution.seeds)
     if missing:
         problems += _cluster_problems(execution)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     if not missing:
         return show_results(run.folder, options, console)
-    with refusing("RUN"):
+    with refusing("run"):
         prepared = load_prepared(run.folder)
     return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
 
 
-def _changes(run: Run, mend: str) -> list[str]:
+def _changes(run: Run, fix: str) -> list[Problem]:
     changes = changes_since(run)
-    return [f"RUN: {run.folder.name} was made of other things than these ({', '.join(changes)}); {mend}"] * bool(
-        changes
-    )
+    message = f"data, model or versions have changed since {run.folder.name} was created ({', '.join(changes)})"
+    return [Problem("run", message, fix)] if changes else []
 
 
-def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, console: Console) -> None:
+def _print_plan(run: Run, settings: SearchSettings, execution: Execution, console: Console) -> None:
     """One line: what a resume keeps, continues, runs again and adds."""
     ledger = Ledger(run.folder)
     running = [trial for trial in ledger.trials.values() if trial.state == "running"]
@@ -259,12 +266,22 @@ def _say_what_is_kept(run: Run, settings: RunSettings, execution: Execution, con
         parts.append("run again: " + (", ".join(trial.name for trial in ledger.to_retry()) or "none"))
     if execution.train_to:
         longer = to_continue(ledger, settings.strategies, execution.train_to)
-        parts.append(f"trained on to {execution.train_to} epochs: " + (", ".join(t.name for t in longer) or "none"))
+        parts.append(
+            f"trained for longer, to {execution.train_to} epochs: " + (", ".join(t.name for t in longer) or "none")
+        )
     new = sum(max(settings.trials - ledger.asked(strategy), 0) for strategy in settings.strategies)
     parts.append(f"new: {new}")
     if execution.seeds > 1:
         parts.append(f"then each strategy's best with {execution.seeds} seeds")
     console.print(f"  {'; '.join(parts)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _log_start(options: argparse.Namespace) -> None:
+    """What was asked for, and with which versions; a database's URL may hold a password."""
+    hidden = {"command", "optuna_storage"}
+    given = ", ".join(f"{name} {value}" for name, value in vars(options).items() if value and name not in hidden)
+    _log.info("%s: %s", options.command, given)
+    _log.info("versions: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
 def _search_and_evaluate(
@@ -278,21 +295,25 @@ def _search_and_evaluate(
     run = open_run(folder)
     introduce(run, console)
     if run.trials and not execution.only_seeds:
-        _say_what_is_kept(run, settings, execution, console)
+        _print_plan(run, settings.search, execution, console)
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
-    with only_process(folder):
+    with only_process(folder), driver_log(folder, execution.log_level, _LOGGED):
+        _log_start(options)
         folder.discard_scratch()
-        if settings.trials != run.settings["trials"]:
-            Ledger(folder).append(Extended(settings.trials))
+        if settings.search.trials != run.settings.search.trials:
+            Ledger(folder).append(Extended(settings.search.trials))
         try:
             ledger = search(folder, settings, prepared, execution, console)
         except KeyboardInterrupt:
+            _log.info("stopped by the user")
             console.print(f"Stopped. Continue with: {again}", markup=False, soft_wrap=True)
             return INTERRUPTED
         except SearchHaltedError as halt:
-            console.print(f"Stopped: {halt}. Mend that, then: {again}", markup=False, soft_wrap=True)
+            _log.error("stopped: %s", halt)
+            console.print(f"Stopped: {halt}. Fix this, then run: {again}", markup=False, soft_wrap=True)
             return HALTED
-        show_status(ledger, settings, console, folder.name)
+        _log.info("the search has ended")
+        show_status(ledger, settings.search, console, folder.name)
         if any(trial.state == "running" for trial in ledger.trials.values()) and not execution.only_seeds:
             console.print(f"Time is up. Continue with: {again}", markup=False, soft_wrap=True)
         return show_results(folder, options, console)

@@ -10,10 +10,12 @@ from rich.console import Console
 from analysis.models.export import export as export_trial
 from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.notes import NoteColumns
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.run import Run
 from tune_jobs.commands.find_run import opened
 from tune_jobs.settings import near
+
+_STATES = {"running": "has not finished", "stopped": "was stopped early", "failed": "failed"}
 
 
 def export(options: argparse.Namespace, console: Console) -> int:
@@ -28,31 +30,30 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
     finished = {t.name: t for t in run.trials.values() if t.state == "finished"}
     if trial is not None:
         if trial not in run.trials:
-            raise InputError(f"--trial: the run has no {trial!r}{near(trial, sorted(finished))}")
+            raise InputError(Problem("trial", f"the run has no {trial!r}{near(trial, sorted(finished))}"))
         if trial not in finished:
-            raise InputError(
-                f"--trial: {trial} {run.trials[trial].state}, so it left no model; see `symptune leaderboard`"
-            )
+            message = f"{trial} {_STATES[run.trials[trial].state]}, so it has no model"
+            raise InputError(Problem("trial", message, "see `symptune leaderboard`"))
         return trial
     if strategy is not None and strategy not in run.strategies:
-        raise InputError(f"--strategy: the run has no {strategy!r}{near(strategy, run.strategies)}")
+        raise InputError(Problem("strategy", f"the run has no {strategy!r}{near(strategy, run.strategies)}"))
     wanted = [strategy] if strategy else run.strategies
     best = [found for name in wanted for found in run.best(name, 1)[:1]]
     if not best:
-        raise InputError(f"{run.folder.name}: no trial of {', '.join(wanted)} has finished, so there is no model yet")
+        raise InputError(Problem("run", f"no trial of {', '.join(wanted)} has finished, so there is no model yet"))
     return max(best, key=lambda t: (t.score, -t.deployed.bytes)).name
 
 
 def predict(options: argparse.Namespace, console: Console) -> int:
     if options.threads < 1:
-        raise InputError(f"--threads: must be at least 1, got {options.threads}")
+        raise InputError(Problem("threads", f"must be at least 1, got {options.threads}"))
     if options.out and Path(options.out).resolve() == Path(options.file).resolve():
-        raise InputError(f"--out: {options.out} is the file to be read; name another")
+        raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
     model = ExportedModel(options.model, options.threads)
     if model.overflows_here():
         print(
-            "symptune: warning: this CPU has no VNNI, and the model's INT8 weights were made for one that has: "
-            "its sums may overflow; export one that was searched with --reduce-range",
+            "symptune: warning: this CPU has no VNNI, which the model's INT8 weights need: sums may overflow; "
+            "export a model that was searched with --reduce-range",
             file=sys.stderr,
         )
     rows = (
@@ -69,7 +70,7 @@ def predict(options: argparse.Namespace, console: Console) -> int:
     what = "sentences" if options.sentences else "texts"
     print(
         f"symptune: {summary.texts - summary.empty:,} {what} labelled, {summary.empty:,} empty, "
-        f"{summary.cut:,} as long as the {model.max_length} word pieces that the model reads, or longer",
+        f"{summary.cut:,} truncated at {model.max_length} tokens",
         file=sys.stderr,
     )
     return 0

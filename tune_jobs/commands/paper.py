@@ -1,4 +1,4 @@
-"""The command that lays a run beside the paper."""
+"""The command that compares a run with the paper."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,20 @@ from rich.table import Table
 
 from analysis.paper.claims import CLAIM_NOTE, NOTES, PROTOCOL, TABLES, shown_rows
 from analysis.paper.claims import compare_paper as compare_with_paper
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.names import RESULTS
 from tune_jobs.commands.find_run import opened
-from tune_jobs.settings import PROTOCOL_PAPER, RunSettings
+from tune_jobs.settings import PROTOCOL_PAPER
 
 
 def compare_paper(options: argparse.Namespace, console: Console) -> int:
     run = opened(options)
     if not any(trial.state == "finished" for trial in run.trials.values()):
-        raise InputError(f"RUN: no trial of {run.folder.name} has finished, so there is nothing to compare yet")
-    settings = RunSettings.from_record(dict(run.settings))
-    protocol = all(getattr(settings, name) == value for name, value in PROTOCOL_PAPER.items())
+        raise InputError(
+            Problem("run", f"no trial of {run.folder.name} has finished, so there is nothing to compare yet")
+        )
+    settings = run.settings.record()
+    protocol = all(settings[name] == value for name, value in PROTOCOL_PAPER.items())
     found = compare_with_paper(run, protocol=protocol)
     console.print(PROTOCOL[protocol], highlight=False)
     for note in NOTES:

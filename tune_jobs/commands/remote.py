@@ -24,7 +24,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from tune_jobs.signals import INTERRUPTED
 
 SCHEME = "ray://"
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str], address: str) -> 
     """
     problems = _problems(options)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     _connect(address)
     try:
         cloudpickle.register_pickle_by_value(sys.modules[__name__])  # so that its absence there can be told
@@ -57,8 +57,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str], address: str) -> 
         command = actor.remote()
         if not ray.get(command.start.remote(list(arguments))):
             raise InputError(
-                f"--address: symptune is not installed on the cluster at {address!r}; install it on every node "
-                "(pip install -c constraints.txt .), for the Python that runs Ray there"
+                Problem(
+                    "address",
+                    f"symptune is not installed on the cluster at {address!r}",
+                    "install it on every node (pip install -c constraints.txt .), for the Python that runs Ray there",
+                )
             )
         code = _follow(command)
         if code == INTERRUPTED:
@@ -67,7 +70,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str], address: str) -> 
     except (ConnectionError, RayError) as error:
         print(
             f"symptune: the cluster at {address!r} was lost ({type(error).__name__}); "
-            "what had finished is kept: the same line continues the run",
+            "what had finished is kept; run the same command to continue",
             file=sys.stderr,
         )
         return LOST
@@ -75,15 +78,17 @@ def run(options: argparse.Namespace, arguments: Sequence[str], address: str) -> 
         ray.shutdown()
 
 
-def _problems(options: argparse.Namespace) -> list[str]:
-    """Paths are the cluster's, so that one which depends on a current folder means nothing."""
+def _problems(options: argparse.Namespace) -> list[Problem]:
+    """Relative paths: they depend on the current folder, which is another one on the cluster."""
     given = {name: getattr(options, name, None) for name in _PATHS}
     if not _is_absolute(getattr(options, "run", None)):  # a run that is named by its folder needs no storage
         given["storage"] = options.storage
     if "/" in (getattr(options, "warm_start", None) or ""):  # else it is the name of a run
-        given["warm-start"] = options.warm_start
+        given["warm_start"] = options.warm_start
     return [
-        f"--{name}: with --address {SCHEME}… give a URI or an absolute path that the cluster's nodes see, got {value!r}"
+        Problem(
+            name, f"with --address {SCHEME}… give a URI or an absolute path that the cluster's nodes see, got {value!r}"
+        )
         for name, value in given.items()
         if value is not None and not _is_absolute(value)
     ]
@@ -100,8 +105,11 @@ def _connect(address: str) -> None:
         socket.create_connection((place.hostname or "", place.port or 10001), _SECONDS_TO_ANSWER).close()
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--address: no Ray Client server answers at {address!r} ({error}); "
-            "give the head node's host and its ray-client-server-port (10001)"
+            Problem(
+                "address",
+                f"no Ray Client server answers at {address!r} ({error})",
+                "give the head node's host and its ray-client-server-port (10001)",
+            )
         ) from error
     for attempt in range(_ATTEMPTS):
         try:
@@ -110,7 +118,8 @@ def _connect(address: str) -> None:
         except (ConnectionError, ValueError, RuntimeError) as error:
             if _ABORTED not in str(error) or attempt == _ATTEMPTS - 1:
                 reason = " ".join(str(error).split())[:200]
-                raise InputError(f"--address: the Ray cluster at {address!r} cannot be joined ({reason})") from error
+                message = f"the Ray cluster at {address!r} cannot be joined ({reason})"
+                raise InputError(Problem("address", message)) from error
 
 
 def _follow(command: Any) -> int:

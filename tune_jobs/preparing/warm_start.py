@@ -3,38 +3,38 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.run import Run
+from run_folder.settings import SearchSettings
 from run_folder.trials import TrialRecord, best_trials
 from search_spaces import STRATEGIES, objectives_of, paper_configuration
 from search_spaces.overrides import distributions_of, nearest
-from tune_jobs.settings import RunSettings
 
 MOST = 5
 """Configurations of a strategy that are taken over, or half of its trials where that is fewer."""
 
 
-def warm_configurations(earlier: Run, settings: RunSettings) -> dict[str, list[dict[str, Any]]]:
+def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, list[dict[str, Any]]]:
     """By strategy, the earlier run's best configurations moved into this one's space, best first, each once.
 
     Raises:
-        InputError: the budget has no room for any, none of the strategies has a finished trial, or a configuration
+        InputError: the budget is too small for any, none of the strategies has a finished trial, or a configuration
             is not one of this version's.
     """
-    room = min(MOST, settings.trials // 2)
-    if not room:
-        raise InputError("--warm-start: the paper's configuration is the only trial; give --trials 2 or more")
+    most = min(MOST, settings.trials // 2)
+    if not most:
+        raise InputError(
+            Problem("warm_start", "the paper's configuration is the only trial", "ask for 2 trials or more")
+        )
     finished = [trial for trial in earlier.trials.values() if trial.state == "finished" and trial.repeats is None]
     found: dict[str, list[dict[str, Any]]] = {}
     for strategy in (name for name in settings.strategies if name in STRATEGIES):
         mine = [trial for trial in finished if trial.strategy == strategy]
         if mine:
-            found[strategy] = best_configurations(mine, settings.space.get(strategy, {}), room)
+            found[strategy] = best_configurations(mine, settings.space.get(strategy, {}), most)
     if not found:
-        raise InputError(
-            f"--warm-start: {earlier.folder.name} has no finished trial of {', '.join(settings.strategies)}; "
-            "name a run that has some"
-        )
+        message = f"{earlier.folder.name} has no finished trial of {', '.join(settings.strategies)}"
+        raise InputError(Problem("warm_start", message, "name a run that has some"))
     return found
 
 
@@ -61,6 +61,5 @@ def _moved(
     try:
         return nearest(strategy, {name: value for name, value in hyperparameters.items() if name in known}, overrides)
     except (TypeError, AttributeError):
-        raise InputError(
-            f"--warm-start: the hyperparameters of {trial} are not such as this version's; name another run"
-        ) from None
+        message = f"the hyperparameters of {trial} are not those of this version"
+        raise InputError(Problem("warm_start", message, "name another run")) from None

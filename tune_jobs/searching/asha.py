@@ -20,7 +20,7 @@ class StrategyASHA(FIFOScheduler):
 
     Args:
         epochs: of a full trial.
-        reduction_factor: of ``n`` trials at a rung, ``n / reduction_factor`` go on; 0 stops none.
+        reduction_factor: of ``n`` trials at a rung, ``n / reduction_factor`` continue; 0 stops none.
         grace_period: epochs before a trial can be stopped.
         startup: results that a rung holds before it stops anyone; two trials say little of each other.
         known: the ledger's events, whose results fill the rungs in the order in which they came.

@@ -2,7 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
@@ -10,11 +10,13 @@ from rich.console import Console
 
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from run_folder.settings import RunSettings
 from run_folder.trials import TrialRecord
 from trainables.base import TrainSettings
-from tune_jobs.cluster.connection import Room, TrialResources, check_slots, connected, slots
+from tune_jobs.cluster.connection import Capacity, check_slots, connected, slots
 from tune_jobs.cluster.cpu_memory import fitting_resources
 from tune_jobs.cluster.gpu_memory import measured_resources
+from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching.asha import StrategyASHA
 from tune_jobs.searching.plan import SearchPlan
@@ -24,49 +26,11 @@ from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import DATABASE_ERRORS, database_reason, study_storage
 from tune_jobs.searching.trial_actor import RunTrainable
-from tune_jobs.settings import RunSettings
 from tune_jobs.signals import interruptible, was_interrupted
 
 
 class SearchHaltedError(Exception):
     """The search stopped since its storage can't be written; the message says why."""
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a search is run; none of it changes what a trial computes.
-
-    Attributes:
-        fit_cpus: put in the place of the resources' CPUs as many as leave each trial enough memory.
-        measure_gpus: put in the place of the resources' GPUs what one trial is found to need.
-        time_budget: seconds after which no result is waited for; None for no limit.
-        epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
-        retry_failed: run failed trials again.
-        train_to: train each strategy's best trial for longer, to this many epochs.
-        seeds: train each strategy's best configuration with this many seeds in the end.
-        only_seeds: do that alone.
-        optuna_storage: URL of the database that holds the studies; None for a journal file in the run's folder.
-    """
-
-    resources: TrialResources = field(default_factory=TrialResources)
-    fit_cpus: bool = False
-    measure_gpus: bool = False
-    max_concurrent: int | None = None
-    time_budget: float | None = None
-    address: str | None = None
-    keep: int = 3
-    verbose: bool = False
-    epoch_limit: float | None = None
-    retry_failed: bool = False
-    train_to: int | None = None
-    seeds: int = 1
-    only_seeds: bool = False
-    optuna_storage: str | None = None
-
-    @property
-    def growing(self) -> bool:
-        """Whether more trials were asked for than an existing cluster may hold yet."""
-        return self.address is not None and self.max_concurrent is not None
 
 
 def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:
@@ -86,17 +50,17 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
 def _search(
     folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console
 ) -> Ledger:
-    ledger = Ledger(folder)
+    ledger, wanted = Ledger(folder), settings.search
     with study_storage(folder, execution.optuna_storage) as storage, ThreadPoolExecutor(1) as discarding:
         studies = {
             strategy: StrategyStudy(
                 strategy,
                 storage,
-                settings.seed,
-                settings.space.get(strategy, {}),
-                warm=settings.warm_configurations.get(strategy, ()),
+                wanted.seed,
+                wanted.space.get(strategy, {}),
+                warm=wanted.warm_configurations.get(strategy, ()),
             )
-            for strategy in settings.strategies
+            for strategy in wanted.strategies
         }
         progress: Progress | None = None
 
@@ -108,14 +72,14 @@ def _search(
             if progress is not None:
                 progress.warned(record, message)
 
-        scheduler = StrategyASHA(settings.strategies, settings.epochs, settings.reduction_factor, known=ledger.events)
+        scheduler = StrategyASHA(wanted.strategies, wanted.epochs, wanted.reduction_factor, known=ledger.events)
         state = Search(
             folder,
             ledger,
             studies,
             SearchPlan(
-                settings.trials,
-                settings.seed,
+                wanted.trials,
+                wanted.seed,
                 keep=execution.keep,
                 retry_failed=execution.retry_failed,
                 train_to=execution.train_to,
@@ -129,7 +93,7 @@ def _search(
         )
         if state.done:
             return ledger
-        # In this order: Ray sets a handler of its own, which would end the process on the spot.
+        # In this order: Ray sets a signal handler, which would end the process at once.
         with connected(execution.address, execution.verbose), interruptible():
             if execution.fit_cpus:
                 resources = fitting_resources(execution.resources, settings, prepared, console)
@@ -144,7 +108,7 @@ def _search(
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with (
                 Progress(
-                    console, folder.name, settings.strategies, settings.trials, settings.epochs, ended, execution.seeds
+                    console, folder.name, wanted.strategies, wanted.trials, wanted.epochs, ended, execution.seeds
                 ) as progress,
                 state.halting_on_storage_errors(),  # Ray keeps its own state there too
             ):
@@ -166,13 +130,13 @@ def _tuner(
     scheduler: StrategyASHA,
 ) -> tune.Tuner:
     resources = execution.resources
-    room = Room(resources, execution.max_concurrent, execution.growing)
+    capacity = Capacity(resources, execution.max_concurrent, execution.growing)
     train = TrainSettings(
-        epochs=settings.epochs,
+        epochs=settings.search.epochs,
         threads=max(1, int(resources.cpus)),
         device="cuda" if resources.gpus else "cpu",
-        reduce_range=settings.reduce_range,
-        precision=settings.precision,
+        reduce_range=settings.model.reduce_range,
+        precision=settings.model.precision,
     )
     trainable = tune.with_parameters(
         RunTrainable,
@@ -181,13 +145,14 @@ def _tuner(
         settings=train,
         folder=folder,
         epoch_limit=execution.epoch_limit,
+        log_level=execution.log_level,
     )
     return tune.Tuner(
         trainable,
         tune_config=TuneConfig(
             metric="f1",
             mode="max",
-            search_alg=RaySearcher(state, {"cpus": resources.cpus, "gpus": resources.gpus}, room),
+            search_alg=RaySearcher(state, {"cpus": resources.cpus, "gpus": resources.gpus}, capacity),
             scheduler=scheduler,
             num_samples=-1,  # the searcher says when it is finished
             max_concurrent_trials=sys.maxsize,  # the searcher counts; without a limit Ray starts one at a time

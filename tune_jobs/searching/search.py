@@ -19,7 +19,7 @@ from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.teacher import TEACHER_STRATEGY, baselines_ended, choose_teacher, unskip_all
 from tune_jobs.searching.trial_files import TrialFiles
 
-HALF_BATCHES = "out of memory; goes on in half batches, whose gradients are added up"
+HALF_BATCHES = "out of memory; continues in half batches, whose gradients are added up"
 
 OUT_OF_MEMORY = "out of memory, with half batches too"
 

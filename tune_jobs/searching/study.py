@@ -31,7 +31,7 @@ def seed_of(*parts: object) -> int:
 class StrategyStudy:
     """The study of one strategy, rebuilt from what the ledger knows.
 
-    The sampler is seeded anew for each trial from the run's seed and the trial's number, so that a suggestion
+    The sampler is seeded again for each trial from the run's seed and the trial's number, so that a suggestion
     depends on the study's history and not on how long a process has lived.
 
     Args:
@@ -127,7 +127,7 @@ class StrategyStudy:
         self._study.tell(self._running.pop(number), [final.figure(metric) for metric, _ in self._objectives])
 
     def stopped(self, number: int) -> None:
-        """Stopped early: PRUNED, with its last reported value (a value of its own Optuna refuses)."""
+        """Stopped early: PRUNED, with its last reported value (Optuna refuses another value)."""
         self._study.tell(self._running.pop(number), state=TrialState.PRUNED)
 
     def failed(self, number: int, reason: str) -> None:

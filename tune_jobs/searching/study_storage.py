@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.names import RUN_FILE
 
@@ -63,13 +63,13 @@ def study_prefix(folder: Folder) -> str:
     return f"{folder.name}-{hashlib.sha256(folder.read(RUN_FILE)).hexdigest()[:8]}"
 
 
-def database_problems(url: str | None) -> list[str]:
+def database_problems(url: str | None) -> list[Problem]:
     """Why the studies could not be kept there, if so."""
     try:
         if url is not None:
             _database(url)
     except InputError as error:
-        return [str(error)]
+        return list(error.problems)
     return []
 
 
@@ -80,21 +80,23 @@ def database_reason(error: BaseException) -> str:
 
 
 def _database(url: str) -> RDBStorage:
-    mend = "give one such as postgresql://USER@HOST/DATABASE or sqlite:///FILE, or omit it"
+    fix = "give one such as postgresql://USER@HOST/DATABASE or sqlite:///FILE, or omit it"
     try:
         shown = make_url(url).set(query={}).render_as_string(hide_password=True)  # a query may hold one too
     except ArgumentError:
-        raise InputError(f"--optuna-storage: not a database URL; {mend}") from None
+        raise InputError(Problem("optuna_storage", "not a database URL", fix)) from None
     try:
         return RDBStorage(url)
     except ImportError as error:
-        raise InputError(f"--optuna-storage: {shown} needs a driver ({error}); install it with pip") from error
+        message = f"{shown} needs a driver ({error})"
+        raise InputError(Problem("optuna_storage", message, "install it with pip")) from error
     except Exception as error:  # Optuna wraps some errors of SQLAlchemy and its drivers, and not others
-        raise InputError(f"--optuna-storage: {shown} cannot be opened ({database_reason(error)}); {mend}") from error
+        message = f"{shown} cannot be opened ({database_reason(error)})"
+        raise InputError(Problem("optuna_storage", message, fix)) from error
 
 
 class _UnflushedJournal(JournalFileBackend):
-    """A journal of one writer that no loss of power need spare: each start makes it anew from the ledger."""
+    """A journal of one writer; it may be lost with the power, since each start writes it again from the ledger."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -118,7 +120,7 @@ def journal(path: Path) -> JournalStorage:
 def _journal_path(folder: Folder) -> Iterator[Path]:
     """In the run's folder, or, for remote storage, a local file that is put there after.
 
-    A search that is stopped leaves no copy there: the next one makes the journal from the ledger anew.
+    A search that is stopped leaves no copy there: the next one writes the journal again from the ledger.
     """
     if folder.is_local:
         yield Path(folder.uri) / JOURNAL

@@ -4,12 +4,13 @@ import contextlib
 import errno
 import gc
 import json
+import logging
 import math
 import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ray import tune
 
 from clinical_notes.batches import TrialData
 from run_folder.folder import Folder, storage_reason
+from run_folder.logs import Level, close_log, trial_log
 from run_folder.names import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
 from run_folder.records import from_plain
 from run_folder.results import DeployedResult, EpochResult, Report, Result, StorageFailed, TrialFailed
@@ -33,7 +35,7 @@ MANIFEST = "manifest.json"
 HUNG = "hung"
 """File in a trial's folder that says after how many seconds its process was ended."""
 CHECKPOINT_SHARE = 0.05
-"""Of a trial's training time, what its checkpoints may take; epochs that are short beside them share one."""
+"""Largest share of a trial's training time for its checkpoints; short epochs share one."""
 _EPOCH = EPOCH_PREFIX + "{:04d}"
 
 
@@ -44,6 +46,8 @@ class RunTrainable(tune.Trainable):
     Epochs that the ledger knows and no checkpoint holds are then trained once more, and reported no more.
     """
 
+    _log: logging.Logger | None = None
+
     def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],
@@ -53,15 +57,18 @@ class RunTrainable(tune.Trainable):
         folder: Folder,
         epoch_limit: float | None = None,
         checkpoint_share: float = CHECKPOINT_SHARE,
+        log_level: Level = "info",
     ) -> None:
         """Prepare for trials.
 
         Args:
             epoch_limit: seconds that a step may take; a trial that takes longer ends as failed.
             checkpoint_share: of the training time, what checkpoints may take; the last epoch's is always written.
+            log_level: of the trials' logs.
         """
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
         self._epoch_limit, self._checkpoint_share = epoch_limit, checkpoint_share
+        self._log_level: Level = log_level
         self._checkpoint_seconds: dict[str, float] = {}
         """What the last checkpoint of a strategy took to write."""
         self._take(config)
@@ -74,9 +81,17 @@ class RunTrainable(tune.Trainable):
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
+        self.cleanup()
+        self._log = trial_log(self._folder, config["trial"], self._log_level)
         self._inner: StrategyTrainable | None = None
         self._warnings: list[str] = []
         self._parts, self._reported = config["parts"], config["known_epochs"]
+
+    def cleanup(self) -> None:
+        """End the trial's log."""
+        if self._log is not None:
+            close_log(self._log)
+            self._log = None
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -90,7 +105,46 @@ class RunTrainable(tune.Trainable):
         """The next report of the trial, as Ray takes it; what goes wrong is its reason, not a traceback."""
         result = self._result()
         warnings, self._warnings = self._warnings, []
+        self._log_result(result, warnings)
         return ray_result(Report(result, tuple(warnings)))
+
+    def _log_result(self, result: Result, warnings: Sequence[str]) -> None:
+        if self._log is None:
+            return
+        for warning in warnings:
+            self._log.warning("%s", warning)
+        match result:
+            case EpochResult():
+                self._log.info(
+                    "epoch %d: macro F1 %.4f, training loss %.4f, %.1f s",
+                    result.epoch, result.f1, result.train_loss, result.seconds,
+                )  # fmt: skip
+            case DeployedResult():
+                self._log.info(
+                    "deployed the model of epoch %d: macro F1 %.4f, %d bytes, %s",
+                    result.epoch, result.validation.f1, result.bytes, result.runtime,
+                )  # fmt: skip
+                self.cleanup()
+            case TrialFailed():
+                self._log.error("the trial failed; the ledger has the reason")
+                self.cleanup()
+            case StorageFailed():
+                self._log.error("the storage failed")
+                self.cleanup()
+
+    def _log_error(self, error: Exception) -> None:
+        """The kind of error alone: its message might quote a text."""
+        if self._log is not None:
+            self._log.error("%s", type(error).__qualname__)
+
+    def _log_start(self, inner: StrategyTrainable) -> None:
+        if self._log is None:
+            return
+        self._log.info(
+            "started on %s: seed %d, %d of %d epochs are trained",
+            inner.settings.device, self.config["seed"], len(inner.results), inner.epochs,
+        )  # fmt: skip
+        self._log.debug("hyperparameters: %s", self.config["hyperparameters"])
 
     def _result(self) -> Result:
         try:
@@ -102,11 +156,13 @@ class RunTrainable(tune.Trainable):
                 self._reported = result.epoch
             return result
         except OSError as error:
+            self._log_error(error)
             return StorageFailed(storage_reason(error))
         except Exception as error:
+            self._log_error(error)
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else _reason(error)
-        if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
-            return StorageFailed(f"the storage failed ({os.strerror(errno.ENOSPC)})")
+            if _is_disk_full(error):
+                return StorageFailed(f"the storage failed ({os.strerror(errno.ENOSPC)})")
         return TrialFailed(reason)
 
     @contextlib.contextmanager
@@ -146,6 +202,7 @@ class RunTrainable(tune.Trainable):
         if self._inner is None:
             with self._watched():
                 self._inner = self._start()
+                self._log_start(self._inner)
             self._unsaved_seconds = 0.0
         if self._reported < len(self._inner.results):  # a finished epoch whose result did not reach the ledger
             return from_plain(self._inner.results[self._reported], EpochResult, "checkpoint")
@@ -172,7 +229,7 @@ class RunTrainable(tune.Trainable):
         return result
 
     def _checkpoint_is_due(self, inner: StrategyTrainable) -> bool:
-        """After the last epoch, which longer training would go on from, and whenever one is worth its time."""
+        """After the last epoch, from which longer training would continue, and whenever one is worth its time."""
         took = self._checkpoint_seconds.get(self.config["strategy"], 0.0)
         return len(inner.results) == inner.epochs or took <= self._checkpoint_share * self._unsaved_seconds
 
@@ -205,7 +262,7 @@ class RunTrainable(tune.Trainable):
                     return inner
             self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
         if config["continues"]:
-            raise TrialError(f"no checkpoint of {config['continues']} is left to go on from")
+            raise TrialError(f"no checkpoint of {config['continues']} is left to continue from")
         return inner
 
     def _device(self) -> str:
@@ -241,6 +298,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in _OUT_OF_MEMORY
     )
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether a library found the disk full: safetensors and ONNX Runtime say so in the message alone."""
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def ray_result(report: Report) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""The settings of a run: all that decides what it finds."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from run_folder.options import name_of, option
+from run_folder.records import from_plain
+
+SYNTHETIC = "synthetic"
+"""In the place of a file: notes made by the program."""
+EMBEDDED_MODEL = "all-MiniLM-L6-v2"
+"""The encoder that is installed with the program."""
+
+
+@dataclass(frozen=True)
+class NotesSettings:
+    """Which notes are read, and from which columns."""
+
+    path: str = field(
+        default=SYNTHETIC,
+        metadata=option(
+            "NOTEEVENTS as .csv, .csv.gz or .parquet", name="notes", metavar="FILE", default="synthetic notes"
+        ),
+    )
+    patients: int = field(default=0, metadata=option("number of synthetic patients", metavar="N"))
+    text_column: str = field(default="TEXT", metadata=option("column of the texts", metavar="NAME"))
+    patient_column: str = field(
+        default="SUBJECT_ID",
+        metadata=option("column of the patients; without it each note counts as one patient", metavar="NAME"),
+    )
+    category_column: str = field(default="CATEGORY", metadata=option("column of the notes' categories", metavar="NAME"))
+    sample: float = field(
+        default=1.0,
+        metadata=option(
+            "read this fraction of the notes, drawn by the seed", metavar="FRACTION", default="all", above=0, high=1
+        ),
+    )
+    category: tuple[str, ...] = field(
+        default=(), metadata=option("read only notes of this category; repeatable", metavar="TYPE", repeatable=True)
+    )
+    group_by: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "also give test figures by this column of the notes; repeatable", metavar="COLUMN", repeatable=True,
+            default="by category alone",
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How labelled examples are made of notes.
+
+    Attributes:
+        unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned.
+        raw_window: the author's reading of a note: its first characters, in lower case and otherwise as they are.
+        symptoms: how many of the most frequent concepts become classes, or their names.
+        mentions: whether the text keeps or masks the names of the classes.
+        negated: ``drop`` counts affirmed mentions alone; ``keep`` counts every mention, as the paper's author did.
+        balance: cut every class down to the size of the rarest, in each split.
+        split: fractions of train, validation and test.
+        hold_back: surface forms of each class that train and validation never show.
+    """
+
+    unit: Literal["note", "sentence"] = field(default="sentence", metadata=option("what one example is"))
+    window_chars: int = field(
+        default=1000, metadata=option("number of characters of a note that are read", metavar="N", low=1)
+    )
+    raw_window: bool = False
+    symptoms: int | tuple[str, ...] = field(
+        default=5, metadata=option("the K most frequent symptoms, or their names", metavar="K|NAMES")
+    )
+    mentions: Literal["keep", "mask"] = field(
+        default="keep", metadata=option("keep the symptoms' names in the texts, or mask them")
+    )
+    negated: Literal["drop", "keep"] = field(
+        default="drop", metadata=option("drop negated mentions, or count them as well")
+    )
+    lexicon: str | None = field(
+        default=None,
+        metadata=option("symptoms and their surface forms, in YAML", metavar="FILE", default="the built-in lexicon"),
+    )
+    absorb: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            'merge concepts into one, such as "pain=chest pain,back pain"; repeatable', metavar="RULE", repeatable=True
+        ),
+    )
+    balance: bool = field(default=False, metadata=option("cut every class to the size of the rarest"))
+    hold_back: int = field(
+        default=0, metadata=option("surface forms of each symptom that training never shows", metavar="N", low=0)
+    )
+    split: tuple[float, float, float] = field(
+        default=(0.7, 0.1, 0.2), metadata=option("fractions of train, validation and test", metavar="A,B,C")
+    )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The encoder, and how it is trained and deployed."""
+
+    name: str = field(
+        default=EMBEDDED_MODEL,
+        metadata=option(
+            "hub name or folder of a BERT-type encoder", name="model", metavar="NAME|FOLDER",
+            default=f"the built-in {EMBEDDED_MODEL}",
+        ),
+    )  # fmt: skip
+    layers: int | None = field(
+        default=None, metadata=option("keep only the encoder's first N layers", metavar="N", low=1)
+    )
+    max_length: int = field(
+        default=128, metadata=option("number of tokens after which a text is truncated", metavar="N", low=8)
+    )
+    reduce_range: bool = field(
+        default=False,
+        metadata=option(
+            "7-bit INT8 weights, for models that will run on CPUs without VNNI or AMX", default="what this CPU needs"
+        ),
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto",
+        metadata=option("of the forward passes in training", default="auto: bfloat16 where it is fast"),
+    )
+    class_weights: Literal["none", "balanced"] = field(
+        default="none", metadata=option("class weights of the cross-entropy")
+    )
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched, and for how long.
+
+    Attributes:
+        space: by strategy, what narrows its search space.
+        seed: of sample, split, suggestions and training.
+        warm_start: the earlier run whose best configurations are tried first.
+        warm_configurations: by strategy, those configurations, as they were found when the run was created.
+    """
+
+    strategies: tuple[str, ...] = field(metadata=option("strategies to search, separated by commas", metavar="NAMES"))
+    trials: int = field(default=4, metadata=option("number of trials per strategy", metavar="N", low=1))
+    epochs: int = field(default=5, metadata=option("number of epochs per trial", metavar="N", low=1))
+    reduction_factor: int = field(
+        default=4, metadata=option("ASHA continues 1 in N trials at each rung; 0 stops no trial early", metavar="N")
+    )
+    space: dict[str, dict[str, Any]] = field(
+        default_factory=dict,
+        metadata=option("narrow or fix hyperparameters, in YAML; replaces the built-in encoder's file", metavar="FILE"),
+    )
+    seed: int = field(default=0, metadata=option("seed of sample, split, suggestions and training", metavar="N", low=0))
+    warm_start: str | None = field(
+        default=None,
+        metadata=option("try the best configurations of an earlier run first; its name or folder", metavar="RUN"),
+    )
+    warm_configurations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """All that decides what a run finds; two runs with equal settings on equal data are the same run."""
+
+    notes: NotesSettings = NotesSettings()
+    labels: LabelSettings = LabelSettings()
+    model: ModelSettings = ModelSettings()
+    search: SearchSettings
+
+    def record(self) -> dict[str, Any]:
+        """All fields by name, as ``run.json`` holds them: names are unique across the parts."""
+        parts = (getattr(self, part.name) for part in dataclasses.fields(self))
+        return {name_of(f): getattr(part, f.name) for part in parts for f in dataclasses.fields(part)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], where: str = "settings") -> "RunSettings":
+        """Read what ``record`` gave; unknown names are ignored, and missing ones have their default.
+
+        Args:
+            where: the file, for the error.
+
+        Raises:
+            InputError: a value has another type.
+        """
+        parts = {
+            part: {f.name: record[name_of(f)] for f in dataclasses.fields(of) if name_of(f) in record}
+            for part, of in PARTS.items()
+        }
+        return cls(**{part: from_plain(values, PARTS[part], where) for part, values in parts.items()})
+
+    def changed(self, **values: Any) -> "RunSettings":
+        """A copy with other values, by the names of ``record``. Raises: TypeError: there is no such name."""
+        record = self.record()
+        if unknown := set(values) - set(record):
+            raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
+        return RunSettings.from_record(record | values)
+
+
+PARTS: Mapping[str, type[Any]] = typing.get_type_hints(RunSettings)
+"""The parts of the settings by name."""
+NAMES: Mapping[str, frozenset[str]] = {
+    part: frozenset(map(name_of, dataclasses.fields(of))) for part, of in PARTS.items()
+}
+"""Names of the settings in each part, as in ``RunSettings.record``."""

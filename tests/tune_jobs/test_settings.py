@@ -1,0 +1,69 @@
+"""Settings: their flat record, their types, and the options that are made from their fields."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from clinical_notes.synthetic import DEFAULT_PATIENTS
+from run_folder.errors import InputError, Problem
+from run_folder.folder import Folder
+from run_folder.run import open_run
+from run_folder.settings import RunSettings
+from tests.made_runs import write_run_file
+from trainables.parts.deployed import int8_overflows
+from tune_jobs.commands.launch import DEMO_LAYERS, _settings
+from tune_jobs.commands.options import parser
+from tune_jobs.settings import problems_of, run_settings
+
+
+def test_a_record_of_an_older_version_is_read() -> None:
+    """Its lists become tuples, what it lacks has its default, and what is known no more is ignored."""
+    record = {"strategies": ["baseline"], "notes": "n.csv", "split": [0.8, 0.1, 0.1], "symptoms": ["a", "b"], "old": 1}
+    settings = RunSettings.from_record(json.loads(json.dumps(record)))
+    assert settings == run_settings(strategies=("baseline",), notes="n.csv", split=(0.8, 0.1, 0.1), symptoms=("a", "b"))
+    assert RunSettings.from_record(json.loads(json.dumps(settings.record()))) == settings
+
+
+def test_a_setting_of_a_wrong_type_is_told_with_file_and_field(tmp_path: Path) -> None:
+    write_run_file(Folder(tmp_path))
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    manifest["settings"]["trials"] = "many"
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"run\.json: settings: .*int.*trials"):
+        open_run(Folder(tmp_path))
+
+
+def test_a_command_without_options_has_the_defaults_of_the_settings() -> None:
+    asked = _settings(parser().parse_args(["launch"]))
+    assert asked == run_settings(patients=DEFAULT_PATIENTS, layers=DEMO_LAYERS, reduce_range=int8_overflows())
+
+
+def test_help_shows_defaults_and_choices_of_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["launch", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "--max-length N number of tokens after which a text is truncated (default: 128)",
+        "--unit {note,sentence} what one example is (default: sentence)",
+        f"--patients N number of synthetic patients (default: {DEFAULT_PATIENTS})",
+        "(default: 0.7,0.1,0.2)",
+        "--keep N number of finished models that are kept per strategy (default: 3)",
+    ):
+        assert words in shown
+
+
+def test_limits_are_those_of_the_fields() -> None:
+    settings = run_settings(patients=9, max_length=7, sample=1.5, seed=-1)
+    assert problems_of(settings) == [
+        Problem("sample", "must be in (0, 1], got 1.5"),
+        Problem("max_length", "must be at least 8, got 7"),
+        Problem("seed", "must be at least 0, got -1"),
+    ]
+
+
+def test_problems_reach_another_process_whole() -> None:
+    """Ray carries errors from its workers by pickle."""
+    problems = Problem("notes", "n.csv is empty", "give a table with notes"), Problem(None, "run.json is damaged")
+    assert copy.copy(InputError(*problems)).problems == problems  # as pickle does

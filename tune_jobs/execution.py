@@ -1,0 +1,124 @@
+"""How a search is run: what decides its speed and what it keeps, and nothing that a trial computes."""
+
+from dataclasses import dataclass, field
+
+from run_folder.errors import Problem
+from run_folder.logs import Level
+from run_folder.options import option
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What one trial asks of the cluster; fractions share a device."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def problems(self) -> list[Problem]:
+        problems = []
+        if self.cpus <= 0:
+            problems.append(Problem("cpus_per_trial", f"must be more than 0, got {self.cpus}"))
+        if self.gpus < 0:
+            problems.append(Problem("gpus_per_trial", f"must be at least 0, got {self.gpus}"))
+        elif self.gpus > 1 and self.gpus % 1:
+            problems.append(Problem("gpus_per_trial", f"more than one GPU must be a whole number, got {self.gpus:g}"))
+        return problems
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a search is run; none of it changes what a trial computes.
+
+    Attributes:
+        fit_cpus: replace the resources' CPUs by as many as leave each trial enough memory.
+        measure_gpus: replace the resources' GPUs by what one trial is found to need.
+        time_budget: seconds after which no result is waited for; None for no limit.
+        epoch_limit: seconds that an epoch may take before its trial is given up; None for no limit.
+        retry_failed: run failed trials again.
+        train_to: train each strategy's best trial for longer, to this many epochs.
+        seeds: train each strategy's best configuration with this many seeds in the end.
+        only_seeds: do that alone.
+        optuna_storage: URL of the database that holds the studies; None for a journal file in the run's folder.
+    """
+
+    resources: TrialResources = field(default_factory=TrialResources)
+    fit_cpus: bool = False
+    measure_gpus: bool = False
+    max_concurrent: int | None = field(
+        default=None,
+        metadata=option(
+            "number of trials that run at once; on an existing cluster, trials that do not fit yet wait for nodes",
+            metavar="N", default="as many as fit", above=0,
+        ),
+    )  # fmt: skip
+    time_budget: float | None = field(
+        default=None, metadata=option("stop searching after this time, and evaluate", metavar="SECONDS", above=0)
+    )
+    epoch_limit: float | None = field(
+        default=None,
+        metadata=option(
+            "give up a trial when one of its epochs takes longer", metavar="SECONDS", default="no limit", above=0
+        ),
+    )
+    address: str | None = field(
+        default=None,
+        metadata=option(
+            "HOST:PORT of an existing Ray cluster, auto, or ray://HOST:10001 from outside it", metavar="ADDRESS",
+            default="RAY_ADDRESS, else a cluster started here",
+        ),
+    )  # fmt: skip
+    optuna_storage: str | None = field(
+        default=None,
+        metadata=option(
+            "database for the studies, such as postgresql://USER@HOST/DB", metavar="URL",
+            default="a journal file in the run",
+        ),
+    )  # fmt: skip
+    keep: int = field(
+        default=3, metadata=option("number of finished models that are kept per strategy", metavar="N", above=0)
+    )
+    verbose: bool = field(default=False, metadata=option("show Ray's own output"))
+    seeds: int = field(
+        default=1,
+        metadata=option(
+            "number of seeds for each strategy's best configuration, trained after the search; 1 adds none",
+            metavar="N", above=0,
+        ),
+    )  # fmt: skip
+    log_level: Level = field(
+        default="info", metadata=option("least severe messages that are written to the logs in the run's folder")
+    )
+    retry_failed: bool = False
+    train_to: int | None = None
+    only_seeds: bool = False
+
+    @property
+    def growing(self) -> bool:
+        """Whether more trials were asked for than an existing cluster may hold yet."""
+        return self.address is not None and self.max_concurrent is not None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated after a search, and by which rule.
+
+    Attributes:
+        margin: None for the one that was given last, or the default.
+    """
+
+    top: int = field(
+        default=1, metadata=option("number of best trials of each strategy to evaluate", metavar="N", above=0)
+    )
+    margin: float | None = field(
+        default=None,
+        metadata=option(
+            "largest loss of macro F1 that still counts as no worse than the baseline", metavar="M", above=0,
+            default="0.01, or as last given",
+        ),
+    )  # fmt: skip
+    smallest_group: int = field(
+        default=20,
+        metadata=option(
+            "smallest number of test examples for figures of one group; smaller groups are merged", metavar="N", low=1
+        ),
+    )
