@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -84,9 +83,9 @@ def load_cues(path: Path = _FILE) -> Cues:
     Raises:
         InputError: an unreadable or ill-formed file; the message names the group and the phrase.
     """
-    groups = _read(path)
+    part_texts, groups = _read(path)
     parts: dict[str, str] = {}
-    for name, text in groups[_PARTS].items():
+    for name, text in part_texts.items():
         parts[name] = f"(?:{_any(_phrases(text), parts, f'{path}: {_PARTS}: {name}')})"
     any_of = {kind: _any(_phrases(groups[kind]), parts, f"{path}: {kind}") for kind in (*_PHRASE_KINDS, *_OTHER_GROUPS)}
     phrases = "|".join(f"(?P<{kind}>{any_of[kind]})" for kind in _PHRASE_KINDS)
@@ -104,8 +103,8 @@ def load_cues(path: Path = _FILE) -> Cues:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The groups of the file: text by name; that of ``parts`` is a mapping of texts."""
+def _read(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The file's parts and its other groups, each a text by name."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -121,11 +120,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: groups that are missing or unknown: {wrong}")
     if not isinstance(groups[_PARTS], dict) or _GONE not in groups[_PARTS]:
         raise InputError(f"{path}: {_PARTS} must map names to phrases, {_GONE!r} among them")
-    texts = {f"{_PARTS}: {name}": text for name, text in groups[_PARTS].items()}
-    for name, text in (texts | {name: groups[name] for name in expected - {_PARTS}}).items():
+    parts = groups.pop(_PARTS)
+    for name, text in ({f"{_PARTS}: {name}": text for name, text in parts.items()} | groups).items():
         if not isinstance(text, str) or not _phrases(text):
             raise InputError(f"{path}: {name}: needs phrases, one a line, below '|'")
-    return groups
+    return parts, groups
 
 
 def _phrases(text: str) -> list[str]:
