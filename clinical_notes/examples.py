@@ -27,7 +27,7 @@ _ROWS_AT_ONCE = 50_000
 _LEAST_SHOWN = 3
 """Training examples of its class that a form must have to be held back."""
 _MOST_HELD_BACK = 0.2
-"""Of a class's training examples; a form that more of them show is not held back."""
+"""Largest share of a class's training examples that may show a form that is held back."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class LabelledExamples:
 
 @dataclass(frozen=True)
 class _Table:
-    """Of all units what fits in memory however many there are: numbers, and codes for patients and categories."""
+    """The columns of all units that are small enough for memory: numbers, and codes for patients and categories."""
 
     note: NDArray[np.int64]
     sentence: NDArray[np.int32]

@@ -84,7 +84,7 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     """Read a lexicon file; None reads the one that comes with the package.
 
     Raises:
-        InputError: an unreadable or ill-formed file; the message names the concept and the mend.
+        InputError: an unreadable or ill-formed file; the message names the concept and the fix.
     """
     path = path or _DEFAULT
     try:

@@ -1,4 +1,4 @@
-"""Example texts written anew: the symptom hidden, renamed, or denied.
+"""Example texts rewritten: the symptom hidden, renamed, or denied.
 
 They show what a model goes by. Mentions are found again in the example's text, whose punctuation may be gone.
 """
