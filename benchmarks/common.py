@@ -29,11 +29,11 @@ from tune_jobs.settings import run_settings
 T = TypeVar("T")
 
 BERT_BASE = "bert-base"
-"""Stands for BERT-base's shape with random weights, reading the embedded encoder's word pieces."""
+"""The option's name for BERT-base's shape with random weights, reading the embedded encoder's word pieces."""
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """Of encoder, notes, threads and output."""
+    """Options for the encoder, notes, threads and output."""
     parser.add_argument(
         "--model",
         default=EMBEDDED_MODEL,

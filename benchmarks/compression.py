@@ -30,7 +30,7 @@ from trainables.parts.model import encoder, structured
 from trainables.parts.model.student import student_of
 
 VOCABULARY = 28_996
-"""Of Bio_ClinicalBERT."""
+"""The size of Bio_ClinicalBERT's vocabulary."""
 
 REACH = {
     "INT8 dynamic": (0.27, 2.0, 1.6),

@@ -1,10 +1,10 @@
-"""What a trial costs the launching process, without Ray and without training, as the search goes on.
+"""What a trial costs the launching process, without Ray and without training, as the search grows.
 
     python -m benchmarks.driver --json driver.json
 
 Real searcher, scheduler, ledger files and studies' journal on the disk; invented learning curves in virtual time. A
 trial's checkpoints are made as empty files, so that they can be dropped. Each row is what a trial cost between one
-number of trials and the next, and where that went. CPU time and the counts (flushes, and requests for files beside the
+number of trials and the next, and where that went. CPU time and the counts (flushes, and requests for files next to the
 ledger's) depend least on what else the machine does.
 """
 
@@ -118,7 +118,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Mark:
-    """How things stand after so many trials."""
+    """What has been counted after a number of trials."""
 
     trials: int
     seconds: Mapping[str, float]

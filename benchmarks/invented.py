@@ -10,7 +10,7 @@ from run_folder.trials import TrialRecord
 
 
 class InventedCurves(RecordedCurves):
-    """A curve of its own for every configuration: some learn fast, some slowly, some never.
+    """A different curve for every configuration: some learn fast, some slowly, some never.
 
     Args:
         epochs: of a curve.

@@ -43,7 +43,7 @@ CATEGORIES: dict[str, tuple[int, int, float]] = {
 """By category: MIMIC-III's count of notes, then their lengths' approximate mean and their logarithms' deviation."""
 
 _SYMPTOM_SHARE = 0.14
-"""Of sentences, so that 1.4 in 1,000 characters mention one."""
+"""Share of sentences that mention a symptom, so that 1.4 in 1,000 characters mention one."""
 _PARAGRAPHS = 4_000
 _LONGEST = 60_000
 _ROWS_PER_DRAW = 10_000

@@ -5,7 +5,7 @@
 Notes are invented, as many and as long as MIMIC-III's (``benchmarks.many_notes``). Ours reads the file in chunks,
 annotates on all cores and makes split examples. The other side reads the whole file with ``pandas.read_csv``, then
 searches each note for each of the lexicon's surface forms; negation, sentences and cleaning are not asked of it. Each
-side is a process of its own, and they take turns. ``--ray-workers 1 2`` adds annotation through Ray Data.
+side is a separate process, and they take turns. ``--ray-workers 1 2`` adds annotation through Ray Data.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def other(path: Path, notes: int) -> dict[str, Any]:
 
 
 def through_ray(path: Path, unit: Literal["note", "sentence"], workers: int) -> dict[str, Any]:
-    """Annotate the file through Ray Data on a cluster of this machine with so many CPUs."""
+    """Annotate the file through Ray Data on a cluster of this machine with this number of CPUs."""
     import ray
 
     from tune_jobs.cluster.connection import QUIET
@@ -127,7 +127,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def apart(side: str, *arguments: Any) -> dict[str, Any]:
-    """One side in a process of its own: what it found, and its peak memory in GB."""
+    """One side in a separate process: what it found, and its peak memory in GB."""
     command = [sys.executable, "-m", "benchmarks.notes", "--side", side, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, _watched(process) as peak:
         printed, _ = process.communicate()

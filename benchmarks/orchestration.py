@@ -1,10 +1,10 @@
-"""What a search on a real Ray cluster costs beside its training, and how soon a free slot trains again.
+"""What a search on a real Ray cluster costs besides its training, and how soon a free slot trains again.
 
     python -m benchmarks.orchestration --trials 40 --seconds 20 --json orchestration.json
 
 Random examples, as many as make a trial of ``--seconds``, and a BERT of random weights. The other side is Ray Tune by
 itself: reused actors that build the same model and then sleep, which leaves the driver the core that training would
-take, and write no checkpoint: compare the seconds beside a trial. Ray's start and its actors' first imports are left
+take, and write no checkpoint: compare the seconds next to a trial. Ray's start and its actors' first imports are left
 out: time counts from the first training step to the end of the last trial.
 """
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.record_curves --notes NOTEEVENTS.csv.gz --folder recording --workers 2
 
-Baselines come first; the best of them is the teacher of the other strategies, which then take turns. Killed, it goes on
-with the same command. What is kept of a trial: its configuration, each epoch's validation macro F1 and processor
-seconds, and the deployed model's validation macro F1 and bytes.
+Baselines come first; the best of them is the teacher of the other strategies, which then take turns. When killed, it
+continues with the same command. What is kept of a trial: its configuration, each epoch's validation macro F1 and
+processor seconds, and the deployed model's validation macro F1 and bytes.
 """
 
 import argparse
@@ -49,7 +49,7 @@ RECORDING = Path(__file__).with_name("recorded_curves.json.gz")
 HEADER_FILE, TRIALS_FILE, MODELS = "header.json", "trials.jsonl", "models"
 
 Line = dict[str, Any]
-"""Of one trial: fields of ``TrialRecord``, and the ``seconds`` that its set-up and its deployment took."""
+"""One trial: fields of ``TrialRecord``, and the ``seconds`` that its set-up and its deployment took."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def pack(folder: Path, path: Path) -> None:
 
 
 _shared: Shared
-"""Of a worker process."""
+"""What a worker process was given."""
 
 
 def _begin(shared: Shared) -> None:
@@ -300,8 +300,10 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--folder", type=Path, required=True, help="where it is recorded, and goes on after a kill")
-    parser.add_argument("--output", type=Path, default=RECORDING, help="the packed recording (default: beside this)")
+    parser.add_argument("--folder", type=Path, required=True, help="where it is recorded, and continues after a kill")
+    parser.add_argument(
+        "--output", type=Path, default=RECORDING, help="the packed recording (default: next to this file)"
+    )
     parser.add_argument("--pack", action="store_true", help="only pack what the folder holds")
     parser.add_argument("--notes", default=SYNTHETIC, help="NOTEEVENTS as .csv, .csv.gz or .parquet")
     parser.add_argument("--patients", type=int, default=300, help="of the synthetic notes (default 300)")

@@ -33,7 +33,7 @@ from search_spaces import STRATEGIES
 from tune_jobs.searching.study_storage import JOURNAL
 
 VOCABULARY = 28_996
-"""Of Bio_ClinicalBERT."""
+"""The size of Bio_ClinicalBERT's vocabulary."""
 
 
 def checkpoint_bytes(layers: int = 12) -> dict[str, int]:

@@ -43,7 +43,7 @@ THEIRS: Mapping[str, Callable[..., Found]] = {
     "Trainer, optuna": searches.trainer_optuna,
 }
 REACH = {"symptune": 0.5, "symptune, ASHA": 0.25}
-"""Of the wall time of Trainer's searches that stop no trial early, at most."""
+"""Largest share of the wall time of Trainer's searches, which stop no trial early."""
 MAX_LENGTH = 128
 """The default of launch."""
 

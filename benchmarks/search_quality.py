@@ -89,13 +89,13 @@ class Recorded:
         return {strategy: importances(self.curves, strategy) for strategy in self.trials}
 
     def scores(self, strategy: str) -> list[float]:
-        """Of the deployed models."""
+        """Validation macro F1 of the strategy's deployed models."""
         return [trial.score for trial in self.trials[strategy]]
 
 
 @functools.cache
 def read_recording(path: Path) -> Recorded:
-    """Of a file that ``benchmarks.record_curves`` packed."""
+    """Read a file that ``benchmarks.record_curves`` packed."""
     header = json.loads(gzip.decompress(path.read_bytes()))
     trials: dict[str, list[TrialRecord]] = {}
     for line in header.pop("trials"):
@@ -114,11 +114,12 @@ def _trial(line: Mapping[str, Any]) -> TrialRecord:
 
 
 def importances(curves: RecordedCurves, strategy: str) -> dict[str, float]:
-    """Of the strategy's hyperparameters for the deployed model's macro F1: a random forest's, which sum to 1.
+    """How much each hyperparameter of the strategy matters for the deployed model's macro F1.
 
-    Were all of them to count as much, most of a distance would be of those that change nothing, and a configuration
-    would get the curve of one that learns in another way. ``search_insight`` tells none of parameters that only
-    some branches of a space have, such as learning rates.
+    They are the importances of a random forest and sum to 1. With equal weights, most of a distance would come from
+    hyperparameters that change nothing, and a configuration would get the curve of one that learns differently.
+    ``search_insight`` gives no importance to parameters that only some branches of a space have, such as learning
+    rates.
     """
     places, trials = zip(*curves._recorded[strategy], strict=True)
     features = DictVectorizer(sparse=False)
@@ -145,7 +146,7 @@ class EachOnce(RecordedCurves):
 
     def nearest(self, strategy: str, hyperparameters: Mapping[str, Any]) -> TrialRecord:
         """Raises ValueError: none is left."""
-        left, place = self._recorded[strategy], self._place(strategy, hyperparameters)
+        left, place = self._recorded[strategy], self._point(strategy, hyperparameters)
         weights = self._weights[strategy]
         chosen = min(range(len(left)), key=lambda i: distance(place, left[i][0], weights))
         return left.pop(chosen)[1]
@@ -197,9 +198,9 @@ class Tactics:
 
     reduction_factor: int = SearchSettings.reduction_factor
     scheduler: Mapping[str, int] = field(default_factory=dict)
-    """Others of ``StrategyASHA``'s options."""
+    """Other options of ``StrategyASHA``."""
     study: Mapping[str, int] = field(default_factory=dict)
-    """Of the options of ``StrategyStudy``."""
+    """Options of ``StrategyStudy``."""
     earlier: Path | None = None
     """A recording of other notes, whose best configurations come first, as ``launch --warm-start`` has it."""
 
@@ -464,7 +465,7 @@ def sweep_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--recording", type=Path, default=RECORDING, help="(default: the one beside this)")
+    parser.add_argument("--recording", type=Path, default=RECORDING, help="(default: the one next to this file)")
     parser.add_argument("--strategies", nargs="+", help="(default: all recorded)")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(

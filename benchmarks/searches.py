@@ -48,7 +48,7 @@ from tune_jobs.settings import run_settings
 STRATEGY = "baseline"
 
 Found = dict[str, float]
-"""Of one search: ``seconds`` from its start to its end, ``epochs`` trained, ``f1`` of the best trial on validation."""
+"""One search: ``seconds`` from its start to its end, ``epochs`` trained, ``f1`` of the best trial on validation."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tune_jobs.searching.trial_actor import ray_result
 
 SECONDS_TO_DEPLOY = 1.0
 
-Place = Mapping[str, float | str]
+Point = Mapping[str, float | str]
 """A configuration: numbers scaled to [0, 1], and categories."""
 
 
@@ -52,17 +52,17 @@ class RecordedCurves:
     """
 
     def __init__(self, recorded: Iterable[TrialRecord]) -> None:
-        self._recorded: dict[str, list[tuple[Place, TrialRecord]]] = {}
+        self._recorded: dict[str, list[tuple[Point, TrialRecord]]] = {}
         self._scales: dict[tuple[str, str], Any] = {}
         self._known: dict[tuple[str, frozenset[tuple[str, Any]]], TrialRecord] = {}
         for trial in recorded:
             if trial.state == "finished":
                 for name, text in trial.distributions.items():
                     self._scales.setdefault((trial.strategy, name), json_to_distribution(text))
-                place = self._place(trial.strategy, trial.hyperparameters)
+                place = self._point(trial.strategy, trial.hyperparameters)
                 self._recorded.setdefault(trial.strategy, []).append((place, trial))
 
-    def _place(self, strategy: str, hyperparameters: Mapping[str, Any]) -> Place:
+    def _point(self, strategy: str, hyperparameters: Mapping[str, Any]) -> Point:
         place: dict[str, float | str] = {}
         for name, value in hyperparameters.items():
             scale = self._scales.get((strategy, name))
@@ -77,13 +77,13 @@ class RecordedCurves:
         """The recorded trial whose configuration is nearest. Raises KeyError: no trial of the strategy."""
         key = strategy, frozenset(hyperparameters.items())
         if key not in self._known:
-            place = self._place(strategy, hyperparameters)
+            place = self._point(strategy, hyperparameters)
             _, self._known[key] = min(self._recorded[strategy], key=lambda recorded: distance(place, recorded[0]))
         return self._known[key]
 
 
-def distance(one: Place, other: Place, weights: Mapping[str, float] | None = None) -> float:
-    """Of two configurations, as ``RecordedCurves`` measures it.
+def distance(one: Point, other: Point, weights: Mapping[str, float] | None = None) -> float:
+    """The distance of two configurations, as ``RecordedCurves`` measures it.
 
     Args:
         weights: of the parameters, others count nothing; without weights each counts 1.

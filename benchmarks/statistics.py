@@ -26,12 +26,12 @@ from analysis.statistics.seeds import figures_over_seeds
 from analysis.statistics.verdict import MARGIN, Outcome, verdicts
 
 SHARES = np.array([0.40, 0.25, 0.18, 0.11, 0.06])
-"""Of the symptoms."""
+"""Each symptom's share of the examples."""
 POPULATION = 40_000
 """Patients from which a figure's truth is taken."""
 RESAMPLES = 2_000
 SPREAD = 0.3
-"""Of trainings, in logits."""
+"""Standard deviation between trainings, in logits."""
 MACRO_F1 = (0, METRICS.index("f1"))
 
 Figures = dict[str, float]
@@ -217,7 +217,7 @@ def over_seeds(
 ) -> Figures:
     """How often intervals hold the truth when trainings differ by luck: a mean over seeds, a difference of two.
 
-    The mean's truth is of so many ``trainings``.
+    The mean's truth is that of this number of ``trainings``.
     """
     truth = expected_f1(spread, trainings)
     ours, theirs = list(range(seeds)), list(range(seeds, 2 * seeds))

@@ -3,7 +3,7 @@
     python -m benchmarks.threads --json threads.json
 
 Layouts take turns: as many trials as cores with one thread each, half as many with two, down to one trial with all.
-Every trial is a process of its own, as in a search, and trains the same examples.
+Every trial is a separate process, as in a search, and trains the same examples.
 """
 
 import argparse

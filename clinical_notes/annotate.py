@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -56,7 +56,7 @@ class Annotator:
                         "category": category,
                         "groups": of_groups,
                         "text": cleaned,
-                        "mentions": mentions,
+                        "mentions": [_row(mention) for mention in mentions],
                     }
                 )
         return pa.Table.from_pylist(rows, schema=UNITS)
@@ -103,7 +103,7 @@ def _chain(first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd
     yield from others
 
 
-def _units(text: str, finder: MentionFinder, settings: Annotator) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+def _units(text: str, finder: MentionFinder, settings: Annotator) -> Iterator[tuple[int, str, list[Mention]]]:
     if settings.unit == "sentence":
         for number, part, mentions in finder.mentioning(text):
             cleaned, carried = _cleaned(text, part.body, part.end, mentions)
@@ -120,25 +120,35 @@ def _units(text: str, finder: MentionFinder, settings: Annotator) -> Iterator[tu
             yield 0, cleaned, carried
 
 
-def cleaned_sentences(text: str, finder: MentionFinder) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
-    """Index within the note, cleaned text and mentions of every sentence."""
+def _row(mention: Mention) -> dict[str, str | int]:
+    """A mention as a row of ``units.MENTION``."""
+    return {
+        "concept": mention.concept,
+        "assertion": mention.assertion,
+        "start": mention.start,
+        "end": mention.end,
+    }
+
+
+def cleaned_sentences(text: str, finder: MentionFinder) -> Iterator[tuple[int, str, list[Mention]]]:
+    """Index within the note, cleaned text and mentions of every sentence; offsets into the cleaned text."""
     for number, (part, mentions) in enumerate(finder.by_sentence(text)):
         yield number, *_cleaned(text, part.body, part.end, mentions)
 
 
-def raw_window_mentions(text: str, finder: MentionFinder, window_chars: int) -> list[dict[str, Any]]:
-    """The mentions wholly inside the first characters of the note as written."""
-    return [_record(m, m.start, m.end) for m in finder.find(text) if m.end <= window_chars]
+def raw_window_mentions(text: str, finder: MentionFinder, window_chars: int) -> list[Mention]:
+    """The mentions wholly inside the first characters of the note as written; offsets into it."""
+    return [mention for mention in finder.find(text) if mention.end <= window_chars]
 
 
-def note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[str, list[dict[str, Any]]]:
-    """The cleaned sentences of a note up to the window's end, and the mentions wholly inside."""
+def note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[str, list[Mention]]:
+    """The cleaned sentences of a note up to the window's end, and the mentions wholly inside; offsets into them."""
     parts: list[str] = []
-    kept: list[dict[str, Any]] = []
+    kept: list[Mention] = []
     length = 0
     for part, mentions in finder.by_sentence(text):
         cleaned, carried = _cleaned(text, part.body, part.end, mentions)
-        kept += [m | {"start": m["start"] + length, "end": m["end"] + length} for m in carried]
+        kept += [replace(m, start=m.start + length, end=m.end + length) for m in carried]
         if cleaned:
             parts.append(cleaned)
             length += len(cleaned) + 1
@@ -147,13 +157,13 @@ def note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[st
     window = " ".join(parts)
     if len(window) > window_chars:
         window = window[: window_chars + 1].rpartition(" ")[0]
-    return window, [m for m in kept if m["end"] <= len(window)]
+    return window, [m for m in kept if m.end <= len(window)]
 
 
-def _cleaned(text: str, start: int, end: int, mentions: list[Mention]) -> tuple[str, list[dict[str, Any]]]:
+def _cleaned(text: str, start: int, end: int, mentions: list[Mention]) -> tuple[str, list[Mention]]:
     cleaned, places = clean(text, (start, end), [(m.start, m.end) for m in mentions])
-    return cleaned, [_record(m, *place) for m, place in zip(mentions, places, strict=True) if place is not None]
-
-
-def _record(mention: Mention, start: int, end: int) -> dict[str, Any]:
-    return {"concept": mention.concept, "assertion": mention.assertion, "start": start, "end": end}
+    return cleaned, [
+        replace(mention, start=place[0], end=place[1])
+        for mention, place in zip(mentions, places, strict=True)
+        if place is not None
+    ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 MASK = "[SYMPTOM]"
-"""Stands for a hidden symptom name in an example's text; the tokenizer's own mask token replaces it."""
+"""Replaces a hidden symptom name in an example's text, until the tokenizer's own mask token replaces it."""
 
 _MEGABATCH = 50
 
@@ -46,7 +46,7 @@ class TrialData:
         symptoms: class names, by label.
         class_weights: (classes,) float32 weights of the cross-entropy, or None for equal weights.
         pad_token_id: fills batches.
-        unknown_token_id: stands for tokens that a trimmed vocabulary lacks.
+        unknown_token_id: replaces tokens that a trimmed vocabulary lacks.
     """
 
     train: TokenisedExamples

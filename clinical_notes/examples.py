@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
+from clinical_notes.mentions import Mention
 from clinical_notes.units import AFFIRMED, GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
 from run_folder.settings import LabelSettings
@@ -27,7 +28,7 @@ _ROWS_AT_ONCE = 50_000
 _LEAST_SHOWN = 3
 """Training examples of its class that a form must have to be held back."""
 _MOST_HELD_BACK = 0.2
-"""Of a class's training examples; a form that more of them show is not held back."""
+"""Largest share of a class's training examples that may show a form that is held back."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class LabelledExamples:
 
 @dataclass(frozen=True)
 class _Table:
-    """Of all units what fits in memory however many there are: numbers, and codes for patients and categories."""
+    """The columns of all units that are small enough for memory: numbers, and codes for patients and categories."""
 
     note: NDArray[np.int64]
     sentence: NDArray[np.int32]
@@ -331,15 +332,23 @@ def _without_forms(examples: pd.DataFrame, units: Units, held_back: Mapping[str,
 
 def _masked(texts: pd.Series, mentions: pa.ChunkedArray, symptoms: Sequence[str]) -> list[str]:
     """Texts with every mention of a class hidden, negated ones too."""
-    of_texts = (found for chunk in mentions.chunks for found in chunk.to_pylist())
-    return [mask_mentions(text, found, symptoms) for text, found in zip(texts, of_texts, strict=True)]
+    of_texts = (rows for chunk in mentions.chunks for rows in chunk.to_pylist())
+    return [
+        mask_mentions(text, [Mention(**row) for row in rows], symptoms)
+        for text, rows in zip(texts, of_texts, strict=True)
+    ]
 
 
-def mask_mentions(text: str, mentions: Sequence[Mapping[str, Any]], symptoms: Sequence[str]) -> str:
-    """The text with the mentions of these symptoms hidden; ``mentions`` are as in ``units.MENTION``, in order."""
+def mask_mentions(text: str, mentions: Sequence[Mention], symptoms: Sequence[str]) -> str:
+    """The text with ``MASK`` in place of the mentions of these symptoms.
+
+    Args:
+        mentions: in order of appearance, offsets into ``text``.
+        symptoms: concepts to hide; mentions of other concepts stay.
+    """
     for mention in reversed(mentions):
-        if mention["concept"] in symptoms:
-            text = text[: mention["start"]] + MASK + text[mention["end"] :]
+        if mention.concept in symptoms:
+            text = text[: mention.start] + MASK + text[mention.end :]
     return text
 
 

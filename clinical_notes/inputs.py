@@ -7,7 +7,7 @@ from typing import Any, Literal
 from clinical_notes.annotate import cleaned_sentences, note_window, raw_window_mentions
 from clinical_notes.examples import mask_mentions
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.mentions import MentionFinder
+from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.units import UnitKind
 
 _CHARACTERS_PER_PIECE = 500
@@ -67,5 +67,5 @@ class InputMaker:
             if cleaned:
                 yield number, self._masked(cleaned, mentions)
 
-    def _masked(self, text: str, mentions: list[dict[str, Any]]) -> str:
+    def _masked(self, text: str, mentions: list[Mention]) -> str:
         return mask_mentions(text, mentions, self._settings.symptoms) if self._settings.mentions == "mask" else text

@@ -42,7 +42,7 @@ class NoteColumns:
 
 _DEFAULT = NoteColumns()
 LONGEST_VALUE, MOST_VALUES = 60, 50
-"""Of a column that notes are grouped by: characters of a value, and different values; more may be texts or people."""
+"""Limits on a column to group by: characters of a value, and different values. More may be texts or people."""
 _ROLES = ("text", "patient", "category", "error")
 _COLUMN_NAME = re.compile(r"[A-Za-z_]\w{0,30}")
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -92,7 +92,7 @@ def read_notes(
         chosen &= ~frame["error"].str.strip().isin(["1", "1.0"]).to_numpy()
         chosen &= (frame["text"].str.strip() != "").to_numpy()
         result = frame.loc[chosen, ["note", "patient", "category", "text", *groups]].copy()
-        alone = result["patient"].str.strip() == ""  # a note without a patient is one of its own
+        alone = result["patient"].str.strip() == ""  # a note without a patient is its own patient
         result.loc[alone, "patient"] = "note-" + result.loc[alone, "note"].astype(str)
         kept += len(result)
         for name, values in groups.items():
@@ -146,13 +146,13 @@ def check_notes(path: str | Path, columns: NoteColumns = _DEFAULT) -> None:
 
 
 def _check_groups(name: str, values: set[str]) -> None:
-    reason = why_no_groups(values)
+    reason = reason_for_no_groups(values)
     if reason:
         raise InputError(Problem("group_by", f"{name} has {reason}", "name a column of categories"))
 
 
-def why_no_groups(values: Collection[str]) -> str | None:
-    """What speaks against showing figures by these values of a column: they may be texts, or single people."""
+def reason_for_no_groups(values: Collection[str]) -> str | None:
+    """Why figures must not be shown by these values of a column (texts, or single people), or None."""
     if any(len(value) > LONGEST_VALUE for value in values):
         return f"values of more than {LONGEST_VALUE} characters"
     return f"more than {MOST_VALUES} different values" if len(values) > MOST_VALUES else None

@@ -1,4 +1,4 @@
-"""Example texts written anew: the symptom hidden, renamed, or denied.
+"""Example texts rewritten: the symptom hidden, renamed, or denied.
 
 They show what a model goes by. Mentions are found again in the example's text, whose punctuation may be gone.
 """
@@ -50,8 +50,7 @@ class Rewriter:
         mentions = self._finder.find(text)
         if all(mention.concept != symptom for mention in mentions):
             return None
-        plain = [{"concept": m.concept, "start": m.start, "end": m.end} for m in mentions]
-        return mask_mentions(text, plain, self._symptoms)
+        return mask_mentions(text, mentions, self._symptoms)
 
     def renamed(self, text: str, symptom: str, forms: Sequence[str]) -> str | None:
         """The symptom's names replaced by one of these forms, the same for the same text.

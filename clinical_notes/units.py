@@ -41,7 +41,7 @@ UNITS = pa.schema(
 
 
 Units: TypeAlias = pa.Table | IO[bytes]
-"""Of ``UNITS``, in memory or in an open Parquet file."""
+"""A table with the schema ``UNITS``, in memory or in an open Parquet file."""
 
 
 def write_units(tables: Iterable[pa.Table], file: IO[bytes]) -> None:

@@ -53,11 +53,11 @@ _PAUSES = (0.2, 1.0, 4.0)
 _SCRATCH = ".scratch"
 
 _GCS_SECONDS = 5
-"""For which Google's client tries by itself (its default is 15 minutes); it may take twice as long."""
+"""Time limit for the retries of Google's client (its default is 15 minutes); it may take twice as long."""
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line, with the file where it is known."""
+    """An error's message in one line, with the file if it is known."""
     known = isinstance(error, OSError) and error.strerror
     reason = known or (str(error).splitlines() or [type(error).__name__])[0]
     file = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
 
 
 def storage_reason(error: OSError) -> str:
-    """One line for a storage that failed, with the file where it is known."""
+    """One line about a storage that failed, with the file if it is known."""
     return f"the storage failed ({_reason(error)})"
 
 
@@ -105,7 +105,7 @@ def _copies() -> tempfile.TemporaryDirectory[str]:
 
 
 def _flush(path: Path) -> None:
-    """A rename may outlive a loss of power that what was written before it does not."""
+    """Write a file's content through to the disk: a rename may survive a loss of power when the content does not."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -152,7 +152,7 @@ class Folder:
         return bool(self._fs.get_file_info(self._at(relative)).type != pafs.FileType.NotFound)
 
     def answers(self) -> None:
-        """Ask the storage once, without trying again, so that an address that is wrong is told soon.
+        """Ask the storage once, without trying again, so that a wrong address is reported at once.
 
         Raises:
             OSError: it cannot be reached or read, or has no such bucket.
@@ -174,7 +174,7 @@ class Folder:
 
     @_retried
     def read(self, relative: str) -> bytes:
-        """Raises: FileNotFoundError."""
+        """The content of a file. Raises: FileNotFoundError."""
         with self._fs.open_input_stream(self._at(relative)) as stream:
             return bytes(stream.read())
 
@@ -227,13 +227,13 @@ class Folder:
         return Path(tempfile.mkdtemp(dir=parent))
 
     def discard_scratch(self) -> None:
-        """Drop what processes that died left on its way in; none may be at work here."""
+        """Delete scratch files of processes that died; no process may be writing to the folder."""
         if self.is_local:
             shutil.rmtree(Path(self._root) / _SCRATCH, ignore_errors=True)
 
     @_retried
     def local_copy(self, relative: str) -> Path:
-        """A local path with the content of folder ``relative``: itself, or a copy that is gone when the process ends.
+        """A local path with the content of folder ``relative``: itself, or a copy deleted when the process ends.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -250,7 +250,7 @@ class Folder:
 
     @contextmanager
     def local(self, relative: str) -> Iterator[Path]:
-        """As ``local_copy``, but a copy is gone when the block ends. Raises: FileNotFoundError."""
+        """Like ``local_copy``, but a copy is deleted when the block ends. Raises: FileNotFoundError."""
         path = self.local_copy(relative)
         try:
             yield path

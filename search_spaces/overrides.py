@@ -22,11 +22,11 @@ Overrides = Mapping[str, Mapping[str, Any]]
 """Strategy to parameter to a value (fixed), ``{low, high}`` or ``{choices: [...]}``."""
 
 EVERY = "all"
-"""Stands for every strategy that has the parameter."""
+"""The section of a space file that applies to every strategy that has the parameter."""
 
 
 class SpaceError(ValueError):
-    """A space file is wrong: the message names the strategy, the parameter and the mend."""
+    """A space file is wrong: the message names the strategy, the parameter and the fix."""
 
 
 class _Explorer:

@@ -21,7 +21,7 @@ from analysis.evaluation.predictions import TEST, read_predictions
 from analysis.text_tables import cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.notes import why_no_groups
+from clinical_notes.notes import reason_for_no_groups
 from clinical_notes.rewrites import Rewriter, unseen_forms
 from clinical_notes.units import GROUP
 from run_folder.names import LEXICON_FILE, MODEL, RESULTS
@@ -283,7 +283,7 @@ def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list
         notes.append("the notes have no categories")
         del columns["category"]
     for name, values in list(columns.items()):
-        reason = why_no_groups(values.unique().tolist())
+        reason = reason_for_no_groups(values.unique().tolist())
         if reason:
             notes.append(f"{name} has {reason}, so there are no figures by it")
             del columns[name]

@@ -1,0 +1,213 @@
+"""The cues of ``cues.yaml``, compiled into regular expressions; the file's header explains how phrases are written."""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from run_folder.errors import InputError
+
+_FILE = Path(__file__).with_name("cues.yaml")
+_PARTS, _GONE = "parts", "gone"
+_PHRASE_KINDS = (
+    "not_a_cue",
+    "pseudo_negation",
+    "pre_family",
+    "post_family",
+    "pre_hypothetical",
+    "post_hypothetical",
+    "post_negation",
+    "pre_negation",
+    "termination",
+)
+"""Kinds of cues that are phrases, in the order in which they are tried at a place."""
+_OTHER_GROUPS = ("negating_header", "family_header", "qualifier")
+
+# Signs, grades and punctuation are no phrases and stay here.
+_SIGN_START = r"(?:(?<=[,;:(] )|(?<=[,;:(])|^\s*(?=[+-]\s?\w[^.;]*[,;] ?[+-] ?\w))"
+_ZERO = (
+    r"(?<![\d./])0(?: ?(?:/|out of) ?10\b(?! (?:pain|discomfort|soreness)\b)|(?=\s*(?:[,;)]|\.(?!\d)|$)))"
+    r"(?!.*\b(?:[1-9]|10) ?(?:/|out of) ?10\b)"
+)
+_PRESENT = r"(?:positive|trace|occasional|mild|minimal|slight|scant|[1-4]\+|\+[1-4])"
+"""How a finding begins that is present, after others that are absent: "no murmurs, 1+ ankle edema"."""
+_VERBS = (
+    r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*(?<!ing)"
+)
+_MINUS = rf"[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$))"
+_PLUS = rf"[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$))"
+_SIGN_BEFORE = (
+    r"(?:^|(?<=[,;:(] )|(?<=[,;:(]))neg(?:ative)?(?= [a-z])(?! (?:for|except|other)\b)"
+    r"|(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
+    r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z])"
+)
+_CONTRACTED = r"n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?"
+_SIGN_AFTER = (
+    rf"(?<=\w)[:=]? ?(?:(?:is|was|at|of|score|level|scale|rated|a|now) )*{_ZERO}"
+    r"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b"
+)
+_STOP = (
+    r";|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)"
+    rf"|,(?= (?!n?or\b)(?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
+    rf"|,(?= (?:and |with )?{_PRESENT}(?!\w))|,(?= \w+ing \w+ly\b)|,(?= (?:\w+ ){{1,2}}without\b)"
+)
+
+_TOKEN = re.compile(r"\]\.\.\.|[][()| *+]|<(?P<least>\d+)-(?P<most>\d+) words>|<(?P<name>[a-z_]+)>|[^][()| *+<]+|.")
+_INSERTED = re.compile(r"<(?P<name>[a-z_]+)>")
+
+
+@dataclass(frozen=True)
+class Cues:
+    """What is read of the text around mentions.
+
+    Attributes:
+        in_sentence: finds the cues of a lower-case sentence; the name of the group that matched is the kind.
+        negating_header: found in a section header that denies the list below it.
+        family_header: found in the header of a section about relatives.
+        qualifiers: the whole text between a line's start and its first symptom, where that text only qualifies it.
+    """
+
+    in_sentence: re.Pattern[str]
+    negating_header: re.Pattern[str]
+    family_header: re.Pattern[str]
+    qualifiers: re.Pattern[str]
+
+
+@functools.cache
+def load_cues(path: Path = _FILE) -> Cues:
+    """Read and compile a file of cues.
+
+    Raises:
+        InputError: an unreadable or ill-formed file; the message names the group and the phrase.
+    """
+    part_texts, groups = _read(path)
+    parts: dict[str, str] = {}
+    for name, text in part_texts.items():
+        parts[name] = f"(?:{_any(_phrases(text), parts, f'{path}: {_PARTS}: {name}')})"
+    any_of = {kind: _any(_phrases(groups[kind]), parts, f"{path}: {kind}") for kind in (*_PHRASE_KINDS, *_OTHER_GROUPS)}
+    phrases = "|".join(f"(?P<{kind}>{any_of[kind]})" for kind in _PHRASE_KINDS)
+    return Cues(
+        # Inside a word only a contraction or a rating can begin; saying so first is faster.
+        in_sentence=re.compile(
+            r"(?:\b|(?=\W)|(?=n't|0|(?:is|was|at|of|score|level|scale|rated|a|now) ))(?:"
+            rf"(?<![\w-])(?:{phrases})(?![\w-])"
+            rf"|(?P<minus>{_MINUS})|(?P<plus>{_PLUS})|(?P<sign_before>{_SIGN_BEFORE})|(?P<contracted>{_CONTRACTED})"
+            rf"|(?P<sign_after>{_SIGN_AFTER}|, which {parts[_GONE]})|(?P<stop>{_STOP})|(?P<comma>,))"
+        ),
+        negating_header=re.compile(rf"\b(?:{any_of['negating_header']})$", re.IGNORECASE),
+        family_header=re.compile(any_of["family_header"], re.IGNORECASE),
+        qualifiers=re.compile(rf"\s*(?:{any_of['qualifier']})\s+", re.IGNORECASE),
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The file's parts and its other groups, each a text by name."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); give a YAML file of cues") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path} is not valid YAML{where}; indent phrases by two blanks below 'GROUP: |'") from error
+    expected = {_PARTS, *_PHRASE_KINDS, *_OTHER_GROUPS}
+    groups = content if isinstance(content, dict) else {}
+    if set(groups) != expected:
+        wrong = ", ".join(sorted(map(str, set(groups) ^ expected)))
+        raise InputError(f"{path}: groups that are missing or unknown: {wrong}")
+    if not isinstance(groups[_PARTS], dict) or _GONE not in groups[_PARTS]:
+        raise InputError(f"{path}: {_PARTS} must map names to phrases, {_GONE!r} among them")
+    parts = groups.pop(_PARTS)
+    for name, text in ({f"{_PARTS}: {name}": text for name, text in parts.items()} | groups).items():
+        if not isinstance(text, str) or not _phrases(text):
+            raise InputError(f"{path}: {name}: needs phrases, one a line, below '|'")
+    return parts, groups
+
+
+def _phrases(text: str) -> list[str]:
+    """The phrases of a group, lines that continue joined."""
+    lines = "\n".join(line.rstrip() for line in text.split("\n") if not line.lstrip().startswith("#"))
+    joined = re.sub(r"\n +", " ", re.sub(r"\|\n +", "|", lines))
+    return [phrase for phrase in joined.split("\n") if phrase]
+
+
+def _any(phrases: Iterable[str], parts: Mapping[str, str], where: str) -> str:
+    """A regular expression that matches any of the phrases, an earlier one first."""
+    patterns = []
+    for phrase in phrases:
+        try:
+            is_expression = phrase.startswith("/") and phrase.endswith("/")
+            pattern = _filled_in(phrase[1:-1], parts) if is_expression else _pattern(phrase, parts)
+            compiled = re.compile(pattern)
+        except (ValueError, re.error) as error:
+            raise InputError(f"{where}: {phrase!r}: {error}") from None
+        if compiled.groups:
+            raise InputError(f"{where}: {phrase!r}: write groups as (?:...)")
+        if compiled.match(""):
+            raise InputError(f"{where}: {phrase!r} matches nothing at all; leave a word outside [ ]")
+        patterns.append(pattern)
+    return "|".join(patterns)
+
+
+def _filled_in(expression: str, parts: Mapping[str, str]) -> str:
+    return _INSERTED.sub(lambda found: _part(found["name"], parts), expression)
+
+
+def _part(name: str, parts: Mapping[str, str]) -> str:
+    if name not in parts:
+        raise ValueError(f"there is no part <{name}> above it (known: {', '.join(parts)})")
+    return parts[name]
+
+
+def _pattern(phrase: str, parts: Mapping[str, str]) -> str:
+    """A phrase as a regular expression.
+
+    What may be missing takes one of the blanks around it along: the one before, or at the start of a phrase or of an
+    alternative the one after.
+    """
+    written: list[str] = []
+    opened: list[tuple[str, bool]] = []  # bracket, and whether nothing that must be there came before it
+    blank = ""  # a blank that is not yet written
+    at_start = True
+    position = 0
+    while position < len(phrase):
+        token = _TOKEN.match(phrase, position)
+        assert token is not None  # the last alternative is any character
+        text, position = token[0], token.end()
+        blank_follows = phrase.startswith(" ", position)
+        if text == " ":
+            blank = " "
+            continue
+        if text == "[" or text == "(":
+            written.append(f"(?:{blank}(?:" if text == "[" else f"{blank}(?:")
+            opened.append((text, at_start))
+            at_start = True
+        elif text == ")" or text.startswith("]"):
+            bracket, at_start = opened.pop() if opened else ("", False)
+            if bracket != {")": "("}.get(text, "["):
+                raise ValueError(f"the {text} has no opening bracket")
+            taken = " " if text != ")" and at_start and blank_follows else ""
+            closing = {")": ")", "]": f"){taken})?", "]...": f"){taken})*"}[text]
+            written.append(blank + closing)
+            position += len(taken)
+            at_start = at_start and text != ")"
+        elif text == "|":
+            written.append(f"{blank}|")
+            at_start = True
+        elif token["most"]:
+            taken = " " if at_start and blank_follows else ""
+            written.append(rf"(?:{blank}\w+{taken}){{{token['least']},{token['most']}}}?")
+            position += len(taken)
+        else:
+            known = {"*": r"\w*", "+": r"\w+", "<word>": r"\w+"}
+            name = token["name"]
+            plain = known.get(text) or (_part(name, parts) if name else re.escape(text))
+            written.append(blank + plain)
+            at_start = False
+        blank = ""
+    if opened:
+        raise ValueError(f"the {opened[-1][0]} has no closing bracket")
+    return "".join(written)
