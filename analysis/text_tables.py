@@ -1,9 +1,14 @@
-"""Tables as CSV, Markdown and words."""
+"""Tables as CSV, Markdown and LaTeX."""
 
 import io
 from typing import Any
 
 import pandas as pd
+
+Cell = str | float | int | bool | None
+"""What a cell of a table holds; None: a gap."""
+Row = dict[str, Cell]
+"""A row of a table, by column."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -29,8 +34,8 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {row} |\n" for row in cells)
 
 
-def cell_text(value: Any) -> str:
-    """A figure as people read it: four decimals, thousands apart, a dash for nothing."""
+def cell_text(value: Cell) -> str:
+    """A figure as people read it: four decimals, commas between thousands, a dash for a gap."""
     if value is None:
         return "–"
     if isinstance(value, float):

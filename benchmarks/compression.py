@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {}
     for name, found in times.items():
         bytes_ratio = sizes[name] / sizes["FP32"]
-        faster = times["FP32"]["latency_median"] / found["latency_median"]
-        throughput = found["throughput"] / times["FP32"]["throughput"]
+        faster = times["FP32"].latency_median / found.latency_median
+        throughput = found.throughput / times["FP32"].throughput
         most, with_vnni, without = REACH.get(name, (1.0, 1.0, 1.0))
         least = with_vnni if vnni else without
         table.add_row(

@@ -1,19 +1,21 @@
 """What the deployed models cost to run, measured side by side on this machine."""
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from analysis.evaluation.onnx_graphs import deployed_folder, has_graph, onnx_file, tokenised
+from analysis.evaluation.predictions import TEST
+from analysis.evaluation.result_files import read_result
 from run_folder.names import RESULTS
+from run_folder.records import to_json
 from run_folder.run import Run
 from trainables.parts.deployed import PREDICT_BATCH, Deployed, OnnxDeployed
 from trainables.parts.open_deployed import load_deployed
@@ -22,19 +24,48 @@ COSTS = f"{RESULTS}/costs.json"
 THREADS = 1
 """One intra-op thread for every model: steadier than many, and what a service with a model per core runs."""
 
-COST_FIGURES = {
-    "cpu": ("latency_median", "latency_p95", "throughput", "peak_memory_bytes"),
-    "gpu": ("latency_median", "latency_p95", "throughput"),
-}
-"""What is measured of a model on each device: seconds, seconds, texts per second, bytes."""
-
 _TEXTS = 64
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 30
 _SECONDS_PER_MODEL = 1.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelCosts:
+    """What a model costs to run on one device.
+
+    Attributes:
+        latency_median, latency_p95: seconds of one text.
+        throughput: texts per second in batches of 32.
+        peak_memory_bytes: of a process that loads it and predicts one batch; not measured on a GPU.
+    """
+
+    latency_median: float
+    latency_p95: float
+    throughput: float
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What ``results/costs.json`` holds.
+
+    Attributes:
+        models: identities of the measured models, by trial.
+        machine: the processor; gpu_machine: the GPU, where there was one.
+        threads: of ONNX Runtime on the CPU.
+        cpu, gpu: by trial; those that the device cannot run are left out.
+    """
+
+    models: Mapping[str, str]
+    machine: str
+    threads: int
+    cpu: Mapping[str, ModelCosts]
+    gpu_machine: str | None = None
+    gpu: Mapping[str, ModelCosts] | None = None
+
+
 def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -> None:
-    """Write latency, throughput and peak memory of these trials' models; nothing is done where they stand already.
+    """Write latency, throughput and peak memory of these trials' models, if they have not been measured already.
 
     All are FP32 or INT8 graphs run by ONNX Runtime with the same threads, in one process, in turn, on texts whose
     lengths are drawn from the test set; where there is a GPU, what trials deploy for it is timed there too.
@@ -43,44 +74,42 @@ def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -
         identity: of each trial's model, so that figures of another are not taken for its own.
     """
     asked = {name: identity[name] for name in names}
-    if run.folder.exists(COSTS) and json.loads(run.folder.read(COSTS))["models"] == asked:
+    if read_costs(run).models == asked:
         return
-    lengths = drawn_lengths(tokenised(run, "test").lengths, _TEXTS)
+    lengths = drawn_lengths(tokenised(run, TEST).lengths, _TEXTS)
     graphs = {name: onnx_file(run, name) for name in names if has_graph(run, name)}
-    figures = time_models({name: OnnxDeployed(path, {}, THREADS) for name, path in graphs.items()}, lengths)
-    for name, path in graphs.items():
-        figures[name]["peak_memory_bytes"] = peak_memory(path, int(lengths.max()))
-    record: dict[str, Any] = {"models": asked, "machine": machine(), "threads": THREADS, "cpu": figures}
+    times = time_models({name: OnnxDeployed(path, {}, THREADS) for name, path in graphs.items()}, lengths)
+    memory = {name: peak_memory(path, int(lengths.max())) for name, path in graphs.items()}
+    figures = {name: replace(found, peak_memory_bytes=memory[name]) for name, found in times.items()}
+    costs = Costs(models=asked, machine=machine(), threads=THREADS, cpu=figures)
     if torch.cuda.is_available():
-        record["gpu_machine"] = torch.cuda.get_device_name()
         deployed = {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}
         on_gpu = {name: model for name, model in deployed.items() if not isinstance(model, OnnxDeployed)}
-        record["gpu"] = time_models(on_gpu, lengths)
-    run.folder.write(COSTS, json.dumps(record, indent=2).encode())
+        costs = replace(costs, gpu_machine=torch.cuda.get_device_name(), gpu=time_models(on_gpu, lengths))
+    run.folder.write(COSTS, to_json(costs, indent=2))
 
 
-def read_costs(run: Run) -> dict[str, Any]:
-    """What ``measure_costs`` wrote; empty figures where nothing was measured."""
-    empty: dict[str, Any] = {"models": {}, "machine": "", "threads": THREADS, "cpu": {}}
-    return json.loads(run.folder.read(COSTS)) if run.folder.exists(COSTS) else empty
+def read_costs(run: Run) -> Costs:
+    """What ``measure_costs`` wrote; no figures where nothing was measured. Raises: InputError: the file is damaged."""
+    return read_result(run, COSTS, Costs) or Costs(models={}, machine="", threads=THREADS, cpu={})
 
 
 def drawn_lengths(lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """``count`` lengths that stand for all: evenly spaced quantiles, in a fixed random order."""
+    """``count`` lengths that represent all: evenly spaced quantiles, in a fixed random order."""
     quantiles = np.quantile(lengths, (np.arange(count) + 0.5) / count, method="nearest")
     return np.random.default_rng(0).permutation(quantiles.astype(np.int64))
 
 
 def time_models(
     models: Mapping[str, Deployed], lengths: NDArray[np.int64], seconds_per_model: float = _SECONDS_PER_MODEL
-) -> dict[str, dict[str, float]]:
+) -> dict[str, ModelCosts]:
     """Seconds of one text (median and 95th percentile) and texts per second in batches of 32, of each model.
 
     The models take turns text by text, so that a slow moment of the machine falls on all of them.
 
     Args:
         lengths: word pieces of each text.
-        seconds_per_model: how long to go on, within 3 to 30 rounds over the texts.
+        seconds_per_model: how long to measure, within 3 to 30 rounds over the texts.
     """
     singles: dict[str, list[float]] = {name: [] for name in models}
     batched: dict[str, list[float]] = {name: [] for name in models}
@@ -100,11 +129,11 @@ def time_models(
             batched[name].append(sum(_seconds(model, batch) for batch in batches))
         rounds += 1
     return {
-        name: {
-            "latency_median": float(np.median(singles[name])),
-            "latency_p95": float(np.quantile(singles[name], 0.95)),
-            "throughput": len(lengths) / float(np.median(batched[name])),
-        }
+        name: ModelCosts(
+            latency_median=float(np.median(singles[name])),
+            latency_p95=float(np.quantile(singles[name], 0.95)),
+            throughput=len(lengths) / float(np.median(batched[name])),
+        )
         for name in models
     }
 
@@ -126,7 +155,7 @@ def _seconds(model: Deployed, batch: tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def peak_memory(graph: Path, length: int) -> int:
-    """Bytes that loading the graph and predicting 32 texts of this length take, in a process of their own."""
+    """Bytes that loading the graph and predicting 32 texts of this length take, in a separate process."""
     program = Path(__file__).with_name("peak_memory.py")  # by its file and with -P: nothing in this folder can hide it
     line = [sys.executable, "-P", str(program), str(graph), str(THREADS), str(length)]
     return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)

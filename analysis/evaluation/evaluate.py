@@ -4,33 +4,62 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.evaluation.controls import CONTROLS, control_probabilities
 from analysis.evaluation.costs import measure_costs, read_costs
 from analysis.evaluation.onnx_graphs import agreement, check_kept, runnable, tokenised
-from analysis.evaluation.predictions import TEST, VALIDATION, Predictions, has_predictions, write_predictions
+from analysis.evaluation.predictions import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Predictions,
+    has_predictions,
+    metrics_of,
+    write_predictions,
+)
+from analysis.evaluation.result_files import read_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
-from analysis.evaluation.run_statistics import write_statistics
+from analysis.evaluation.run_statistics import BASELINE, write_statistics
 from analysis.statistics.verdict import MARGIN
 from run_folder.names import RESULTS
-from run_folder.records import to_plain
+from run_folder.records import to_json, to_plain
+from run_folder.results import Metrics
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.metrics import softmax
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What ``results/trials/<name>.json`` holds: the figures of a trial or a control.
+
+    Attributes:
+        identity: of the data and the model.
+        examples: in the test set.
+        agreement: of a trial's graph (see ``onnx_graphs.agreement``); empty where it was not measured.
+        validation: of a control; a trial's are in the ledger.
+    """
+
+    name: str
+    identity: str
+    examples: int
+    test: Metrics
+    agreement: Mapping[str, float] | None = None
+    validation: Metrics | None = None
 
 
 def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = SMALLEST_GROUP) -> None:
     """Write the test figures and costs of each strategy's ``top`` best trials, and the figures of the controls.
 
-    A model's figures stand in ``results/trials/<name>.json``, its predictions, by example id and without text, in
+    A model's figures go to ``results/trials/<name>.json``, its predictions, by example id and without text, in
     ``results/predictions/<name>.parquet`` (on validation: ``<name>-validation.parquet``); what is done already is
-    kept. What may be said of them is then written by ``run_statistics``.
+    kept. ``run_statistics`` then writes their intervals and verdicts.
 
     Args:
-        margin: of macro F1, by which a strategy may be worse than the baseline and still do.
+        margin: of macro F1, by which a strategy may be worse than the baseline and still be good enough.
         smallest_group: see ``robustness.measure_robustness``.
 
     Raises:
@@ -47,10 +76,10 @@ def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = S
 
 
 def measure_missing_costs(run: Run, name: str) -> None:
-    """Measure a trial beside those that were measured, and the best baseline, where it has no costs yet."""
-    known = read_costs(run)["models"]
+    """Measure a trial that has no costs yet, together with those that have and the best baseline."""
+    known = read_costs(run).models
     if known.get(name) != _identity(run, name):
-        baselines = [trial.name for trial in run.best("baseline", 1)] if "baseline" in run.strategies else []
+        baselines = [trial.name for trial in run.best(BASELINE, 1)] if BASELINE in run.strategies else []
         kept = [other for other in known if other in run.trials and known[other] == _identity(run, other)]
         names = list(dict.fromkeys([*kept, *baselines, name]))
         measure_costs(run, names, {other: _identity(run, other) for other in names})
@@ -69,53 +98,60 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
             split: Predictions(of.ids, of.labels, softmax(predict(model.logits, of, run.manifest.pad_token_id)))
             for split, of in splits.items()
         }
-        _write(run, name, found, agreement=agreement(run, name))
+        _write(run, name, found, agreement=to_plain(agreement(run, name)) or {})
 
 
-def test_figures(run: Run, name: str) -> dict[str, Any] | None:
-    """The written test figures of a trial or control, or None where it has not been evaluated."""
-    path = _figures(name)
-    return json.loads(run.folder.read(path)) if run.folder.exists(path) else None
+def read_evaluation(run: Run, name: str) -> Evaluation | None:
+    """The figures of a trial or control, or None where it has not been evaluated. Raises: InputError: damaged."""
+    return read_result(run, _path(name), Evaluation)
 
 
-def _figures(name: str) -> str:
+def _path(name: str) -> str:
     return f"{RESULTS}/trials/{name}.json"
 
 
 def _is_done(run: Run, name: str) -> bool:
-    figures = test_figures(run, name)
+    figures = read_evaluation(run, name)
     written = all(has_predictions(run, name, split) for split in (VALIDATION, TEST))
-    return written and figures is not None and figures["identity"] == _identity(run, name)
+    return written and figures is not None and figures.identity == _identity(run, name)
 
 
 def _identity(run: Run, name: str) -> str:
-    """Of the data and, for a trial, of the model that was deployed: figures of another are not done."""
+    """Hash of the data and of a trial's deployed model: figures of another model or other data are computed again."""
     final = to_plain(run.trials[name].deployed) if name in run.trials else {}
     return hashlib.sha256(json.dumps([run.manifest.fingerprint, final], sort_keys=True).encode()).hexdigest()
 
 
 def _evaluate_control(run: Run, name: str) -> None:
-    train, *others = (run.examples(split) for split in ("train", VALIDATION, TEST))
+    train, *others = (run.examples(split) for split in (TRAIN, VALIDATION, TEST))
     balanced = run.settings.model.class_weights == "balanced"
     probabilities = control_probabilities(name, run.symptoms, train, others, balanced=balanced)
     found = {
         split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), of)
         for split, frame, of in zip((VALIDATION, TEST), others, probabilities, strict=True)
     }
-    scores = classification_metrics(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
+    scores = metrics_of(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
     _write(run, name, found, validation=scores)
 
 
-def _write(run: Run, name: str, found: Mapping[str, Predictions], **more: Any) -> None:
+def _write(
+    run: Run,
+    name: str,
+    found: Mapping[str, Predictions],
+    *,
+    agreement: Mapping[str, float] | None = None,
+    validation: Metrics | None = None,
+) -> None:
     """Predictions first: the figures' file says that they are there."""
     for split, predictions in found.items():
         write_predictions(run, name, split, predictions)
     test = found[TEST]
-    figures = {
-        "name": name,
-        "identity": _identity(run, name),
-        "examples": len(test.labels),
-        TEST: classification_metrics(test.labels, test.probabilities, run.symptoms),
-        **more,
-    }
-    run.folder.write(_figures(name), json.dumps(figures, indent=2, allow_nan=False).encode())
+    figures = Evaluation(
+        name=name,
+        identity=_identity(run, name),
+        examples=len(test.labels),
+        test=metrics_of(test.labels, test.probabilities, run.symptoms),
+        agreement=agreement,
+        validation=validation,
+    )
+    run.folder.write(_path(name), to_json(figures, indent=2))

@@ -11,15 +11,23 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.costs import COST_FIGURES, read_costs
-from analysis.evaluation.evaluate import test_figures
-from analysis.evaluation.predictions import TEST
-from analysis.evaluation.run_statistics import BASELINE, OVERALL, read_statistics
-from analysis.statistics.resampling import METRICS
-from analysis.text_tables import cell_text, csv_text, latex, markdown, short
+from analysis.evaluation.costs import Costs, read_costs
+from analysis.evaluation.evaluate import Evaluation, read_evaluation
+from analysis.evaluation.predictions import TEST, VALIDATION
+from analysis.evaluation.run_statistics import (
+    BASELINE,
+    ModelStatistics,
+    SeedsFigure,
+    Statistics,
+    StrategyStatistics,
+    read_statistics,
+)
+from analysis.statistics.resampling import METRICS, OVERALL
+from analysis.statistics.verdict import Verdict
+from analysis.text_tables import Cell, Row, cell_text, csv_text, latex, markdown, short
 from run_folder.events import read_events, skipped_strategies
 from run_folder.names import DEPLOYED, RESULTS, TRIALS
-from run_folder.records import to_plain
+from run_folder.results import Scores
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
 
@@ -27,6 +35,9 @@ SIZE_AND_QUALITY: tuple[Objective, ...] = (("f1", "maximize"), ("bytes", "minimi
 """Rows that no other surpasses in both are the leaderboard's Pareto front."""
 NOT_DEFINED = "not defined"
 NOT_EVALUATED = "not evaluated"
+
+Known = Mapping[str, StrategyStatistics | ModelStatistics]
+"""By strategy or control: statistics of the models that the tables show."""
 
 _SIZES = ("scheme", "parameters", "nonzero_parameters", "bytes", "macs", "runtime")
 
@@ -40,7 +51,7 @@ class Leaderboard:
         table1: the paper's Table I: a row per strategy (its best trial, or the mean over its seeds) and control, test
             macro figures with intervals, and the difference from the baseline's macro F1.
         table2: the paper's Table II: a row per symptom and strategy, one against the rest, with intervals.
-        verdicts: a row per strategy: what may be said of it against the baseline; empty where that is not known.
+        verdicts: a row per strategy: its verdict against the baseline; empty where there is none.
         notes: how to read the figures of tables and verdicts.
         without: strategies that have no row, with the reason.
     """
@@ -65,36 +76,43 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     """
     best = {strategy: run.best(strategy, top) for strategy in run.strategies}
     costs = read_costs(run)
-    reference = best["baseline"][0].name if best.get("baseline") else None
-    figures = {trial.name: test_figures(run, trial.name) for trials in best.values() for trial in trials}
-    figures |= {name: test_figures(run, name) for name in CONTROLS}
+    reference = best[BASELINE][0].name if best.get(BASELINE) else None
+    names = [trial.name for trials in best.values() for trial in trials]
+    figures = {name: found for name in (*names, *CONTROLS) if (found := read_evaluation(run, name))}
     trials = sorted((t for trials in best.values() for t in trials), key=lambda t: (-t.score, t.strategy, t.number))
     front = pareto_front(
         [[trial.figure(metric) for metric, _ in SIZE_AND_QUALITY] for trial in trials], SIZE_AND_QUALITY
     )
     rows = [
-        _trial_row(rank, trial, figures[trial.name], on_front, _cost_columns(costs, trial.name, reference))
+        _trial_row(rank, trial, figures.get(trial.name), on_front, _cost_columns(costs, trial.name, reference))
         for rank, (trial, on_front) in enumerate(zip(trials, front, strict=True), start=1)
     ]
-    rows += [_control_row(name, figures[name]) for name in CONTROLS if figures[name]]
+    rows += [_control_row(name, figures[name]) for name in CONTROLS if name in figures]
     first = {strategy: trials[0].name for strategy, trials in best.items() if trials}
-    first |= {name: name for name in CONTROLS if figures[name]}
-    evaluated = {strategy: found[TEST] for strategy, name in first.items() if (found := figures[name])}
+    first |= {name: name for name in CONTROLS if name in figures}
+    evaluated = {strategy: figures[name].test for strategy, name in first.items() if name in figures}
     without = {strategy: _why_none(run, strategy) for strategy, trials in best.items() if not trials}
     statistics = read_statistics(run)
-    known = {strategy: of for strategy, name in first.items() if (of := _known(statistics, strategy, name))}
+    known = _known(statistics, first)
     return Leaderboard(
-        best=pd.DataFrame(rows, dtype=object),  # keeps integers beside gaps
+        best=pd.DataFrame(rows, dtype=object),  # keeps integers next to gaps
         table1=_frame(
             [
-                {"strategy": strategy, **_figures(metrics, known.get(strategy), OVERALL), **_against(known, strategy)}
+                {
+                    "strategy": strategy,
+                    **_figures(metrics, known.get(strategy), OVERALL),
+                    **(_against(known, strategy) if known else {}),
+                }
                 for strategy, metrics in evaluated.items()
             ]
         ),
         table2=_frame(
             [
-                {"symptom": symptom, "strategy": strategy}
-                | _figures(metrics["per_symptom"][symptom], known.get(strategy), symptom)
+                {
+                    "symptom": symptom,
+                    "strategy": strategy,
+                    **_figures(metrics.per_symptom[symptom], known.get(strategy), symptom),
+                }
                 for symptom in run.symptoms
                 for strategy, metrics in evaluated.items()
             ]
@@ -105,97 +123,116 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     )
 
 
-def _known(statistics: Mapping[str, Any] | None, strategy: str, name: str) -> Mapping[str, Any] | None:
-    """What the run's statistics say of a strategy whose best trial is this, or of a control."""
+def _known(statistics: Statistics | None, first: Mapping[str, str]) -> Known:
+    """Statistics of the strategies whose best trials these are, and of the controls."""
+    known: dict[str, StrategyStatistics | ModelStatistics] = {}
     if statistics is None:
-        return None
-    of: Mapping[str, Any] | None = statistics["strategies"].get(strategy, statistics["models"].get(name))
-    return of if of and of.get("trial", name) == name else None
+        return known
+    for strategy, name in first.items():
+        if strategy in statistics.strategies:
+            if statistics.strategies[strategy].trial == name:
+                known[strategy] = statistics.strategies[strategy]
+        elif name in statistics.models:
+            known[strategy] = statistics.models[name]
+    return known
 
 
-def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _of_strategies(known: Known) -> dict[str, StrategyStatistics]:
+    return {name: of for name, of in known.items() if isinstance(of, StrategyStatistics)}
+
+
+def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     """A table without the deviations over seeds where no strategy has several."""
     table = pd.DataFrame(rows, dtype=object)
     empty = [name for name in table if str(name).endswith("_deviation") and table[name].isna().all()]
     return table.drop(columns=empty)
 
 
-def _figures(metrics: Mapping[str, Any], known: Mapping[str, Any] | None, row: str) -> dict[str, Any]:
+def _figures(metrics: Scores, known: StrategyStatistics | ModelStatistics | None, row: str) -> Row:
     """Figures overall or of a symptom; with their intervals, as means over the seeds, where these are known."""
     names = METRICS if row == OVERALL else METRICS[1:]
     if known is None:
-        return _scores(metrics, names)
-    of = known["figures"][row]
-    ends = {f"{name}_{end}": of[name].get(end) for name in names for end in ("low", "high", "deviation")}
-    points = _scores({name: of[name]["point"] for name in names}, names)
-    return {**points, **ends, "seeds": len(known["seeds"]) if "seeds" in known else None}
+        return {name: _score(metrics, name) for name in names}
+    figures = known.figures[row]
+    cells: Row = {name: NOT_DEFINED if figures[name].point is None else figures[name].point for name in names}
+    for name in names:
+        figure = figures[name]
+        cells |= {f"{name}_low": figure.low, f"{name}_high": figure.high}
+        cells[f"{name}_deviation"] = figure.deviation if isinstance(figure, SeedsFigure) else None
+    return cells | {"seeds": len(known.seeds) if isinstance(known, StrategyStatistics) else None}
 
 
-def _against(known: Mapping[str, Any], strategy: str) -> dict[str, Any]:
-    """The strategy's macro F1 against the baseline's; nothing where nothing is known of any strategy."""
-    if not known:
-        return {}
-    found = _difference(known.get(strategy, {}).get("verdict", {}))
-    return {**found, "verdict": _words(known, strategy)}
+def _verdict(known: Known, strategy: str) -> Verdict | None:
+    of = known.get(strategy)
+    return of.verdict if isinstance(of, StrategyStatistics) else None
 
 
-def _difference(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    keys = {"difference": "difference", "difference_low": "low", "difference_high": "high", "p": "p"}
-    return {name: verdict.get(key) for name, key in keys.items()}
+def _against(known: Known, strategy: str) -> Row:
+    """The strategy's macro F1 against the baseline's."""
+    return _difference(_verdict(known, strategy)) | {"verdict": _words(known, strategy)}
 
 
-def _words(known: Mapping[str, Any], strategy: str) -> str | None:
-    if "seeds" not in known.get(strategy, {}):  # a control
+def _difference(verdict: Verdict | None) -> Row:
+    return {
+        "difference": verdict.difference if verdict else None,
+        "difference_low": verdict.low if verdict else None,
+        "difference_high": verdict.high if verdict else None,
+        "p": verdict.p if verdict else None,
+    }
+
+
+def _words(known: Known, strategy: str) -> str | None:
+    if not isinstance(known.get(strategy), StrategyStatistics):  # a control
         return None
     if strategy == BASELINE:
         return "the baseline"
-    return str(known[strategy]["verdict"]["words"]) if "verdict" in known[strategy] else "no baseline to compare with"
+    verdict = _verdict(known, strategy)
+    return verdict.words if verdict else "no baseline to compare with"
 
 
 _VERDICT = ("p_not_worse", "not_worse", "margin", "patients", "patients_needed", "of_training")
 
 
-def _verdict_rows(
-    strategies: Sequence[str], known: Mapping[str, Any], without: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _verdict_rows(strategies: Sequence[str], known: Known, without: Mapping[str, str]) -> list[Row]:
     rows = []
+    judged = _of_strategies(known)
     for strategy in strategies if known else ():
-        of = known.get(strategy, {})
-        verdict = of.get("verdict", {})
-        row = {"strategy": strategy, "trial": of.get("trial"), "seeds": len(of["seeds"]) if of else None}
-        row |= {"outcome": verdict.get("outcome"), **_difference(verdict)}
-        row |= {name: verdict.get(name) for name in _VERDICT}
+        of, verdict = judged.get(strategy), _verdict(known, strategy)
+        row: Row = {"strategy": strategy, "trial": of.trial if of else None, "seeds": len(of.seeds) if of else None}
+        row |= {"outcome": str(verdict.outcome) if verdict else None, **_difference(verdict)}
+        row |= {name: getattr(verdict, name, None) for name in _VERDICT}
         missing = f"no model ({without[strategy]})" if strategy in without else NOT_EVALUATED
         rows.append({**row, "words": _words(known, strategy) or missing})
     return rows
 
 
-def _notes(statistics: Mapping[str, Any] | None, known: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(statistics: Statistics | None, known: Known) -> tuple[str, ...]:
     """How to read the figures of tables I and II and the verdicts, a line each."""
     if statistics is None:
         return ()
-    strategies = {name: of for name, of in known.items() if "seeds" in of}
+    strategies = _of_strategies(known)
     notes = []
     if strategies:
-        share, patients, examples = (statistics[name] for name in ("level", "patients", "examples"))
         notes.append(
-            f"[low, high]: {100 * share:g} % intervals over {patients:,} test patients, {examples:,} examples."
+            f"[low, high]: {100 * statistics.level:g} % intervals over {statistics.patients:,} test patients, "
+            f"{statistics.examples:,} examples."
         )
         notes += _seed_notes(strategies)
-    if any("verdict" in of for of in strategies.values()):
-        margin = f"{statistics['margin']:g}"
-        notes.append(f"Verdicts: macro F1 against the baseline, p corrected over the strategies, margin {margin}.")
-    return (*notes, *([f"Note: {statistics['undefined_note']}."] if statistics["undefined_note"] else []))
+    if any(of.verdict for of in strategies.values()):
+        notes.append(
+            f"Verdicts: macro F1 against the baseline, p corrected over the strategies, margin {statistics.margin:g}."
+        )
+    return (*notes, *([f"Note: {statistics.undefined_note}."] if statistics.undefined_note else []))
 
 
-def _seed_notes(strategies: Mapping[str, Any]) -> list[str]:
+def _seed_notes(strategies: Mapping[str, StrategyStatistics]) -> list[str]:
     """Which figures are means over several trainings, and which are of one."""
     spread = [
-        f"{name} {short(f1['point'])} ± {short(f1['deviation'])} ({len(of['seeds'])} seeds)"
+        f"{name} {short(f1.point)} ± {short(f1.deviation)} ({len(of.seeds)} seeds)"
         for name, of in strategies.items()
-        if (f1 := of["figures"][OVERALL]["f1"])["deviation"] is not None
+        if (f1 := of.macro_f1).point is not None and f1.deviation is not None
     ]
-    once = [name for name, of in strategies.items() if len(of["seeds"]) == 1]
+    once = [name for name, of in strategies.items() if len(of.seeds) == 1]
     notes = [f"Means over n seeds ± standard deviation over them, F1: {', '.join(spread)}."] * bool(spread)
     if once:
         which = ", ".join(once) if spread else "each strategy"
@@ -203,27 +240,26 @@ def _seed_notes(strategies: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _cost_columns(costs: Mapping[str, Any], name: str, reference: str | None) -> dict[str, Any]:
-    """Measured costs, on the CPU and where there was a GPU on that; a speed-up is against the best baseline."""
-    columns: dict[str, Any] = {}
-    for device, prefix in (("cpu", ""), ("gpu", "gpu_")):
-        if device in costs:
-            of_model, of_baseline = costs[device].get(name), costs[device].get(reference)
-            faster = of_baseline["latency_median"] / of_model["latency_median"] if of_model and of_baseline else None
+def _cost_columns(costs: Costs, name: str, reference: str | None) -> Row:
+    """Measured costs on the CPU, and on the GPU where there was one; a speed-up is against the best baseline."""
+    columns: Row = {}
+    for prefix, measured in (("", costs.cpu), ("gpu_", costs.gpu)):
+        if measured is not None:
+            of_model, of_baseline = measured.get(name), measured.get(reference or "")
+            faster = of_baseline.latency_median / of_model.latency_median if of_model and of_baseline else None
             columns[f"{prefix}speed_up"] = faster
-            columns |= {f"{prefix}{figure}": of_model[figure] if of_model else None for figure in COST_FIGURES[device]}
+            figures = ("latency_median", "latency_p95", "throughput", *(() if prefix else ("peak_memory_bytes",)))
+            columns |= {f"{prefix}{figure}": getattr(of_model, figure, None) for figure in figures}
     return columns
 
 
-def _trial_row(
-    rank: int, trial: TrialRecord, figures: Mapping[str, Any] | None, on_front: bool, costs: Mapping[str, Any]
-) -> dict[str, Any]:
+def _trial_row(rank: int, trial: TrialRecord, figures: Evaluation | None, on_front: bool, costs: Row) -> Row:
     final = trial.deployed
     return {
         "rank": rank,
         "strategy": trial.strategy,
-        **_prefixed("validation", to_plain(final.validation)),
-        **_prefixed("test", figures[TEST] if figures else None),
+        **_prefixed(VALIDATION, final.validation),
+        **_prefixed(TEST, figures.test if figures else None),
         **{name: getattr(final, name) for name in _SIZES},
         **costs,
         "pareto": on_front,
@@ -235,23 +271,22 @@ def _trial_row(
     }
 
 
-def _control_row(name: str, figures: Mapping[str, Any] | None) -> dict[str, Any]:
-    assert figures is not None
+def _control_row(name: str, figures: Evaluation) -> Row:
     return {
         "rank": None,
         "strategy": name,
-        **_prefixed("validation", figures["validation"]),
-        **_prefixed("test", figures[TEST]),
+        **_prefixed(VALIDATION, figures.validation),
+        **_prefixed(TEST, figures.test),
     }
 
 
-def _prefixed(prefix: str, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
-    scores = _scores(metrics, METRICS) if metrics else dict.fromkeys(METRICS, NOT_EVALUATED)
-    return {f"{prefix}_{name}": value for name, value in scores.items()}
+def _prefixed(split: str, metrics: Scores | None) -> Row:
+    return {f"{split}_{name}": _score(metrics, name) if metrics else NOT_EVALUATED for name in METRICS}
 
 
-def _scores(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: NOT_DEFINED if metrics[name] is None else metrics[name] for name in names}
+def _score(metrics: Scores, name: str) -> Cell:
+    value: float | None = getattr(metrics, name)
+    return NOT_DEFINED if value is None else value
 
 
 def _why_none(run: Run, strategy: str) -> str:
@@ -288,7 +323,7 @@ def _gaps_as_none(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compact(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """A written table with what fits a page: figures together with their intervals."""
+    """A written table with the columns that fit a page: figures together with their intervals."""
     if name == "leaderboard":
         return _best_shown(table).replace({"●": "yes"})
     rows = table.to_dict("records")

@@ -1,19 +1,21 @@
 """The model of a trial as ONNX Runtime runs it: what is evaluated, timed and exported."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from analysis.evaluation.predictions import VALIDATION
+from analysis.evaluation.result_files import read_result
 from clinical_notes.batches import TokenisedExamples
 from clinical_notes.run_examples import tokenised_examples
 from run_folder.errors import InputError
 from run_folder.names import DEPLOYED, MODEL, TRIALS
-from run_folder.records import to_plain
+from run_folder.records import from_plain, to_json, to_plain
+from run_folder.results import Agreement
 from run_folder.run import Run
 from trainables.parts.agreement import agreement as measured_agreement
 from trainables.parts.deployed import (
@@ -31,10 +33,21 @@ from trainables.parts.model import stored
 from trainables.parts.open_deployed import load_deployed
 
 ONNX, AGREEMENT_FILE = "onnx", "agreement.json"
-"""Folder beside ``deployed`` with the graph of a model that trials run by PyTorch, and how closely the two agree."""
+"""Folder next to ``deployed`` with the graph of a model that trials run by PyTorch, and how closely the two agree."""
 
 TOLERANCE = 1e-3
 """Largest difference of logits between a PyTorch model and its FP32 graph; what is seen is about 1e-6."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphAgreement(Agreement):
+    """How closely a graph follows the PyTorch model that it was made from.
+
+    Attributes:
+        sha256: of the graph; a graph with another hash is made again.
+    """
+
+    sha256: str | None = None
 
 
 def check_kept(run: Run, names: Sequence[str]) -> None:
@@ -70,7 +83,7 @@ def runnable(run: Run, name: str, threads: int) -> Deployed:
 
 
 def onnx_file(run: Run, name: str) -> Path:
-    """The trial's model as an ONNX graph: as deployed, or made of what was deployed and then kept.
+    """The trial's model as an ONNX graph: as deployed, or made from the deployed model and then kept.
 
     Raises:
         InputError: the deployed model is missing, damaged or of another version, or its graph computes something else.
@@ -89,19 +102,18 @@ def _is_whole(run: Run, kept: str) -> bool:
     """Whether a graph was made and is as it was then."""
     if not run.folder.exists(f"{kept}/{AGREEMENT_FILE}") or not run.folder.exists(f"{kept}/{ONNX_FILE}"):
         return False
-    digest = json.loads(run.folder.read(f"{kept}/{AGREEMENT_FILE}")).get("sha256")
-    return bool(sha256(run.folder.local_copy(kept) / ONNX_FILE) == digest)
+    written = read_result(run, f"{kept}/{AGREEMENT_FILE}", GraphAgreement)
+    return written is not None and sha256(run.folder.local_copy(kept) / ONNX_FILE) == written.sha256
 
 
-def agreement(run: Run, name: str) -> dict[str, Any]:
-    """How closely the graph follows the model it was made of: the largest difference of logits, and same predictions.
+def agreement(run: Run, name: str) -> Agreement | None:
+    """How closely the trial's graph follows the PyTorch model that it was made from, on validation.
 
-    Of an INT8 model: follows the model before its weights were rounded, as its trial found; {} where it did not look.
+    An INT8 model is compared with the model before its weights were rounded, as its trial found; None where that was
+    not measured.
     """
-    path = f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}"
-    if run.folder.exists(path):
-        return {key: value for key, value in json.loads(run.folder.read(path)).items() if key != "sha256"}
-    return to_plain(run.trials[name].deployed.agreement) or {}
+    kept = read_result(run, f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}", Agreement)
+    return kept or run.trials[name].deployed.agreement
 
 
 def _make_graph(run: Run, name: str, deployed: Path) -> None:
@@ -111,18 +123,18 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
         staged.mkdir()
         model = stored.load_model(deployed)
         export_onnx(model, staged / ONNX_FILE)
-        validation = tokenised(run, "validation")
+        validation = tokenised(run, VALIDATION)
         pad = run.manifest.pad_token_id
         torch_logits = predict(TorchDeployed(model, {}).logits, validation, pad)
         onnx_logits = predict(OnnxDeployed(staged / ONNX_FILE, {}, threads=1).logits, validation, pad)
-        found = measured_agreement(torch_logits, onnx_logits)
-        if found["max_logit_difference"] > TOLERANCE:
+        found = from_plain(to_plain(measured_agreement(torch_logits, onnx_logits)), Agreement, name)
+        if found.max_logit_difference > TOLERANCE:
             raise InputError(
-                f"{name}: its ONNX graph differs from the model by {found['max_logit_difference']:.2g} in a logit "
+                f"{name}: its ONNX graph differs from the model by {found.max_logit_difference:.2g} in a logit "
                 f"(at most {TOLERANCE}); the versions of torch, onnx and onnxruntime don't fit together"
             )
-        digest = sha256(staged / ONNX_FILE)
-        (staged / AGREEMENT_FILE).write_text(json.dumps({**found, "sha256": digest}))
+        written = GraphAgreement(**vars(found), sha256=sha256(staged / ONNX_FILE))
+        (staged / AGREEMENT_FILE).write_bytes(to_json(written))
         run.folder.put_folder(staged, f"{TRIALS}/{name}/{ONNX}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

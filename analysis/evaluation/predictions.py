@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from run_folder.names import RESULTS
+from run_folder.records import from_plain, to_plain
+from run_folder.results import Metrics
 from run_folder.run import Run
+from trainables.parts.metrics import classification_metrics
 
-TEST, VALIDATION = "test", "validation"
+TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one model on one split, sorted by example id.
+    """The predictions of one model on one split, sorted by example id.
 
     Attributes:
         ids: (n,).
@@ -36,18 +40,28 @@ class Predictions:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def metrics_of(labels: NDArray[np.int64], probabilities: NDArray[np.floating], symptoms: Sequence[str]) -> Metrics:
+    """The metrics of (n,) class indices and (n, symptoms) probabilities; see ``classification_metrics``."""
+    return from_plain(to_plain(classification_metrics(labels, probabilities, symptoms)), Metrics, "metrics")
+
+
 def has_predictions(run: Run, name: str, split: str) -> bool:
+    """Whether a trial's or control's predictions on a split were kept."""
     return run.folder.exists(_path(name, split))
 
 
 def read_predictions(run: Run, name: str, split: str) -> Predictions:
-    """Raises: FileNotFoundError: the model has not been evaluated on this split."""
+    """The predictions that were kept of a trial or control.
+
+    Raises: FileNotFoundError: the model has not been evaluated on this split.
+    """
     frame = pd.read_parquet(io.BytesIO(run.folder.read(_path(name, split)))).sort_values("id")
     probabilities = frame[[f"probability_{symptom}" for symptom in run.symptoms]].to_numpy(np.float64)
     return Predictions(frame["id"].to_numpy(), frame["label"].to_numpy(np.int64), np.ascontiguousarray(probabilities))
 
 
 def write_predictions(run: Run, name: str, split: str, predictions: Predictions) -> None:
+    """Keep the predictions of a trial or control, without text."""
     frame = pd.DataFrame({"id": predictions.ids, "label": predictions.labels})
     for column, symptom in enumerate(run.symptoms):
         frame[f"probability_{symptom}"] = predictions.probabilities[:, column]

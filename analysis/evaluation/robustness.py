@@ -1,9 +1,10 @@
-"""What the best models go by: the test set read again with its symptoms hidden, renamed or denied, and by groups."""
+"""What the best models rely on: the test set read again with its symptoms hidden, renamed or denied, and by groups."""
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.onnx_graphs import runnable
-from analysis.evaluation.predictions import TEST, read_predictions
+from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, metrics_of, read_predictions
+from analysis.evaluation.result_files import read_result
+from analysis.evaluation.run_statistics import BASELINE
+from analysis.statistics.intervals import LEVEL
 from analysis.text_tables import cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
 from clinical_notes.lexicon import Lexicon
@@ -25,29 +29,135 @@ from clinical_notes.notes import reason_for_no_groups
 from clinical_notes.rewrites import Rewriter, unseen_forms
 from clinical_notes.units import GROUP
 from run_folder.names import LEXICON_FILE, MODEL, RESULTS
+from run_folder.records import to_json
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
 
-AS_WRITTEN, MASKED, RENAMED, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
+AS_WRITTEN, _, _, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
 MOST_EXAMPLES = 5_000
 """Test examples that are read again; of a larger test set, those of patients drawn by the run's seed."""
 SMALLEST_GROUP = 20
 LEAST_PATIENTS = 2
-"""Of a group with figures of its own."""
+"""Fewest patients of a group that has separate figures."""
 
-_FILE = f"{RESULTS}/robustness.json"
+ROBUSTNESS = f"{RESULTS}/robustness.json"
 _VERSION = 1
-"""Of the method: results of another are made anew."""
-_LEVEL = 0.95
+"""Version of the method; results of another version are computed again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameTexts:
+    """Figures of the same texts as written."""
+
+    accuracy: float | None
+    f1: float | None
+    symptom_probability: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymptomReading:
+    """How often the texts of one symptom are taken for it: ``still_says`` where it is denied, else ``recall``."""
+
+    examples: int
+    recall: float | None
+    still_says: float | None
+
+    @property
+    def said(self) -> float | None:
+        """Share of the symptom's texts for which it is the most probable class."""
+        return self.recall if self.still_says is None else self.still_says
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Figures of one model on one reading of the test set.
+
+    Attributes:
+        left_out: texts that cannot be rewritten in this way.
+        accuracy, f1: None where the symptom is denied, since no class is right then; f1 is the macro average.
+        still_says: share of the texts for which the denied symptom is the most probable class.
+        symptom_probability: mean probability of the text's symptom.
+        mean_confidence: mean probability of the most probable class.
+    """
+
+    left_out: int
+    examples: int
+    accuracy: float | None
+    f1: float | None
+    still_says: float | None
+    symptom_probability: float | None
+    mean_confidence: float | None
+    per_symptom: Mapping[str, SymptomReading]
+    as_written_same: SameTexts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgroup:
+    """Figures of one model on the test examples that have one value in a column.
+
+    Attributes:
+        low, high: 95 % interval of the accuracy; None for one patient.
+        disagreement: share of the examples that the baseline predicts otherwise.
+        harmed, helped: examples that the baseline has right and this model wrong; the other way round. None, as
+            disagreement, for the baseline itself or where there is none.
+    """
+
+    value: str
+    examples: int
+    patients: int
+    accuracy: float
+    low: float | None
+    high: float | None
+    f1: float
+    disagreement: float | None
+    harmed: int | None
+    helped: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRobustness:
+    """Figures of one model by reading, and by column its groups."""
+
+    strategy: str
+    readings: Mapping[str, Reading]
+    subgroups: Mapping[str, tuple[Subgroup, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesRead:
+    """Test examples that were read again, of all."""
+
+    read: int
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """What ``results/robustness.json`` holds.
+
+    Attributes:
+        identity: of the models and settings that it was measured with.
+        held_back: by symptom, the surface forms that training never showed; renamed_to: those used for ``renamed``.
+        models: by trial or control.
+    """
+
+    identity: str
+    held_back: Mapping[str, tuple[str, ...]]
+    renamed_to: Mapping[str, tuple[str, ...]]
+    readings: tuple[str, ...]
+    examples: ExamplesRead
+    smallest_group: int
+    notes: tuple[str, ...]
+    models: Mapping[str, ModelRobustness]
 
 
 def measure_robustness(run: Run, identities: Mapping[str, str], smallest_group: int) -> None:
     """Write how the best model of each strategy and the controls read the test set, to ``results/robustness.json``.
 
-    They must have been evaluated: readings as written and groups are of the predictions that were kept then. What is
-    there already, of the same models and settings, is kept.
+    They must have been evaluated: readings as written and groups use the predictions that were kept then. Results of
+    the same models and settings are kept.
 
     Args:
         identities: of every evaluated trial and control.
@@ -59,47 +169,47 @@ def measure_robustness(run: Run, identities: Mapping[str, str], smallest_group: 
     what = [_VERSION, run.settings.notes.group_by, smallest_group, {name: identities[name] for name in models}]
     identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     known = read_robustness(run)
-    if (known is None or known["identity"] != identity) and run.folder.exists(LEXICON_FILE):  # an old run has none
-        _write(run, {"identity": identity, **_measured(run, models, smallest_group)})
+    if (known is None or known.identity != identity) and run.folder.exists(LEXICON_FILE):  # an old run has none
+        _write(run, _measured(run, models, smallest_group, identity))
 
 
-def read_robustness(run: Run) -> dict[str, Any] | None:
-    """What ``measure_robustness`` wrote, or None."""
-    return json.loads(run.folder.read(_FILE)) if run.folder.exists(_FILE) else None
+def read_robustness(run: Run) -> Robustness | None:
+    """What ``measure_robustness`` wrote, or None. Raises: InputError: the file is damaged."""
+    return read_result(run, ROBUSTNESS, Robustness)
 
 
-def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[str, Any]:
-    train, test = run.examples("train"), run.examples("test")
-    shown = [*train["text"], *run.examples("validation")["text"]]
+def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity: str) -> Robustness:
+    train, test = run.examples(TRAIN), run.examples(TEST)
+    shown = [*train["text"], *run.examples(VALIDATION)["text"]]
     lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
     names = {s: unseen_forms(lexicon, s, shown, run.held_back.get(s, ())) for s in run.symptoms}
     drawn = sample_of_patients(test["patient"], MOST_EXAMPLES, run.settings.search.seed)
     sample = test[drawn].reset_index(drop=True)
-    texts = written_anew(sample, Rewriter(lexicon, run.symptoms), names)
+    texts = rewritten(sample, Rewriter(lexicon, run.symptoms), names)
     labels = np.array(run.labels(sample))
     columns, notes = _groupable(run, test)
     predictions = {name: _predictions(run, name, test) for name in models}
-    baseline = next((predictions[name] for name, strategy in models.items() if strategy == "baseline"), None)
+    baseline = next((predictions[name] for name, strategy in models.items() if strategy == BASELINE), None)
     balanced = run.settings.model.class_weights == "balanced"
     tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
 
-    def figures_of(name: str) -> dict[str, Any]:
+    def figures_of(name: str) -> ModelRobustness:
         control = name in CONTROLS
         again = (
             fitted_control(name, run.symptoms, train, balanced=balanced) if control else _model(run, name, tokenizer)
         )
-        compared = None if models[name] == "baseline" else baseline
-        return {
-            "strategy": models[name],
-            "readings": readings(texts, labels, predictions[name][drawn], again, run.symptoms),
-            "subgroups": {
+        compared = None if models[name] == BASELINE else baseline
+        return ModelRobustness(
+            strategy=models[name],
+            readings=readings(texts, labels, predictions[name][drawn], again, run.symptoms),
+            subgroups={
                 column: subgroups(
                     values, test["patient"], np.array(run.labels(test)), predictions[name], compared, run.symptoms,
                     smallest_group,
                 )
                 for column, values in columns.items()
             },
-        }  # fmt: skip
+        )  # fmt: skip
 
     without = [symptom for symptom, forms in names.items() if not forms]
     if without:
@@ -110,15 +220,16 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int) -> dict[
         notes.append("denied mentions are labels of this run too, so that its models were trained to say them")
     if not drawn.all():
         notes.append(f"{len(sample):,} of {len(test):,} test examples are read again, of patients drawn by the seed")
-    return {
-        "held_back": {symptom: list(forms) for symptom, forms in run.held_back.items()},
-        "renamed_to": {symptom: list(forms) for symptom, forms in names.items()},
-        "readings": list(READINGS),
-        "examples": {"read": len(sample), "of": len(test)},
-        "smallest_group": smallest_group,
-        "notes": notes,
-        "models": {name: figures_of(name) for name in models},
-    }
+    return Robustness(
+        identity=identity,
+        held_back=run.held_back,
+        renamed_to={symptom: tuple(forms) for symptom, forms in names.items()},
+        readings=READINGS,
+        examples=ExamplesRead(read=len(sample), of=len(test)),
+        smallest_group=smallest_group,
+        notes=tuple(notes),
+        models={name: figures_of(name) for name in models},
+    )
 
 
 def sample_of_patients(patients: pd.Series, most: int, seed: int) -> NDArray[np.bool_]:
@@ -131,7 +242,7 @@ def sample_of_patients(patients: pd.Series, most: int, seed: int) -> NDArray[np.
     return patients.isin(chosen).to_numpy()
 
 
-def written_anew(examples: pd.DataFrame, rewriter: Rewriter, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def rewritten(examples: pd.DataFrame, rewriter: Rewriter, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The texts of each reading, a column each; None where a text cannot be rewritten.
 
     Args:
@@ -155,54 +266,78 @@ def readings(
     as_written: NDArray[np.float64],
     again: Predict,
     symptoms: Sequence[str],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Reading]:
     """Figures of one model, by reading.
 
-    A text denied has no right answer among the classes: its accuracy and F1 are None, and ``still_says`` tells how
-    often the most probable class is the one denied.
-
     Args:
-        texts: (n, readings), as ``written_anew`` gives them.
+        texts: (n, readings), as ``rewritten`` gives them.
         labels: (n,) class indices.
         as_written: (n, classes) probabilities of the texts as written.
-        again: reads the other texts.
+        again: the model itself, for the texts that were rewritten.
     """
-    found = {}
+    found: dict[str, Reading] = {}
     for reading in READINGS:
         kept = texts[reading].notna().to_numpy()
         if reading == AS_WRITTEN or not kept.any():
             probabilities = as_written[kept]
         else:
             probabilities = again(list(texts.loc[kept, reading]))
-        figures = _figures(labels[kept], probabilities, symptoms, denied=reading == NEGATED)
-        same = _figures(labels[kept], as_written[kept], symptoms, denied=False)
-        same = {name: same[name] for name in ("accuracy", "f1", "symptom_probability")}
-        found[reading] = {"left_out": int((~kept).sum()), **figures, "as_written_same": same}
+        found[reading] = _reading(
+            labels[kept],
+            probabilities,
+            symptoms,
+            denied=reading == NEGATED,
+            left_out=int((~kept).sum()),
+            same=_same_texts(labels[kept], as_written[kept], symptoms),
+        )
     return found
 
 
-def _figures(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], symptoms: Sequence[str], *, denied: bool
-) -> dict[str, Any]:
+def _reading(
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    symptoms: Sequence[str],
+    *,
+    denied: bool,
+    left_out: int,
+    same: SameTexts,
+) -> Reading:
     says = probabilities.argmax(axis=1) == labels
     of_symptom = {symptom: says[labels == place] for place, symptom in enumerate(symptoms)}
-    right = {symptom: _mean(of_one) for symptom, of_one in of_symptom.items()}
-    return {
-        "examples": len(labels),
-        "accuracy": None if denied else _mean(says),
-        "f1": None if denied or not len(labels) else classification_metrics(labels, probabilities, symptoms)["f1"],
-        "still_says": _mean(says) if denied else None,
-        "symptom_probability": _mean(probabilities[np.arange(len(labels)), labels]),
-        "mean_confidence": _mean(probabilities.max(axis=1)),
-        "per_symptom": {
-            symptom: {
-                "examples": len(of_symptom[symptom]),
-                "recall": None if denied else right[symptom],
-                "still_says": right[symptom] if denied else None,
-            }
-            for symptom in symptoms
+    return Reading(
+        left_out=left_out,
+        examples=len(labels),
+        accuracy=None if denied else _mean(says),
+        f1=None if denied else _macro_f1(labels, probabilities, symptoms),
+        still_says=_mean(says) if denied else None,
+        symptom_probability=_symptom_probability(labels, probabilities),
+        mean_confidence=_mean(probabilities.max(axis=1)),
+        per_symptom={
+            symptom: SymptomReading(
+                examples=len(of_one),
+                recall=None if denied else _mean(of_one),
+                still_says=_mean(of_one) if denied else None,
+            )
+            for symptom, of_one in of_symptom.items()
         },
-    }
+        as_written_same=same,
+    )
+
+
+def _same_texts(labels: NDArray[np.int64], as_written: NDArray[np.float64], symptoms: Sequence[str]) -> SameTexts:
+    return SameTexts(
+        accuracy=_mean(as_written.argmax(axis=1) == labels),
+        f1=_macro_f1(labels, as_written, symptoms),
+        symptom_probability=_symptom_probability(labels, as_written),
+    )
+
+
+def _macro_f1(labels: NDArray[np.int64], probabilities: NDArray[np.float64], symptoms: Sequence[str]) -> float | None:
+    return metrics_of(labels, probabilities, symptoms).f1 if len(labels) else None
+
+
+def _symptom_probability(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
+    return _mean(probabilities[np.arange(len(labels)), labels])
 
 
 def _mean(values: NDArray[Any]) -> float | None:
@@ -217,7 +352,7 @@ def subgroups(
     baseline: NDArray[np.float64] | None,
     symptoms: Sequence[str],
     smallest: int,
-) -> list[dict[str, Any]]:
+) -> tuple[Subgroup, ...]:
     """Figures of one model by the values of a column, largest group first, small ones together at the end.
 
     Args:
@@ -238,22 +373,22 @@ def subgroups(
         inside = (groups == value).to_numpy()
         right = (predicted == labels)[inside]
         low, high = accuracy_interval(right, patients[inside])
-        row = {
-            "value": str(value),
-            "examples": int(inside.sum()),
-            "patients": int(patients[inside].nunique()),
-            "accuracy": float(right.mean()),
-            "low": low,
-            "high": high,
-            "f1": classification_metrics(labels[inside], probabilities[inside], symptoms)["f1"],
-        }
-        row |= dict.fromkeys(("disagreement", "harmed", "helped"))
-        if against is not None:
-            was_right = (against == labels)[inside]
-            row["disagreement"] = float((predicted != against)[inside].mean())
-            row |= {"harmed": int((was_right & ~right).sum()), "helped": int((~was_right & right).sum())}
-        found.append(row)
-    return found
+        was_right = None if against is None else (against == labels)[inside]
+        found.append(
+            Subgroup(
+                value=str(value),
+                examples=int(inside.sum()),
+                patients=int(patients[inside].nunique()),
+                accuracy=float(right.mean()),
+                low=low,
+                high=high,
+                f1=metrics_of(labels[inside], probabilities[inside], symptoms).f1,
+                disagreement=None if against is None else float((predicted != against)[inside].mean()),
+                harmed=None if was_right is None else int((was_right & ~right).sum()),
+                helped=None if was_right is None else int((~was_right & right).sum()),
+            )
+        )
+    return tuple(found)
 
 
 def accuracy_interval(right: NDArray[np.bool_], patients: pd.Series) -> tuple[float | None, float | None]:
@@ -268,14 +403,14 @@ def accuracy_interval(right: NDArray[np.bool_], patients: pd.Series) -> tuple[fl
     sums = pd.Series(right - p).groupby(patients.to_numpy()).sum()
     variance = count / (count - 1) * float((sums**2).sum()) / n**2
     effective = min(p * (1 - p) / variance, n) if variance > 0 else count
-    z2 = float(t.ppf((1 + _LEVEL) / 2, count - 1)) ** 2
+    z2 = float(t.ppf((1 + LEVEL) / 2, count - 1)) ** 2
     middle = (p + z2 / (2 * effective)) / (1 + z2 / effective)
     reach = np.sqrt(z2 * (p * (1 - p) / effective + z2 / (4 * effective**2))) / (1 + z2 / effective)
     return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
 
 
 def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list[str]]:
-    """The columns to group by, and what is to be said of those that cannot be."""
+    """The columns to group by, and notes on those that cannot be used."""
     columns = {"category": test["category"].str.strip()}
     columns |= {name: test[f"{GROUP}{name}"] for name in run.settings.notes.group_by}
     notes = []
@@ -308,49 +443,50 @@ def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:
     return again
 
 
-def robustness_table(found: Mapping[str, Any]) -> pd.DataFrame:
+def robustness_table(found: Robustness) -> pd.DataFrame:
     """A row per model and reading.
 
-    ``same_<figure>`` is of the same texts as written; ``said_<symptom>`` the share of that symptom's texts for which
-    it is the most probable class.
+    ``same_<figure>`` holds that of the same texts as written; ``said_<symptom>`` the share of that symptom's texts for
+    which it is the most probable class.
     """
     rows = []
-    for name, model in found["models"].items():
-        for reading, figures in model["readings"].items():
-            same = {f"same_{figure}": value for figure, value in figures["as_written_same"].items()}
-            plain = {key: value for key, value in figures.items() if key not in ("per_symptom", "as_written_same")}
-            figure = "still_says" if reading == NEGATED else "recall"
-            said = {f"said_{symptom}": value[figure] for symptom, value in figures["per_symptom"].items()}
-            rows.append({"strategy": model["strategy"], "model": name, "reading": reading, **plain, **same, **said})
+    for name, model in found.models.items():
+        for reading, figures in model.readings.items():
+            same = {f"same_{figure}": value for figure, value in vars(figures.as_written_same).items()}
+            plain = {
+                key: value for key, value in vars(figures).items() if key not in ("per_symptom", "as_written_same")
+            }
+            said = {f"said_{symptom}": of.said for symptom, of in figures.per_symptom.items()}
+            rows.append({"strategy": model.strategy, "model": name, "reading": reading, **plain, **same, **said})
     return pd.DataFrame(rows, dtype=object)
 
 
-def subgroups_table(found: Mapping[str, Any]) -> pd.DataFrame:
+def subgroups_table(found: Robustness) -> pd.DataFrame:
     """A row per model, column and group."""
     rows = [
-        {"strategy": model["strategy"], "model": name, "column": column, **group}
-        for name, model in found["models"].items()
-        for column, groups in model["subgroups"].items()
+        {"strategy": model.strategy, "model": name, "column": column, **vars(group)}
+        for name, model in found.models.items()
+        for column, groups in model.subgroups.items()
         for group in groups
     ]
     return pd.DataFrame(rows, dtype=object)
 
 
-def _write(run: Run, found: Mapping[str, Any]) -> None:
+def _write(run: Run, found: Robustness) -> None:
     """The JSON file last: it says that the tables are there."""
     for name, table in (("robustness", robustness_table(found)), ("subgroups", subgroups_table(found))):
         shown = table.where(table.notna(), None)
-        notes = "".join(f"\n{note}\n" for note in found["notes"])
+        notes = "".join(f"\n{note}\n" for note in found.notes)
         files = {"csv": csv_text(shown), "md": markdown(shown) + notes}
         if name == "subgroups":
             files["json"] = json.dumps(shown.to_dict("records"), indent=2, allow_nan=False)
         for ending, content in files.items():
             run.folder.write(f"{RESULTS}/{name}.{ending}", content.encode())
-    run.folder.write(_FILE, json.dumps(found, indent=2, allow_nan=False).encode())
+    run.folder.write(ROBUSTNESS, to_json(found, indent=2))
 
 
 def print_robustness(run: Run, console: Console) -> None:
-    """One row per strategy: macro F1 of each reading, and how often a symptom is still said that the text denies."""
+    """One row per strategy: macro F1 of each reading, and how often models still say a symptom that the text denies."""
     found = read_robustness(run)
     if found is None:
         return
@@ -361,11 +497,10 @@ def print_robustness(run: Run, console: Console) -> None:
     table.add_column("strategy", no_wrap=True)
     for name in ("as written", "masked", "renamed", "negated: still says"):
         table.add_column(name, justify="right", no_wrap=True)
-    for model in found["models"].values():
-        of = model["readings"]
-        figures = (of[AS_WRITTEN]["f1"], of[MASKED]["f1"], of[RENAMED]["f1"], of[NEGATED]["still_says"])
-        table.add_row(model["strategy"], *map(cell_text, figures))
+    for model in found.models.values():
+        figures = (*(model.readings[reading].f1 for reading in READINGS[:-1]), model.readings[NEGATED].still_says)
+        table.add_row(model.strategy, *map(cell_text, figures))
     console.print(table)
     console.print("There is no class for no symptom: a model has to name one also where the text denies it.")
-    for note in found["notes"]:
+    for note in found.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

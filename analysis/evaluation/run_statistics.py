@@ -3,37 +3,192 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.predictions import TEST, VALIDATION, Predictions, has_predictions, read_predictions
-from analysis.statistics.calibration import fit_temperature, reliability, tempered
-from analysis.statistics.comparison import compare, delong, delong_p, holm, mcnemar, swap_test
+from analysis.evaluation.predictions import (
+    TEST,
+    VALIDATION,
+    Predictions,
+    has_predictions,
+    metrics_of,
+    read_predictions,
+)
+from analysis.evaluation.result_files import read_result
+from analysis.statistics.calibration import Reliability, fit_temperature, reliability, tempered
+from analysis.statistics.comparison import McNemar, compare, delong, delong_p, holm, mcnemar, swap_test
 from analysis.statistics.intervals import LEVEL, figure_intervals
-from analysis.statistics.resampling import METRICS, RESAMPLES, Resampled, resample
+from analysis.statistics.resampling import METRICS, OVERALL, RESAMPLES, Resampled, resample
 from analysis.statistics.seeds import figures_over_seeds
-from analysis.statistics.verdict import MARGIN, verdicts
+from analysis.statistics.verdict import MARGIN, Verdict, verdicts
 from run_folder.names import RESULTS
+from run_folder.records import to_json
 from run_folder.run import Run
-from trainables.parts.metrics import classification_metrics
 
 STATISTICS = f"{RESULTS}/statistics.json"
-OVERALL, BASELINE = "overall", "baseline"
+BASELINE = "baseline"
+"""The strategy that the others are compared with."""
 _VERSION = 3
-"""Of the method: results of another are made anew."""
+"""Version of the method; results of another version are computed again."""
 
 Found = Mapping[str, Predictions]
 
 
-def write_statistics(run: Run, margin: float) -> None:
-    """Write ``results/statistics.json``, of each strategy's best trial, its repetitions and the controls.
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure with its 95 % interval; None: not defined."""
 
-    Only what has been evaluated is in it. Nothing is done where it is written already, or there is nothing.
+    point: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFigure(Interval):
+    """A figure of one model.
+
+    Attributes:
+        undefined: in how many resamples it was not defined.
+    """
+
+    undefined: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsFigure(Interval):
+    """A figure of a strategy: the mean over its seeds.
+
+    Attributes:
+        deviation: standard deviation over the seeds; None for one seed.
+    """
+
+    deviation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceFigure(Interval):
+    """A figure of a strategy minus the baseline's.
+
+    Attributes:
+        p: two-sided, against "no difference".
+        p_holm: corrected over the strategies; of macro averages only.
+    """
+
+    p: float | None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityCurve:
+    """Mean confidence, accuracy and number of examples of each bin."""
+
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Calibration on the test set, before and after a temperature that was fitted on validation.
+
+    Attributes:
+        error: expected calibration error.
+    """
+
+    temperature: float
+    error: float
+    tempered_error: float
+    reliability: ReliabilityCurve
+    tempered_reliability: ReliabilityCurve
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStatistics:
+    """Statistics of one trial or control.
+
+    Attributes:
+        strategy: of a trial; the name of a control.
+        figures: by ``OVERALL`` or symptom, then by metric.
+        confusion: test examples by true and predicted symptom.
+        calibration, validation_f1: None where no predictions on validation were kept.
+    """
+
+    strategy: str
+    figures: Mapping[str, Mapping[str, ModelFigure]]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: Calibration | None
+    validation_f1: float | None
+    test_f1: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectedMcNemar(McNemar):
+    """McNemar's test, with its p value corrected over the strategies, too."""
+
+    p_holm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyStatistics:
+    """Statistics of one strategy; the comparison with the baseline is None for the baseline, or where there is none.
+
+    Attributes:
+        trial: the best one.
+        seeds: the trial and its repetitions.
+        figures: by ``OVERALL`` or symptom, then by metric; differences likewise.
+        mcnemar: of the best trials' accuracy.
+        delong: p values of the best trials' AUROC, by symptom; delong_holm: corrected over the strategies.
+    """
+
+    trial: str
+    seeds: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, SeedsFigure]]
+    differences: Mapping[str, Mapping[str, DifferenceFigure]] | None = None
+    mcnemar: CorrectedMcNemar | None = None
+    delong: Mapping[str, float | None] | None = None
+    verdict: Verdict | None = None
+    delong_holm: Mapping[str, float | None] | None = None
+
+    @property
+    def macro_f1(self) -> SeedsFigure:
+        """The mean over the seeds."""
+        return self.figures[OVERALL]["f1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What ``results/statistics.json`` holds.
+
+    Attributes:
+        identity: of the predictions and settings that it was computed from.
+        margin: of macro F1.
+        level: of the intervals.
+        patients, examples: in the test set.
+        models: by trial or control.
+        undefined_note: what is not defined, and why.
+    """
+
+    identity: str
+    margin: float
+    level: float
+    resamples: int
+    patients: int
+    examples: int
+    examples_per_symptom: Mapping[str, int]
+    models: Mapping[str, ModelStatistics]
+    strategies: Mapping[str, StrategyStatistics]
+    undefined_note: str | None
+
+
+def write_statistics(run: Run, margin: float) -> None:
+    """Write ``results/statistics.json``: each strategy's best trial, its repetitions and the controls.
+
+    It holds what has been evaluated. Nothing is done where it is written already, or nothing has been evaluated.
 
     Args:
         margin: of macro F1, above 0.
@@ -51,24 +206,24 @@ def write_statistics(run: Run, margin: float) -> None:
     asked = [_VERSION, digests, seeds, margin, RESAMPLES, LEVEL]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known = read_statistics(run)
-    if known is None or known["identity"] != identity:
-        found = {"identity": identity, "margin": margin, **_statistics(run, seeds, on_test, on_validation, margin)}
-        run.folder.write(STATISTICS, json.dumps(_plain(found), indent=1, allow_nan=False).encode())
+    if known is None or known.identity != identity:
+        found = replace(_statistics(run, seeds, on_test, on_validation, margin), identity=identity)
+        run.folder.write(STATISTICS, to_json(found, indent=1))
 
 
-def read_statistics(run: Run) -> dict[str, Any] | None:
-    """What ``write_statistics`` wrote, or None."""
-    return json.loads(run.folder.read(STATISTICS)) if run.folder.exists(STATISTICS) else None
+def read_statistics(run: Run) -> Statistics | None:
+    """What ``write_statistics`` wrote, or None. Raises: InputError: the file is damaged."""
+    return read_result(run, STATISTICS, Statistics)
 
 
 def margin_of(run: Run) -> float:
-    """By which the run's verdicts were last made, else the usual one."""
+    """The margin of the run's last verdicts, else the usual one."""
     known = read_statistics(run)
-    return float(known["margin"]) if known else MARGIN
+    return known.margin if known else MARGIN
 
 
 def _seeds(run: Run) -> dict[str, list[str]]:
-    """Of each strategy whose best trial has been evaluated, that trial and its evaluated repetitions."""
+    """By strategy, its best trial where that has been evaluated, and that trial's evaluated repetitions."""
     seeds = {}
     for strategy in run.strategies:
         for best in run.best(strategy, 1)[:1]:
@@ -80,142 +235,157 @@ def _seeds(run: Run) -> dict[str, list[str]]:
 
 def _statistics(
     run: Run, seeds: Mapping[str, Sequence[str]], on_test: Found, on_validation: Found, margin: float
-) -> dict[str, Any]:
+) -> Statistics:
     names, labels = list(on_test), next(iter(on_test.values())).labels
     patients = run.examples(TEST).sort_values("id")["patient"].to_numpy()
     counts = np.bincount(labels, minlength=len(run.symptoms))
-    found: dict[str, Any] = {
-        "level": LEVEL,
-        "resamples": RESAMPLES,
-        "patients": len(np.unique(patients)),
-        "examples": len(labels),
-        "examples_per_symptom": dict(zip(run.symptoms, counts.tolist(), strict=True)),
-        "models": {},
-        "strategies": {},
-    }
-    if found["patients"] < 2:
-        note = "the test set is of one patient, so nothing can be said of how far chance reaches"
-        return {**found, "undefined_note": note}
+    found = Statistics(
+        identity="",
+        margin=margin,
+        level=LEVEL,
+        resamples=RESAMPLES,
+        patients=len(np.unique(patients)),
+        examples=len(labels),
+        examples_per_symptom=dict(zip(run.symptoms, counts.tolist(), strict=True)),
+        models={},
+        strategies={},
+        undefined_note="the test set is of one patient, so nothing can be said of how far chance reaches",
+    )
+    if found.patients < 2:
+        return found
     resampled = resample(labels, patients, np.stack([of.probabilities for of in on_test.values()]))
     strategy_of = {name: strategy for strategy, of in seeds.items() for name in of}
-    found["models"] = {
-        name: _model(run, name, strategy_of.get(name, name), resampled, i, on_test[name], on_validation.get(name))
-        for i, name in enumerate(names)
-    }
     places = {strategy: [names.index(name) for name in of] for strategy, of in seeds.items()}
-    found["strategies"] = {
-        strategy: {"trial": of[0], "seeds": list(of), "figures": _over_seeds(run, resampled, places[strategy])}
+    strategies = {
+        strategy: StrategyStatistics(
+            trial=of[0], seeds=tuple(of), figures=_over_seeds(run, resampled, places[strategy])
+        )
         for strategy, of in seeds.items()
     }
-    if BASELINE in seeds:
-        for strategy, of in _compared(run, resampled, places, on_test, patients, margin).items():
-            found["strategies"][strategy] |= of
-    return {**found, "undefined_note": _undefined_note(run, resampled, counts)}
+    return replace(
+        found,
+        models={
+            name: _model(run, strategy_of.get(name, name), resampled, i, on_test[name], on_validation.get(name))
+            for i, name in enumerate(names)
+        },
+        strategies=_compared(run, strategies, resampled, places, on_test, patients, margin),
+        undefined_note=_undefined_note(run, resampled, counts),
+    )
 
 
 def _model(
     run: Run,
-    name: str,
     strategy: str,
     resampled: Resampled,
     place: int,
     on_test: Predictions,
     on_validation: Predictions | None,
-) -> dict[str, Any]:
-    intervals = figure_intervals(resampled.mean([place]))
-    macro_f1 = resampled.point[place, 0, METRICS.index("f1")]
-    return {
-        "strategy": strategy,
-        "figures": _table(
-            run, point=intervals.point, low=intervals.low, high=intervals.high, undefined=intervals.undefined
-        ),
-        "confusion": resampled.confusions[:, place].sum(axis=0).astype(int),
-        "calibration": _calibration(on_test, on_validation) if on_validation else None,
-        "validation_f1": classification_metrics(on_validation.labels, on_validation.probabilities, run.symptoms)["f1"]
-        if on_validation
-        else None,
-        "test_f1": macro_f1,
-    }
+) -> ModelStatistics:
+    found = figure_intervals(resampled.mean([place]))
+    confusion = resampled.confusions[:, place].sum(axis=0).astype(int).tolist()
+    validation = metrics_of(on_validation.labels, on_validation.probabilities, run.symptoms) if on_validation else None
+    return ModelStatistics(
+        strategy=strategy,
+        figures=_table(run, ModelFigure, point=found.point, low=found.low, high=found.high, undefined=found.undefined),
+        confusion=tuple(map(tuple, confusion)),
+        calibration=_calibration(on_test, on_validation) if on_validation else None,
+        validation_f1=validation.f1 if validation else None,
+        test_f1=_defined(resampled.point[place, 0, METRICS.index("f1")]),
+    )
 
 
-def _calibration(on_test: Predictions, on_validation: Predictions) -> dict[str, Any]:
+def _calibration(on_test: Predictions, on_validation: Predictions) -> Calibration:
     temperature = fit_temperature(on_validation.labels, on_validation.probabilities)
     before = reliability(on_test.labels, on_test.probabilities)
     after = reliability(on_test.labels, tempered(on_test.probabilities, temperature))
-    return {
-        "temperature": temperature,
-        "error": before.expected_calibration_error,
-        "tempered_error": after.expected_calibration_error,
-        "reliability": asdict(before),
-        "tempered_reliability": asdict(after),
-    }
+    return Calibration(
+        temperature=temperature,
+        error=before.expected_calibration_error,
+        tempered_error=after.expected_calibration_error,
+        reliability=_curve(before),
+        tempered_reliability=_curve(after),
+    )
 
 
-def _over_seeds(run: Run, resampled: Resampled, models: Sequence[int]) -> dict[str, Any]:
+def _curve(found: Reliability) -> ReliabilityCurve:
+    return ReliabilityCurve(
+        confidence=tuple(found.confidence.tolist()),
+        accuracy=tuple(found.accuracy.tolist()),
+        examples=tuple(found.examples.tolist()),
+    )
+
+
+def _over_seeds(run: Run, resampled: Resampled, models: Sequence[int]) -> Mapping[str, Mapping[str, SeedsFigure]]:
     found = figures_over_seeds(resampled, models)
     ends = found.intervals
-    return _table(run, point=ends.point, low=ends.low, high=ends.high, deviation=found.deviation)
+    return _table(run, SeedsFigure, point=ends.point, low=ends.low, high=ends.high, deviation=found.deviation)
 
 
 def _compared(
     run: Run,
+    strategies: Mapping[str, StrategyStatistics],
     resampled: Resampled,
     places: Mapping[str, Sequence[int]],
     on_test: Found,
     patients: NDArray[Any],
     margin: float,
-) -> dict[str, dict[str, Any]]:
-    """Each strategy but the baseline against it; tests of examples are of the best trials alone."""
-    baseline = places[BASELINE]
+) -> Mapping[str, StrategyStatistics]:
+    """The strategies with what tells each from the baseline; tests of examples compare the best trials alone."""
     others = {strategy: models for strategy, models in places.items() if strategy != BASELINE}
+    if BASELINE not in places or not others:
+        return strategies
+    baseline = places[BASELINE]
     judged = verdicts(resampled, others, baseline, margin=margin)
     models = list(on_test.values())
     theirs = models[baseline[0]]
-    compared: dict[str, dict[str, Any]] = {}
-    for strategy, of in others.items():
-        ours = models[of[0]]
-        predicted = (side.probabilities.argmax(axis=1) for side in (ours, theirs))
-        compared[strategy] = {
-            "differences": _differences(run, resampled, of, baseline),
-            "mcnemar": asdict(mcnemar(theirs.labels, *predicted)),
-            "delong": _delong(run, ours, theirs, patients),
-            "verdict": {**asdict(judged[strategy]), "words": judged[strategy].words},
-        }
-    _correct(run, list(compared.values()))
-    return compared
+    best = [models[of[0]] for of in others.values()]
+    tests = [mcnemar(theirs.labels, *(of.probabilities.argmax(axis=1) for of in (ours, theirs))) for ours in best]
+    corrected = holm([test.p for test in tests])
+    areas = np.array([_delong(run, ours, theirs, patients) for ours in best])
+    differences = _differences(run, resampled, list(others.values()), baseline)
+    found = dict(strategies)
+    for i, (strategy, p, p_holm) in enumerate(zip(others, areas, _holm_of_columns(areas), strict=True)):
+        found[strategy] = replace(
+            strategies[strategy],
+            differences=differences[i],
+            mcnemar=CorrectedMcNemar(**vars(tests[i]), p_holm=float(corrected[i])),
+            delong=dict(zip(run.symptoms, map(_defined, p), strict=True)),
+            verdict=judged[strategy],
+            delong_holm=dict(zip(run.symptoms, map(_defined, p_holm), strict=True)),
+        )
+    return found
 
 
-def _differences(run: Run, resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> dict[str, Any]:
-    found = compare(resampled, models, baseline)
-    p = found.p
-    if len(models) == len(baseline) == 1:  # as in verdicts
-        p[:, :-1] = swap_test(resampled, models[0], baseline[0])
-    return _table(run, point=found.point, low=found.low, high=found.high, p=p)
+def _differences(
+    run: Run, resampled: Resampled, others: Sequence[Sequence[int]], baseline: Sequence[int]
+) -> list[Mapping[str, Mapping[str, DifferenceFigure]]]:
+    """A table for each of the ``others``, whose places in ``resampled`` these are."""
+    found = [compare(resampled, models, baseline) for models in others]
+    for models, of in zip(others, found, strict=True):
+        if len(models) == len(baseline) == 1:  # as in verdicts
+            of.p[:, :-1] = swap_test(resampled, models[0], baseline[0])
+    overall = _holm_of_columns(np.array([of.p[0] for of in found]))
+    tables = []
+    for of, corrected in zip(found, overall, strict=True):
+        p_holm = np.full(of.p.shape, np.nan)
+        p_holm[0] = corrected
+        tables.append(_table(run, DifferenceFigure, point=of.point, low=of.low, high=of.high, p=of.p, p_holm=p_holm))
+    return tables
 
 
-def _delong(run: Run, ours: Predictions, theirs: Predictions, patients: NDArray[Any]) -> dict[str, float]:
+def _delong(run: Run, ours: Predictions, theirs: Predictions, patients: NDArray[Any]) -> list[float]:
+    """A p value for each symptom."""
     sides = np.stack([ours.probabilities, theirs.probabilities])
-    return {
-        symptom: delong_p(*delong(ours.labels == c, sides[:, :, c], patients)) for c, symptom in enumerate(run.symptoms)
-    }
+    return [delong_p(*delong(ours.labels == c, sides[:, :, c], patients)) for c in range(len(run.symptoms))]
 
 
-def _correct(run: Run, compared: Sequence[dict[str, Any]]) -> None:
-    """Add the p values as Holm corrects them over the strategies; of what is not defined there is none."""
-    for of, corrected in zip(compared, holm([of["mcnemar"]["p"] for of in compared]), strict=True):
-        of["mcnemar"]["p_holm"] = corrected
-        of["delong_holm"] = {}
-    for metric in METRICS:
-        overall = [of["differences"][OVERALL][metric] for of in compared]
-        for figure, corrected in zip(overall, holm([figure["p"] for figure in overall]), strict=True):
-            figure["p_holm"] = math.nan if math.isnan(figure["p"]) else corrected
-    for symptom in run.symptoms:
-        for of, corrected in zip(compared, holm([of["delong"][symptom] for of in compared]), strict=True):
-            of["delong_holm"][symptom] = math.nan if math.isnan(of["delong"][symptom]) else corrected
+def _holm_of_columns(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(strategies, tests) p values, each test's corrected over the strategies; NaN stays NaN."""
+    return np.where(np.isnan(p), np.nan, np.stack([holm(column) for column in p.T], axis=1))
 
 
 def _undefined_note(run: Run, resampled: Resampled, counts: NDArray[np.int64]) -> str | None:
-    """What the test set lacks, or what so many resamples lacked."""
+    """What the test set lacks, or what some resamples lacked."""
     notes = [
         f"{symptom} has no test example, so no figures"
         for symptom, count in zip(run.symptoms, counts, strict=True)
@@ -232,20 +402,21 @@ def _undefined_note(run: Run, resampled: Resampled, counts: NDArray[np.int64]) -
     return "; ".join(notes) or None
 
 
-def _table(run: Run, **arrays: NDArray[Any]) -> dict[str, Any]:
-    """(1 + symptoms, metrics) arrays as {overall or symptom: {metric: {name: value}}}."""
+_Figure = TypeVar("_Figure")
+
+
+def _table(run: Run, of: Callable[..., _Figure], **arrays: NDArray[Any]) -> Mapping[str, Mapping[str, _Figure]]:
+    """(1 + symptoms, metrics) arrays as a figure by ``OVERALL`` or symptom, and metric."""
     return {
-        row: {metric: {name: values[i, j] for name, values in arrays.items()} for j, metric in enumerate(METRICS)}
+        row: {
+            metric: of(**{name: _defined(values[i, j]) for name, values in arrays.items()})
+            for j, metric in enumerate(METRICS)
+        }
         for i, row in enumerate((OVERALL, *run.symptoms))
     }
 
 
-def _plain(value: Any) -> Any:
-    """As JSON takes it: lists and Python's own numbers, None for what is not defined."""
-    if isinstance(value, Mapping):
-        return {key: _plain(of) for key, of in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list):
-        return [_plain(of) for of in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _defined(value: np.generic) -> Any:
+    """As Python's own number, or None where it is not finite."""
+    plain = value.item()
+    return plain if math.isfinite(plain) else None

@@ -5,6 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,86 +16,189 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.search_space import intersection_search_space
 from optuna.trial import TrialState, create_trial
 
-from analysis.evaluation.evaluate import test_figures
-from analysis.evaluation.predictions import TEST
+from analysis.evaluation.evaluate import read_evaluation
+from analysis.evaluation.result_files import read_result
 from analysis.statistics.selection import expected_best
-from analysis.text_tables import csv_text, markdown
+from analysis.text_tables import Row, csv_text, markdown
 from run_folder.names import RESULTS
-from run_folder.records import to_plain
+from run_folder.records import to_json, to_plain
 from run_folder.run import Run
-from run_folder.trials import TrialRecord
+from run_folder.trials import State, TrialRecord
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 INSIGHT = f"{RESULTS}/insight.json"
 FEWEST_TRIALS = 4
-"""Finished trials below which no importances are told."""
+"""Finished trials that importances need."""
 
 HOW_SCORED = (
     "Expected best: validation macro F1 of the deployed model; a trial that failed counts 0, one that was stopped "
-    "its last epoch's value. Trials that go on from another are left out."
+    "its last epoch's value. Trials that continue another are left out."
 )
+_ENDS = ("finished", "stopped", "failed")
 
 
-def write_insight(run: Run) -> dict[str, Any]:
-    """Write ``results/insight.json``, ``.md`` and ``.csv``, unless those there are of these trials; returns the first.
+@dataclass(frozen=True, kw_only=True)
+class ExpectedBestCurve:
+    """The expected best validation macro F1 of 1, 2, … trials, with its band; see ``expected_best``."""
 
-    Repetitions with other seeds are no part of the search, and so of nothing here.
+    trials: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def at(self, trials: int) -> float | None:
+        """The mean of this number of trials; None where there were fewer."""
+        return self.mean[trials - 1] if trials <= len(self.mean) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Macro F1 of a strategy's best trial: validation, test, and the first minus the second."""
+
+    validation_f1: float
+    test_f1: float
+    difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialCurve:
+    """A trial's validation macro F1 by epoch, and that of the deployed model where it finished."""
+
+    state: State
+    f1: tuple[float, ...]
+    final: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyInsight:
+    """What the search of one strategy found out.
+
+    Attributes:
+        trials: all; finished, stopped and failed: those that ended so.
+        importances: by parameter, shares that sum to 1; None where importances_note says why there are none.
+        stopped_after: by number of epochs (as text), trials that were stopped then.
+        curves: by trial.
+    """
+
+    trials: int
+    finished: int
+    stopped: int
+    failed: int
+    expected_best: ExpectedBestCurve
+    gap: Gap | None
+    importances: Mapping[str, float] | None
+    importances_note: str | None
+    stopped_after: Mapping[str, int]
+    curves: Mapping[str, TrialCurve]
+
+    @property
+    def stopped_words(self) -> str | None:
+        """After which epochs trials were stopped, and how many; None where none was."""
+        return ", ".join(f"epoch {epoch}: {trials}" for epoch, trials in self.stopped_after.items()) or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryRow:
+    """One trial of the search.
+
+    Attributes:
+        f1: on validation, of the deployed model or the last epoch; None where it failed or has none.
+        epochs: finished ones; seconds: of their training and validation.
+    """
+
+    trial: str
+    strategy: str
+    number: int
+    state: State
+    f1: float | None
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insight:
+    """What ``results/insight.json`` holds.
+
+    Attributes:
+        identity: of the trials and test figures that it was made from.
+        history: in the order of suggestion.
+    """
+
+    identity: str
+    strategies: Mapping[str, StrategyInsight]
+    history: tuple[HistoryRow, ...]
+
+
+def write_insight(run: Run) -> Insight:
+    """Write ``results/insight.json``, ``.md`` and ``.csv``, unless those there are of the same trials.
+
+    Repetitions with other seeds are not part of the search, so they are left out.
+
+    Returns:
+        what the JSON file holds.
     """
     identity = _identity(run)
-    if run.folder.exists(INSIGHT):
-        known: dict[str, Any] = json.loads(run.folder.read(INSIGHT))
-        if known["identity"] == identity:
-            return known
-    found = {"identity": identity, **insight(run)}
+    known = read_insight(run)
+    if known is not None and known.identity == identity:
+        return known
+    found = insight(run, identity)
     table = insight_table(found)
     run.folder.write(f"{RESULTS}/insight.csv", csv_text(table).encode())
     run.folder.write(f"{RESULTS}/insight.md", insight_markdown(found).encode())
-    run.folder.write(INSIGHT, json.dumps(found, indent=2, allow_nan=False).encode())
+    run.folder.write(INSIGHT, to_json(found, indent=2))
     return found
 
 
-def insight(run: Run) -> dict[str, Any]:
-    """By strategy: counts, expected best, gap, importances, where stopped, curves; and the history of all trials."""
+def read_insight(run: Run) -> Insight | None:
+    """What ``write_insight`` wrote, or None. Raises: InputError: the file is damaged."""
+    return read_result(run, INSIGHT, Insight)
+
+
+def insight(run: Run, identity: str = "") -> Insight:
+    """What the search found out, by strategy, and the history of all its trials."""
     trials = _searched(run)
     by_strategy = {name: [trial for trial in trials if trial.strategy == name] for name in run.strategies}
-    return {
-        "strategies": {name: _of_strategy(run, name, its) for name, its in by_strategy.items()},
-        "history": [_history_row(trial) for trial in trials],
-    }
+    return Insight(
+        identity=identity,
+        strategies={name: _of_strategy(run, name, its) for name, its in by_strategy.items()},
+        history=tuple(map(_history_row, trials)),
+    )
 
 
 def _searched(run: Run) -> list[TrialRecord]:
-    """In the order in which they were suggested."""
+    """The search's trials in the order of suggestion."""
     return [trial for trial in run.trials.values() if trial.repeats is None]
 
 
 def _identity(run: Run) -> str:
     trials = [[t.name, t.state, t.reason, to_plain(t.final), [e.f1 for e in t.epochs]] for t in _searched(run)]
-    evaluated = {strategy: _gap(run, strategy) for strategy in run.strategies}
+    evaluated = {strategy: to_plain(_gap(run, strategy)) for strategy in run.strategies}
     return hashlib.sha256(json.dumps([trials, evaluated], sort_keys=True).encode()).hexdigest()
 
 
-def _of_strategy(run: Run, strategy: str, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+def _of_strategy(run: Run, strategy: str, trials: Sequence[TrialRecord]) -> StrategyInsight:
     states = Counter(trial.state for trial in trials)
     importances, note = importances_of(trials)
-    return {
-        "trials": len(trials),
-        **{state: states[state] for state in ("finished", "stopped", "failed")},
-        "expected_best": _expected_best(trials),
-        "gap": _gap(run, strategy),
-        "importances": importances,
-        "importances_note": note,
-        "stopped_after": _stopped_after(trials),
-        "curves": {
-            trial.name: {
-                "state": trial.state,
-                "f1": [epoch.f1 for epoch in trial.epochs],
-                "final": trial.score if trial.state == "finished" else None,
-            }
+    return StrategyInsight(
+        trials=len(trials),
+        finished=states["finished"],
+        stopped=states["stopped"],
+        failed=states["failed"],
+        expected_best=_expected_best(trials),
+        gap=_gap(run, strategy),
+        importances=importances,
+        importances_note=note,
+        stopped_after=_stopped_after(trials),
+        curves={
+            trial.name: TrialCurve(
+                state=trial.state,
+                f1=tuple(epoch.f1 for epoch in trial.epochs),
+                final=trial.score if trial.state == "finished" else None,
+            )
             for trial in trials
         },
-    }
+    )
 
 
 def _draws(trials: Sequence[TrialRecord]) -> list[float]:
@@ -105,33 +209,33 @@ def _draws(trials: Sequence[TrialRecord]) -> list[float]:
 
 
 def _last_f1(trial: TrialRecord) -> float | None:
-    """Of the deployed model, or of a stopped or running trial's last epoch; None where it failed or has none."""
+    """Validation macro F1 of the deployed model, or of a stopped or running trial's last epoch, else None."""
     if trial.state == "finished":
         return trial.score
     return trial.epochs[-1].f1 if trial.epochs and trial.state != "failed" else None
 
 
-def _expected_best(trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
+def _expected_best(trials: Sequence[TrialRecord]) -> ExpectedBestCurve:
     scores = _draws(trials)
     if not scores:
-        return {"trials": [], "mean": [], "low": [], "high": []}
+        return ExpectedBestCurve(trials=(), mean=(), low=(), high=())
     best = expected_best(np.array(scores))
-    return {
-        "trials": list(range(1, len(scores) + 1)),
-        "mean": best.mean.tolist(),
-        "low": best.low.tolist(),
-        "high": best.high.tolist(),
-    }
+    return ExpectedBestCurve(
+        trials=tuple(range(1, len(scores) + 1)),
+        mean=tuple(best.mean.tolist()),
+        low=tuple(best.low.tolist()),
+        high=tuple(best.high.tolist()),
+    )
 
 
-def _gap(run: Run, strategy: str) -> dict[str, float] | None:
-    """Validation macro F1 of the strategy's best trial less its test macro F1, once that is known."""
+def _gap(run: Run, strategy: str) -> Gap | None:
+    """The gap of the strategy's best trial, once that has been evaluated."""
     best = run.best(strategy, 1)
-    figures = test_figures(run, best[0].name) if best else None
-    if figures is None or figures[TEST]["f1"] is None:
+    figures = read_evaluation(run, best[0].name) if best else None
+    if figures is None:
         return None
-    validation, test = best[0].score, float(figures[TEST]["f1"])
-    return {"validation_f1": validation, "test_f1": test, "difference": validation - test}
+    validation, test = best[0].score, figures.test.f1
+    return Gap(validation_f1=validation, test_f1=test, difference=validation - test)
 
 
 def importances_of(trials: Sequence[TrialRecord]) -> tuple[dict[str, float] | None, str | None]:
@@ -175,64 +279,59 @@ def _stopped_after(trials: Sequence[TrialRecord]) -> dict[str, int]:
     return {str(epoch): epochs[epoch] for epoch in sorted(epochs)}
 
 
-def _history_row(trial: TrialRecord) -> dict[str, Any]:
-    return {
-        "trial": trial.name,
-        "strategy": trial.strategy,
-        "number": trial.number,
-        "state": trial.state,
-        "f1": _last_f1(trial),
-        "epochs": len(trial.epochs),
-        "seconds": trial.final.seconds if trial.final else sum(epoch.seconds for epoch in trial.epochs),
-    }
+def _history_row(trial: TrialRecord) -> HistoryRow:
+    return HistoryRow(
+        trial=trial.name,
+        strategy=trial.strategy,
+        number=trial.number,
+        state=trial.state,
+        f1=_last_f1(trial),
+        epochs=len(trial.epochs),
+        seconds=trial.final.seconds if trial.final else sum(epoch.seconds for epoch in trial.epochs),
+    )
 
 
-def insight_table(found: Mapping[str, Any]) -> pd.DataFrame:
+def insight_table(found: Insight) -> pd.DataFrame:
     """One row per figure: strategy, figure, of what, value, and the interval of an expected best."""
     rows: list[tuple[Any, ...]] = []
-    for strategy, its in found["strategies"].items():
-        rows += [(strategy, "trials", state, its[state], None, None) for state in ("finished", "stopped", "failed")]
-        best = its["expected_best"]
-        for trials, *values in zip(*(best[name] for name in ("trials", "mean", "low", "high")), strict=True):
+    for strategy, of in found.strategies.items():
+        best = of.expected_best
+        rows += [(strategy, "trials", state, getattr(of, state), None, None) for state in _ENDS]
+        for trials, *values in zip(best.trials, best.mean, best.low, best.high, strict=True):
             rows.append((strategy, "expected_best", str(trials), *values))
-        plain = {"gap": its["gap"], "importance": its["importances"], "stopped_after": its["stopped_after"]}
+        plain = {"gap": to_plain(of.gap), "importance": of.importances, "stopped_after": of.stopped_after}
         for figure, values_of in plain.items():
-            rows += [(strategy, figure, of, value, None, None) for of, value in (values_of or {}).items()]
+            rows += [(strategy, figure, name, value, None, None) for name, value in (values_of or {}).items()]
     return pd.DataFrame(rows, columns=["strategy", "figure", "of", "value", "low", "high"], dtype=object)
 
 
-def insight_markdown(found: Mapping[str, Any]) -> str:
+def insight_markdown(found: Insight) -> str:
     """The same as tables that people read."""
-    strategies = found["strategies"]
-    longest = max((len(its["expected_best"]["trials"]) for its in strategies.values()), default=0)
+    strategies = found.strategies
+    longest = max((len(its.expected_best.trials) for its in strategies.values()), default=0)
     budgets = sorted({2**power for power in range(longest.bit_length())} | {longest} - {0})
-    parts = {
+    parts: dict[str, list[Row]] = {
         f"Expected best validation macro F1, by the number of trials\n\n{HOW_SCORED}": [
-            {"strategy": name, **{str(n): _at(its["expected_best"], n) for n in budgets}}
-            for name, its in strategies.items()
+            {"strategy": name, **{str(n): its.expected_best.at(n) for n in budgets}} for name, its in strategies.items()
         ],
         "Validation and test macro F1 of each strategy's best trial": [
-            {"strategy": name, **(its["gap"] or dict.fromkeys(("validation_f1", "test_f1", "difference")))}
+            {"strategy": name, **{field.name: getattr(its.gap, field.name, None) for field in fields(Gap)}}
             for name, its in strategies.items()
         ],
         "What mattered: shares of the variance of validation macro F1 (fANOVA)": [
-            {"strategy": name, "importances": _words(its["importances"]), "note": its["importances_note"]}
+            {"strategy": name, "importances": _words(its.importances), "note": its.importances_note}
             for name, its in strategies.items()
         ],
         "How trials ended": [
             {
                 "strategy": name,
-                **{state: its[state] for state in ("trials", "finished", "stopped", "failed")},
-                "stopped after": ", ".join(f"epoch {epoch}: {n}" for epoch, n in its["stopped_after"].items()) or None,
+                **{state: getattr(its, state) for state in ("trials", *_ENDS)},
+                "stopped after": its.stopped_words,
             }
             for name, its in strategies.items()
         ],
     }
     return "\n".join(f"## {title}\n\n{markdown(pd.DataFrame(rows, dtype=object))}" for title, rows in parts.items())
-
-
-def _at(best: Mapping[str, Sequence[float]], trials: int) -> float | None:
-    return best["mean"][trials - 1] if trials <= len(best["mean"]) else None
 
 
 def _words(importances: Mapping[str, float] | None) -> str | None:

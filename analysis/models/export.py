@@ -1,28 +1,31 @@
-"""Export a trial's model as a folder that stands alone: ONNX, Hugging Face form, tokenizer, card, figures."""
+"""Export a trial's model as a self-contained folder: ONNX, Hugging Face form, tokenizer, card, figures."""
 
 import json
 import shutil
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from analysis.evaluation.costs import read_costs
-from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, test_figures
+from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, read_evaluation
 from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file
-from analysis.models.model_card import PyTorchForm, model_card
+from analysis.models.model_card import DeployedFacts, ExportRecord, PyTorchForm, model_card
 from clinical_notes.inputs import InputSettings
 from clinical_notes.lexicon import Lexicon
 from run_folder.errors import InputError, Problem
 from run_folder.names import LEXICON_FILE, MODEL
-from run_folder.records import to_plain
+from run_folder.records import from_plain, to_plain
+from run_folder.results import Runtime
 from run_folder.run import Run
 from trainables.parts.deployed import ONNX_FILE, check_files, read_card, sha256
 from trainables.parts.model import stored
 
 FORMAT = 1
-"""Of an exported folder."""
+"""Version of the layout of an exported folder."""
 LOADED_FILES = (
     ONNX_FILE,
     stored.CONFIG_FILE,
@@ -39,8 +42,32 @@ LOADED_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-"""What a loader may read of a folder; any other file that was put there does no harm."""
+"""What a loader may read from a folder; any other file that was put there does no harm."""
 METRICS_FILE, INPUT_FILE, CARD = "metrics.json", "input.json", "README.md"
+_EMPTY_WHERE_NONE = ("agreement", "cost", "gpu_cost")
+"""Fields that the file shows as an empty object where they are None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModelFacts:
+    """What loading needs to know of the model."""
+
+    runtime: Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportHeader:
+    """What loading an exported folder reads from its ``metrics.json``; see ``ExportRecord`` for all of it.
+
+    Attributes:
+        settings: of the run.
+        sha256: by file of the folder.
+    """
+
+    format: int
+    model: ExportedModelFacts
+    settings: Mapping[str, Any]
+    sha256: Mapping[str, str]
 
 
 def export(run: Run, name: str, to: Path) -> None:
@@ -74,12 +101,11 @@ def export(run: Run, name: str, to: Path) -> None:
         tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
         tokenizer.save_pretrained(staged)
         (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
-        record = _metrics(run, name)
         structure = json.loads((staged / stored.CONFIG_FILE).read_text()).get(stored.STRUCTURE_KEY, {})
-        record["kept_word_embeddings"] = structure.get("rows")
+        record = _record(run, name, structure.get("rows"))
         (staged / CARD).write_text(model_card(record, pytorch_form(staged)))
-        record["sha256"] = {path.name: sha256(path) for path in sorted(staged.iterdir())}
-        (staged / METRICS_FILE).write_text(json.dumps(record, indent=2, allow_nan=False))
+        record = replace(record, sha256={path.name: sha256(path) for path in sorted(staged.iterdir())})
+        (staged / METRICS_FILE).write_text(_record_json(record))
         if to.exists():
             to.rmdir()
         staged.replace(to)
@@ -93,26 +119,27 @@ def pytorch_form(directory: Path) -> PyTorchForm:
     return forms[stored.weights_file(directory)]
 
 
-def check_export(directory: Path) -> dict[str, Any]:
-    """The record of an exported folder whose files are as they were written.
+def check_export(directory: Path) -> ExportHeader:
+    """The header of an exported folder whose files are as they were written.
 
     Raises:
         InputError: it is no export, of another version, or a file is missing or was changed.
     """
     try:
-        record: dict[str, Any] = json.loads((directory / METRICS_FILE).read_text())
-        written, hashes = record["format"], dict(record["sha256"])
+        values = json.loads((directory / METRICS_FILE).read_text())
+        written = values["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{directory}: not an exported model (no readable {METRICS_FILE}); make one with export"
         ) from None
     if written != FORMAT:
         raise InputError(f"{directory}: exported by another version (format {written}); use it, or export again")
-    unlisted = {name for name in LOADED_FILES if (directory / name).exists()} - {METRICS_FILE, *hashes}
-    if unlisted or not hashes:
+    header = from_plain(values, ExportHeader, f"{directory}: {METRICS_FILE}")
+    unlisted = {name for name in LOADED_FILES if (directory / name).exists()} - {METRICS_FILE, *header.sha256}
+    if unlisted or not header.sha256:
         raise InputError(f"{directory}: {METRICS_FILE} does not list {min(unlisted, default='any file')}; export again")
-    check_files(directory, hashes)
-    return record
+    check_files(directory, header.sha256)
+    return header
 
 
 def load_pytorch(directory: str | Path) -> PreTrainedModel:
@@ -122,8 +149,8 @@ def load_pytorch(directory: str | Path) -> PreTrainedModel:
         InputError: the folder is no whole export, or its model exists as an ONNX graph alone.
     """
     path = Path(directory)
-    record = check_export(path)
-    if pytorch_form(path) == "none" or record["model"]["runtime"] == "torchao":
+    header = check_export(path)
+    if pytorch_form(path) == "none" or header.model.runtime == "torchao":
         raise InputError(f"{path}: an INT8 model has no PyTorch form; run its {ONNX_FILE} with ONNX Runtime")
     return stored.load_model(path)
 
@@ -143,30 +170,38 @@ def input_settings(run: Run) -> InputSettings:
     )
 
 
-def _metrics(run: Run, name: str) -> dict[str, Any]:
-    trial, figures, costs = run.trials[name], test_figures(run, name), read_costs(run)
+def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportRecord:
+    """The record without hashes."""
+    trial, figures, costs = run.trials[name], read_evaluation(run, name), read_costs(run)
     assert figures is not None
-    return {
-        "format": FORMAT,
-        "run": run.folder.name,
-        "trial": name,
-        "strategy": trial.strategy,
-        "hyperparameters": dict(trial.hyperparameters),
-        "seed": trial.seed,
-        "base_model": run.settings.model.name,
-        "data_fingerprint": run.manifest.fingerprint,
-        "settings": run.settings.record(),
-        "versions": run.manifest.versions,
-        "counts": run.manifest.counts,
-        "patients": run.manifest.patients,
-        "model": {
-            key: value for key, value in to_plain(trial.deployed).items() if key not in ("validation", "agreement")
-        },
-        "agreement": agreement(run, name),
-        "cost": costs["cpu"].get(name, {}),
-        "cost_measured_on": costs["machine"] if name in costs["cpu"] else None,
-        "gpu_cost": costs.get("gpu", {}).get(name, {}),
-        "gpu_cost_measured_on": costs.get("gpu_machine"),
-        "validation": to_plain(trial.deployed.validation),
-        "test": figures["test"],
-    }
+    cost, gpu_cost = costs.cpu.get(name), (costs.gpu or {}).get(name)
+    facts = {key: value for key, value in vars(trial.deployed).items() if key not in ("validation", "agreement")}
+    return ExportRecord(
+        format=FORMAT,
+        run=run.folder.name,
+        trial=name,
+        strategy=trial.strategy,
+        hyperparameters=dict(trial.hyperparameters),
+        seed=trial.seed,
+        base_model=run.settings.model.name,
+        data_fingerprint=run.manifest.fingerprint,
+        settings=run.settings.record(),
+        versions=run.manifest.versions,
+        counts=run.manifest.counts,
+        patients=run.manifest.patients,
+        model=DeployedFacts(**facts),
+        agreement=agreement(run, name),
+        cost=cost,
+        cost_measured_on=costs.machine if cost else None,
+        gpu_cost=gpu_cost,
+        gpu_cost_measured_on=costs.gpu_machine,
+        validation=trial.deployed.validation,
+        test=figures.test,
+        kept_word_embeddings=kept_word_embeddings,
+        sha256={},
+    )
+
+
+def _record_json(record: ExportRecord) -> str:
+    values = to_plain(record)
+    return json.dumps(values | {name: values[name] or {} for name in _EMPTY_WHERE_NONE}, indent=2, allow_nan=False)

@@ -57,7 +57,7 @@ class ExportedModel:
 
     def __init__(self, directory: str | Path, threads: int = 1) -> None:
         path = Path(directory)
-        self._record = check_export(path)
+        self._header = check_export(path)
         if not (path / ONNX_FILE).exists():
             raise InputError(f"{path}: has no {ONNX_FILE}; the model was made for GPUs, export it from a run on a CPU")
         settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text()))
@@ -68,14 +68,14 @@ class ExportedModel:
 
     def overflows_here(self) -> bool:
         """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
-        is_int8 = self._record["model"]["runtime"] == "onnxruntime"
-        return is_int8 and not self._record["settings"]["reduce_range"] and int8_overflows()
+        is_int8 = self._header.model.runtime == "onnxruntime"
+        return is_int8 and not self._header.settings["reduce_range"] and int8_overflows()
 
     def probabilities(self, inputs: list[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(n, symptoms) probabilities of texts that ``inputs`` has made, and whether each was cut.
 
         They run in batches of similar length. A dynamically quantized model's activations share a scale in a batch,
-        so that its figures for a text move a little (in the third decimal or so) with the texts beside it.
+        so that its figures for a text move a little (in the third decimal or so) with the other texts of the batch.
         """
         encoded = self._tokenise(inputs)
         return softmax(predict(self._model.logits, encoded, self._tokenizer.pad_token_id)), encoded.lengths >= (
@@ -116,7 +116,7 @@ def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", 
         out.write(_frame(model, chunk, probabilities, by_sentence))
         summary.texts += len(chunk)
         summary.empty += len(chunk) - len(found)
-    if not summary.texts:  # a file all the same
+    if not summary.texts:  # a file with its header alone
         out.write(_frame(model, [], np.empty((0, len(model.symptoms))), by_sentence))
     return summary
 

@@ -1,15 +1,19 @@
 """The model card of an exported model: what it is, what it was trained on, how good it is, what it is not for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.evaluation.costs import ModelCosts
 from analysis.evaluation.leaderboard import SCHEME_NOTES
+from analysis.evaluation.predictions import TEST, VALIDATION
+from analysis.statistics.resampling import METRICS
+from run_folder.records import to_plain
+from run_folder.results import Agreement, Metrics, ModelFacts, Scores
 
 PyTorchForm = Literal["stock", "own", "none"]
-"""Loaded by PyTorch as any Hugging Face model, by a loader of ours, or not at all (INT8 graphs)."""
-
-METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
+"""Loaded by PyTorch as any Hugging Face model, by symptune's loader, or not at all (INT8 graphs)."""
 
 _LICENCES = {"all-MiniLM-L6-v2": "Apache-2.0", "emilyalsentzer/Bio_ClinicalBERT": "MIT"}
 
@@ -34,27 +38,76 @@ model = load_pytorch("DIR")
 }
 
 
-def model_card(record: Mapping[str, Any], form: PyTorchForm) -> str:
-    """Markdown, from what ``metrics.json`` says."""
-    licence = _LICENCES.get(record["base_model"])
-    symptoms = list(record["test"]["per_symptom"])
+@dataclass(frozen=True, kw_only=True)
+class DeployedFacts(ModelFacts):
+    """What the exported model is, and how it was trained; see ``DeployedResult``."""
+
+    precision: str
+    epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRecord:
+    """What the ``metrics.json`` of an exported folder holds.
+
+    Attributes:
+        settings: of the run.
+        counts: by split and symptom, examples; patients: by split.
+        agreement: see ``onnx_graphs.agreement``.
+        cost: on the CPU; gpu_cost: on the GPU; None where it was not measured.
+        kept_word_embeddings: rows of a cut vocabulary; None where it is whole.
+        sha256: by file of the folder.
+    """
+
+    format: int
+    run: str
+    trial: str
+    strategy: str
+    hyperparameters: Mapping[str, Any]
+    seed: int
+    base_model: str
+    data_fingerprint: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    counts: Mapping[str, Mapping[str, int]]
+    patients: Mapping[str, int]
+    model: DeployedFacts
+    agreement: Agreement | None
+    cost: ModelCosts | None
+    cost_measured_on: str | None
+    gpu_cost: ModelCosts | None
+    gpu_cost_measured_on: str | None
+    validation: Metrics
+    test: Metrics
+    kept_word_embeddings: int | None
+    sha256: Mapping[str, str]
+
+
+def model_card(record: ExportRecord, form: PyTorchForm) -> str:
+    """The card of an exported model, in Markdown."""
+    licence = _LICENCES.get(record.base_model)
+    symptoms = list(record.test.per_symptom)
     sections = [
         _front_matter(licence, form),
-        f"# {record['strategy']} model for symptoms in clinical notes: {', '.join(symptoms)}\n",
-        f"Trial `{record['trial']}` of run `{record['run']}`, made with symptune {record['versions']['symptune']} "
-        f"from `{record['base_model']}`. It tells which of these symptoms a text reports.\n",
+        f"# {record.strategy} model for symptoms in clinical notes: {', '.join(symptoms)}\n",
+        f"Trial `{record.trial}` of run `{record.run}`, made with symptune {record.versions['symptune']} "
+        f"from `{record.base_model}`. It tells which of these symptoms a text reports.\n",
         _use(form),
         _data(record),
         "## Figures\n\nEvery figure is that of the files in this folder, not of a model before compression.\n",
-        _table(("set", *METRICS), [(name, *_scores(record[name], METRICS)) for name in ("validation", "test")]),
+        _table(
+            ("set", *METRICS),
+            [(VALIDATION, *_scores(record.validation, METRICS)), (TEST, *_scores(record.test, METRICS))],
+        ),
         "Test set, one symptom against the rest:\n",
         _table(
             ("symptom", *METRICS[1:]),
-            [(name, *_scores(record["test"]["per_symptom"][name], METRICS[1:])) for name in symptoms],
+            [(name, *_scores(record.test.per_symptom[name], METRICS[1:])) for name in symptoms],
         ),
         _size(record),
         _limits(record),
-        f"## Licence\n\nBase model: {licence or 'see the licence of ' + record['base_model']}. If the notes came from "
+        f"## Licence\n\nBase model: {licence or 'see the licence of ' + record.base_model}. If the notes came from "
         "MIMIC-III, its data use agreement covers this model too: share it with credentialed users alone.\n",
     ]
     return "\n".join(sections)
@@ -87,11 +140,11 @@ this folder, output `logits` (batch, symptoms) in the order of `config.json`'s l
 {_PYTORCH[form]}"""
 
 
-def _data(record: Mapping[str, Any]) -> str:
-    settings = record["settings"]
+def _data(record: ExportRecord) -> str:
+    settings = record.settings
     rows = [
-        (split, sum(counts.values()), record["patients"][split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
-        for split, counts in record["counts"].items()
+        (split, sum(counts.values()), record.patients[split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
+        for split, counts in record.counts.items()
     ]
     what = (
         "one sentence, with the one symptom that it affirms"
@@ -100,50 +153,49 @@ def _data(record: Mapping[str, Any]) -> str:
     )
     return (
         f"## Data and protocol\n\nNotes: `{Path(settings['notes']).name}`; fingerprint of the examples "
-        f"`{record['data_fingerprint'][:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
+        f"`{record.data_fingerprint[:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
         f"the symptoms: {settings['mentions']}. Labels come from a lexicon and rules, not from clinicians. Patients are "
         "split into train, validation and test; the configuration was chosen on validation, and test was opened after.\n\n"
         + _table(("split", "examples", "patients", "by symptom"), rows)
     )
 
 
-def _size(record: Mapping[str, Any]) -> str:
-    model, cost, near = record["model"], record["cost"], record["agreement"]
+def _size(record: ExportRecord) -> str:
+    model, cost, near = record.model, record.cost, record.agreement
     lines = [
-        f"- {model['parameters']:,} parameters, {model['nonzero_parameters']:,} of them not zero",
-        f"- {model['bytes'] / 1e6:,.1f} MB of weights on disk",
-        f"- {model['macs'] / 1e6:,.1f} M multiply–accumulates for a text of {model['macs_length']} word pieces",
+        f"- {model.parameters:,} parameters, {model.nonzero_parameters:,} of them not zero",
+        f"- {model.bytes / 1e6:,.1f} MB of weights on disk",
+        f"- {model.macs / 1e6:,.1f} M multiply–accumulates for a text of {model.macs_length} word pieces",
     ]
     if cost:
-        lines.append(
-            f"- latency of one text {cost['latency_median'] * 1e3:.2f} ms (95th percentile "
-            f"{cost['latency_p95'] * 1e3:.2f} ms), {cost['throughput']:,.0f} texts a second in batches of 32, "
-            f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB of memory at its peak; one thread of {record['cost_measured_on']}"
-        )
-    on_gpu = record["gpu_cost"]
-    if on_gpu:
-        lines.append(
-            f"- latency of one text {on_gpu['latency_median'] * 1e3:.2f} ms (95th percentile "
-            f"{on_gpu['latency_p95'] * 1e3:.2f} ms), {on_gpu['throughput']:,.0f} texts a second in batches of 32, "
-            f"on {record['gpu_cost_measured_on']}"
-        )
-    rows = record.get("kept_word_embeddings")
+        memory = f"{cost.peak_memory_bytes / 1e6:,.0f} MB of memory at its peak; " if cost.peak_memory_bytes else ""
+        lines.append(f"{_speed(cost)}, {memory}one thread of {record.cost_measured_on}")
+    if record.gpu_cost:
+        lines.append(f"{_speed(record.gpu_cost)}, on {record.gpu_cost_measured_on}")
+    rows = record.kept_word_embeddings
     if rows:
         lines.append(
             f"- its vocabulary is cut to the {rows:,} tokens of the training texts; every other token is read as unknown, "
             "so that texts of another domain lose words"
         )
     if near:
-        before = "PyTorch" if model["runtime"] == "torch" else "the model before it was rounded to INT8"
+        before = "PyTorch" if model.runtime == "torch" else "the model before it was rounded to INT8"
         lines.append(
-            f"- against {before} the largest difference of a logit is {near['max_logit_difference']:.2g}, "
-            f"and {near['same_predictions']:.2%} of the validation predictions are the same"
+            f"- against {before} the largest difference of a logit is {near.max_logit_difference:.2g}, "
+            f"and {near.same_predictions:.2%} of the validation predictions are the same"
         )
-    if model["runtime"] != "torch":
-        lines.append("- " + _int8(record))
-    if model.get("scheme") in SCHEME_NOTES:
-        lines.append(f"- {model['scheme']}: {SCHEME_NOTES[model['scheme']]}")
+    if model.runtime != "torch":
+        lines.append("- " + _int8(to_plain(record)))
+    if model.scheme in SCHEME_NOTES:
+        lines.append(f"- {model.scheme}: {SCHEME_NOTES[model.scheme]}")
     return "## Size and cost\n\n" + "\n".join(lines) + "\n"
+
+
+def _speed(cost: ModelCosts) -> str:
+    return (
+        f"- latency of one text {cost.latency_median * 1e3:.2f} ms (95th percentile {cost.latency_p95 * 1e3:.2f} ms), "
+        f"{cost.throughput:,.0f} texts a second in batches of 32"
+    )
 
 
 def _int8(record: Mapping[str, Any]) -> str:
@@ -162,18 +214,19 @@ def _int8(record: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(record: Mapping[str, Any]) -> str:
+def _limits(record: ExportRecord) -> str:
     return f"""## Intended use and limits
 
 For research and for sorting notes by the symptom that they report, with a person who checks. Not for diagnosis, triage
 or treatment, and not for texts unlike those it was trained on: another hospital, speciality or language. It always names
-one of its {len(record["test"]["per_symptom"])} symptoms, also for a text that reports none or several. Its labels inherit
+one of its {len(record.test.per_symptom)} symptoms, also for a text that reports none or several. Its labels inherit
 the errors of the rules that made them.
 """
 
 
-def _scores(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return ["not defined" if metrics[name] is None else f"{metrics[name]:.4f}" for name in names]
+def _scores(metrics: Scores, names: Sequence[str]) -> list[str]:
+    values: list[float | None] = [getattr(metrics, name) for name in names]
+    return ["not defined" if value is None else f"{value:.4f}" for value in values]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

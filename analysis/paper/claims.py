@@ -1,25 +1,34 @@
-"""A run laid beside the paper: its two tables with intervals, and which of the paper's claims the run supports."""
+"""A run compared with the paper: its two tables with intervals, and which of the paper's claims the run supports."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.evaluation.evaluate import test_figures
+from analysis.evaluation.evaluate import read_evaluation
 from analysis.evaluation.predictions import TEST, read_predictions
-from analysis.evaluation.run_statistics import STATISTICS, read_statistics
-from analysis.paper.published import OVERALL, REACH, PaperFigures, paper_figures
+from analysis.evaluation.result_files import read_result
+from analysis.evaluation.run_statistics import (
+    BASELINE,
+    STATISTICS,
+    Interval,
+    Statistics,
+    StrategyStatistics,
+    read_statistics,
+)
+from analysis.paper.published import REACH, PaperFigures, paper_figures
 from analysis.statistics.comparison import compare
-from analysis.statistics.resampling import METRICS, Resampled, resample
-from analysis.text_tables import cell_text, csv_text, markdown
+from analysis.statistics.resampling import METRICS, OVERALL, Resampled, resample
+from analysis.text_tables import Row, cell_text, csv_text, markdown
 from run_folder.names import RESULTS
+from run_folder.records import to_json, to_plain
+from run_folder.results import Scores
 from run_folder.run import Run
 
+PAPER = f"{RESULTS}/paper.json"
 SUPPORTED, NOT_SUPPORTED, UNKNOWN = "supported", "not supported", "can't be said"
 TABLES = {
     "table1": ("Table I: test set, macro averages", METRICS),
@@ -44,9 +53,66 @@ CLAIM_NOTE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparedFigure:
+    """A figure of the paper and the run's, each with its 95 % interval; None where one of them lacks it.
+
+    Attributes:
+        symptom: of Table II.
+        difference: ours minus the paper's.
+    """
+
+    symptom: str | None = None
+    strategy: str
+    metric: str
+    paper: float | None
+    paper_low: float | None
+    paper_high: float | None
+    ours: float | None
+    ours_low: float | None
+    ours_high: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedClaim:
+    """A claim of the paper, the verdicts on it, and for each the difference that is nearest to failing it.
+
+    Attributes:
+        paper, paper_verdict: by the paper's own data; ours, verdict: by the run.
+        why: the run's verdict.
+    """
+
+    claim: str
+    paper: str
+    paper_verdict: str
+    ours: str
+    verdict: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperComparison:
+    """What ``results/paper.json`` holds.
+
+    Attributes:
+        protocol: whether the run was made by the author's protocol.
+    """
+
+    protocol: bool
+    table1: tuple[ComparedFigure, ...]
+    table2: tuple[ComparedFigure, ...]
+    claims: tuple[JudgedClaim, ...]
+
+    @property
+    def tables(self) -> Mapping[str, tuple[ComparedFigure, ...]]:
+        """By the names in ``TABLES``."""
+        return {"table1": self.table1, "table2": self.table2}
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of one model, or of one symptom, less that of another."""
+    """A figure of one model, or of one symptom, minus that of another."""
 
     strategy: str
     other: str
@@ -72,7 +138,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Difference:
-    """With its 95 % interval."""
+    """A difference with its 95 % interval."""
 
     point: float
     low: float
@@ -83,7 +149,7 @@ class Difference:
 
 
 _COMPRESSED = ("distillation", "pruning", "low_rank", "quantization")
-_ALL = ("baseline", *_COMPRESSED)
+_ALL = (BASELINE, *_COMPRESSED)
 
 
 def _best(strategy: str, others: Sequence[str], metric: str = "f1") -> tuple[Comparison, ...]:
@@ -91,7 +157,7 @@ def _best(strategy: str, others: Sequence[str], metric: str = "f1") -> tuple[Com
 
 
 def _to_baseline(*strategies: str, metric: str = "f1") -> tuple[Comparison, ...]:
-    return tuple(Comparison(strategy, "baseline", metric) for strategy in strategies)
+    return tuple(Comparison(strategy, BASELINE, metric) for strategy in strategies)
 
 
 def _between_symptoms(high: Sequence[str], low: Sequence[str]) -> tuple[Comparison, ...]:
@@ -99,9 +165,9 @@ def _between_symptoms(high: Sequence[str], low: Sequence[str]) -> tuple[Comparis
 
 
 def claims() -> tuple[Claim, ...]:
-    """What is to be read from the paper's tables, in its own figures."""
+    """What the paper's tables say, in its own figures."""
     symptoms = tuple(paper_figures().examples)
-    pain = tuple(Comparison("baseline", s, "precision", "pain", "pain") for s in ("low_rank", "quantization"))
+    pain = tuple(Comparison(BASELINE, s, "precision", "pain", "pain") for s in ("low_rank", "quantization"))
     return (
         Claim("Compression keeps macro F1 within 0.023 of the baseline", _to_baseline(*_COMPRESSED), -0.023),
         Claim("The baseline has the best macro F1", _best("baseline", _ALL)),
@@ -126,20 +192,21 @@ def claims() -> tuple[Claim, ...]:
 
 
 class PaperDifferences:
-    """The paper's. Which model had which example right is not known, so intervals have a widest and a narrowest."""
+    """Differences in the paper. Which model had which example right is not known, so intervals have a widest and a
+    narrowest."""
 
     def __init__(self, paper: PaperFigures) -> None:
         self._paper = paper
 
     def widest(self, comparison: Comparison) -> Difference:
-        """As if the two shared no errors but by chance."""
+        """As if the two models shared errors by chance alone."""
         one = self._paper.figures[comparison.strategy, comparison.symptom, comparison.metric]
         other = self._paper.figures[comparison.other, comparison.other_symptom, comparison.metric]
         point, reach = one.value - other.value, REACH * math.hypot(one.error, other.error)
         return Difference(point, point - reach, point + reach)
 
     def narrowest(self, comparison: Comparison) -> Difference:
-        """As if all that one model has right the other had, too; that is known of overall figures, by accuracy."""
+        """As if one model had every example right that the other has; from accuracy, so for overall figures alone."""
         overall = comparison.symptom == OVERALL and comparison.metric != "auroc"
         error = self._paper.least_error(comparison.strategy, comparison.other) if overall else 0.0
         point = self.widest(comparison).point
@@ -161,15 +228,15 @@ class PaperDifferences:
 
 
 class OurDifferences:
-    """The run's: those to the baseline as ``statistics.json`` has them, others by the same test."""
+    """Differences in the run: from the baseline as ``statistics.json`` has them, others by the same test."""
 
-    def __init__(self, run: Run, statistics: Mapping[str, Any] | None) -> None:
+    def __init__(self, run: Run, statistics: Statistics | None) -> None:
         self._run = run
-        self._strategies: Mapping[str, Any] = statistics["strategies"] if statistics else {}
-        self._why_none = statistics["undefined_note"] if statistics else f"there is no {STATISTICS} yet"
+        self._strategies: Mapping[str, StrategyStatistics] = statistics.strategies if statistics else {}
+        self._why_none = statistics.undefined_note if statistics else f"there is no {STATISTICS} yet"
 
     def difference(self, comparison: Comparison) -> Difference | str:
-        """Or why there is none."""
+        """The difference, or why there is none."""
         if not self._strategies:
             return str(self._why_none)
         for strategy in (comparison.strategy, comparison.other):
@@ -178,39 +245,39 @@ class OurDifferences:
         for symptom in (comparison.symptom, comparison.other_symptom):
             if symptom not in (OVERALL, *self._run.symptoms):
                 return f"{symptom} is no symptom of the run"
-        point, low, high = self._interval(comparison)
-        if point is None or low is None or high is None:
-            return "there is no interval: a figure is not defined, or the models predict the same"
-        return Difference(point, low, high)
+        found = self._difference(comparison)
+        return found or "there is no interval: a figure is not defined, or the models predict the same"
 
-    def _interval(self, asked: Comparison) -> tuple[float | None, ...]:
+    def _difference(self, asked: Comparison) -> Difference | None:
         one, other = self._strategies[asked.strategy], self._strategies[asked.other]
-        ends = ("point", "low", "high")
         if asked.strategy == asked.other:
-            return self._between_symptoms(asked, one["figures"])
-        if asked.other == "baseline":
-            its = one["differences"][asked.symptom][asked.metric]
-            return tuple(its[end] for end in ends)
-        if asked.strategy == "baseline":
-            its = other["differences"][asked.symptom][asked.metric]
-            return tuple(None if its[end] is None else -its[end] for end in ("point", "high", "low"))
-        ours, theirs = ([self._models.index(seed) for seed in its["seeds"]] for its in (one, other))
-        found = compare(self._resampled, ours, theirs)
-        row = 0 if asked.symptom == OVERALL else 1 + self._run.symptoms.index(asked.symptom)
-        values = (float(getattr(found, end)[row, METRICS.index(asked.metric)]) for end in ends)
-        return tuple(None if math.isnan(value) else value for value in values)
+            return self._between_symptoms(asked, one.figures)
+        if asked.other == BASELINE and one.differences:
+            return _defined(one.differences[asked.symptom][asked.metric])
+        if asked.strategy == BASELINE and other.differences:
+            found = _defined(other.differences[asked.symptom][asked.metric])
+            return Difference(-found.point, -found.high, -found.low) if found else None
+        ours, theirs = ([self._models.index(seed) for seed in of.seeds] for of in (one, other))
+        compared = compare(self._resampled, ours, theirs)
+        place = (
+            (0 if asked.symptom == OVERALL else 1 + self._run.symptoms.index(asked.symptom)),
+            METRICS.index(asked.metric),
+        )
+        ends = [float(values[place]) for values in (compared.point, compared.low, compared.high)]
+        return None if any(map(math.isnan, ends)) else Difference(*ends)
 
     @staticmethod
-    def _between_symptoms(asked: Comparison, figures: Mapping[str, Any]) -> tuple[float | None, ...]:
+    def _between_symptoms(asked: Comparison, figures: Mapping[str, Mapping[str, Interval]]) -> Difference | None:
         """From end to end of the two figures' intervals: rather too wide than too narrow."""
-        one, other = figures[asked.symptom][asked.metric], figures[asked.other_symptom][asked.metric]
-        if None in (one["low"], other["low"]):
-            return None, None, None
-        return one["point"] - other["point"], one["low"] - other["high"], one["high"] - other["low"]
+        one = _defined(figures[asked.symptom][asked.metric])
+        other = _defined(figures[asked.other_symptom][asked.metric])
+        if one is None or other is None:
+            return None
+        return Difference(one.point - other.point, one.low - other.high, one.high - other.low)
 
     @cached_property
     def _models(self) -> list[str]:
-        return [seed for its in self._strategies.values() for seed in its["seeds"]]
+        return [seed for its in self._strategies.values() for seed in its.seeds]
 
     @cached_property
     def _resampled(self) -> Resampled:
@@ -239,46 +306,59 @@ class OurDifferences:
         return SUPPORTED, ours, f"{'every' if len(known) > 1 else 'the'} interval is above {where}"
 
 
+def _defined(figure: Interval) -> Difference | None:
+    """A figure all of whose parts are defined."""
+    if figure.point is None or figure.low is None or figure.high is None:
+        return None
+    return Difference(figure.point, figure.low, figure.high)
+
+
 def _listed(found: Mapping[Comparison, Difference], most: int = 3) -> str:
     names = [str(comparison) for comparison in found]
     return "; ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def compare_paper(run: Run, *, protocol: bool) -> dict[str, Any]:
-    """Write ``results/paper.json``, ``.md`` and ``.csv``; returns the first.
+def compare_paper(run: Run, *, protocol: bool) -> PaperComparison:
+    """Write ``results/paper.json``, ``.md`` and ``.csv``.
 
     Args:
         protocol: whether the run was made by the author's protocol.
+
+    Returns:
+        what the JSON file holds.
     """
     statistics = read_statistics(run)
     theirs, ours = PaperDifferences(paper_figures()), OurDifferences(run, statistics)
-    found: dict[str, Any] = {"protocol": protocol}
-    for table, (_, metrics) in TABLES.items():
-        found[table] = list(_rows(run, statistics, metrics, by_symptom=table == "table2"))
-    found["claims"] = []
+    judged = []
     for claim in claims():
         paper_verdict, paper = theirs.judged(claim)
         verdict, our, why = ours.judged(claim)
-        found["claims"].append(
-            {
-                "claim": claim.words,
-                "paper": paper,
-                "paper_verdict": paper_verdict,
-                "ours": our,
-                "verdict": verdict,
-                "why": why,
-            }
+        judged.append(
+            JudgedClaim(claim=claim.words, paper=paper, paper_verdict=paper_verdict, ours=our, verdict=verdict, why=why)
         )
-    rows = [{"table": table, "symptom": OVERALL, **row} for table in TABLES for row in found[table]]
+    found = PaperComparison(
+        protocol=protocol,
+        table1=tuple(_rows(run, statistics, METRICS, by_symptom=False)),
+        table2=tuple(_rows(run, statistics, METRICS[1:], by_symptom=True)),
+        claims=tuple(judged),
+    )
+    rows = [
+        {"table": table, "symptom": OVERALL, **to_plain(row)} for table, rows in found.tables.items() for row in rows
+    ]
     run.folder.write(f"{RESULTS}/paper.csv", csv_text(pd.DataFrame(rows, dtype=object)).encode())
     run.folder.write(f"{RESULTS}/paper.md", paper_markdown(found).encode())
-    run.folder.write(f"{RESULTS}/paper.json", json.dumps(found, indent=2, allow_nan=False).encode())
+    run.folder.write(PAPER, to_json(found, indent=2))
     return found
 
 
+def read_paper(run: Run) -> PaperComparison | None:
+    """What ``compare_paper`` wrote, or None. Raises: InputError: the file is damaged."""
+    return read_result(run, PAPER, PaperComparison)
+
+
 def _rows(
-    run: Run, statistics: Mapping[str, Any] | None, metrics: Sequence[str], *, by_symptom: bool
-) -> Iterator[dict[str, Any]]:
+    run: Run, statistics: Statistics | None, metrics: Sequence[str], *, by_symptom: bool
+) -> Iterator[ComparedFigure]:
     """The paper's rows in its order, then those that only the run has."""
     paper = paper_figures()
     symptoms = dict.fromkeys((*paper.examples, *run.symptoms)) if by_symptom else (OVERALL,)
@@ -287,58 +367,67 @@ def _rows(
         for strategy in dict.fromkeys((*paper.strategies, *run.strategies)):
             for metric in metrics:
                 theirs = paper.figures.get((strategy, symptom, metric))
-                ours = figures.get(strategy, {}).get(symptom, {}).get(metric, {})
-                value = ours.get("point")
-                yield {
-                    **({"symptom": symptom} if by_symptom else {}),
-                    "strategy": strategy,
-                    "metric": metric,
-                    "paper": theirs.value if theirs else None,
-                    "paper_low": theirs.low if theirs else None,
-                    "paper_high": theirs.high if theirs else None,
-                    "ours": value,
-                    "ours_low": ours.get("low"),
-                    "ours_high": ours.get("high"),
-                    "difference": value - theirs.value if theirs and value is not None else None,
-                }
+                ours = figures.get(strategy, {}).get(symptom, {}).get(metric, _NOTHING)
+                yield ComparedFigure(
+                    symptom=symptom if by_symptom else None,
+                    strategy=strategy,
+                    metric=metric,
+                    paper=theirs.value if theirs else None,
+                    paper_low=theirs.low if theirs else None,
+                    paper_high=theirs.high if theirs else None,
+                    ours=ours.point,
+                    ours_low=ours.low,
+                    ours_high=ours.high,
+                    difference=ours.point - theirs.value if theirs and ours.point is not None else None,
+                )
 
 
-def _figures(run: Run, statistics: Mapping[str, Any] | None, strategy: str) -> Mapping[str, Any]:
+_NOTHING = Interval(point=None, low=None, high=None)
+
+
+def _figures(run: Run, statistics: Statistics | None, strategy: str) -> Mapping[str, Mapping[str, Interval]]:
     """By symptom and metric; of the best trial and without intervals where there are no statistics yet."""
-    if statistics and strategy in statistics["strategies"]:
-        of_strategy: Mapping[str, Any] = statistics["strategies"][strategy]["figures"]
-        return of_strategy
+    if statistics and strategy in statistics.strategies:
+        return statistics.strategies[strategy].figures
     best = run.best(strategy, 1)
-    evaluated = test_figures(run, best[0].name) if best else None
+    evaluated = read_evaluation(run, best[0].name) if best else None
     if evaluated is None:
         return {}
-    scores = {OVERALL: evaluated[TEST], **evaluated[TEST]["per_symptom"]}
-    return {name: {m: {"point": its[m]} for m in METRICS if m in its} for name, its in scores.items()}
+    scores: dict[str, Scores] = {OVERALL: evaluated.test, **evaluated.test.per_symptom}
+    return {
+        name: {
+            metric: Interval(point=getattr(of, metric), low=None, high=None)
+            for metric in (METRICS if name == OVERALL else METRICS[1:])
+        }
+        for name, of in scores.items()
+    }
 
 
-def shown_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def shown_rows(rows: Sequence[ComparedFigure]) -> list[Row]:
     """A table's rows as people read them: figures with their intervals."""
     return [
         {
-            **{name: str(row[name]) for name in ("symptom", "strategy", "metric") if name in row},
-            "paper": _with_limits(row, "paper"),
-            "ours": _with_limits(row, "ours"),
-            "ours − paper": "–" if row["difference"] is None else f"{row['difference']:+.4f}",
+            **({} if row.symptom is None else {"symptom": row.symptom}),
+            "strategy": row.strategy,
+            "metric": row.metric,
+            "paper": _with_limits(row.paper, row.paper_low, row.paper_high),
+            "ours": _with_limits(row.ours, row.ours_low, row.ours_high),
+            "ours − paper": "–" if row.difference is None else f"{row.difference:+.4f}",
         }
         for row in rows
     ]
 
 
-def _with_limits(row: Mapping[str, Any], side: str) -> str:
-    value, low, high = row[side], row[f"{side}_low"], row[f"{side}_high"]
+def _with_limits(value: float | None, low: float | None, high: float | None) -> str:
     return cell_text(value) if low is None else f"{value:.4f} [{low:.3f}, {high:.3f}]"
 
 
-def paper_markdown(found: Mapping[str, Any]) -> str:
-    parts = ["# Beside the paper\n", f"{PROTOCOL[found['protocol']]}\n", *(f"{note}\n" for note in NOTES)]
+def paper_markdown(found: PaperComparison) -> str:
+    """The comparison as a Markdown page."""
+    parts = ["# Compared with the paper\n", f"{PROTOCOL[found.protocol]}\n", *(f"{note}\n" for note in NOTES)]
     for table, (title, _) in TABLES.items():
-        parts += [f"## {title}\n", markdown(pd.DataFrame(shown_rows(found[table])))]
+        parts += [f"## {title}\n", markdown(pd.DataFrame(shown_rows(found.tables[table])))]
     names = {"claim": "claim", "verdict": "this run", "why": "why", "ours": "nearest to failing, ours",
              "paper_verdict": "the paper's own data", "paper": "nearest to failing, the paper's"}  # fmt: skip
-    shown = pd.DataFrame(found["claims"])[list(names)].rename(columns=names)
+    shown = pd.DataFrame(to_plain(found.claims))[list(names)].rename(columns=names)
     return "\n".join([*parts, "## The paper's claims\n", f"{CLAIM_NOTE}\n", markdown(shown)])

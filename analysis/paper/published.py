@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from analysis.statistics.intervals import LEVEL
-from analysis.statistics.resampling import METRICS, figures_of_confusions
-
-OVERALL = "overall"
-"""In place of a symptom: Table I."""
+from analysis.statistics.resampling import METRICS, OVERALL, figures_of_confusions
 
 REACH = float(norm.ppf((1 + LEVEL) / 2))
 _SIMULATIONS = 4_000
@@ -21,7 +18,7 @@ _SIMULATIONS = 4_000
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper, its 95 % interval, and the standard error that this comes from."""
+    """A figure of the paper, its 95 % interval, and the standard error from which the interval is computed."""
 
     value: float
     low: float
@@ -49,10 +46,12 @@ class PaperFigures:
 
     @property
     def total(self) -> int:
+        """Test examples."""
         return sum(self.examples.values())
 
     @property
     def strategies(self) -> tuple[str, ...]:
+        """In the paper's order."""
         return tuple(self.right)
 
     def least_error(self, strategy: str, other: str) -> float:

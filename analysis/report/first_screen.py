@@ -8,15 +8,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from analysis.evaluation.run_statistics import BASELINE
-from analysis.report.findings import STATISTICS, Findings, figures_file, lacking
+from analysis.evaluation.costs import COSTS
+from analysis.evaluation.predictions import SPLITS, TEST
+from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Interval
+from analysis.report.findings import Findings, lacking, trial_file
 from analysis.report.html_table import Column, Table, megabytes
 from analysis.report.recommend import RULE, Recommendation, recommend
 from analysis.statistics.verdict import Outcome
+from analysis.statistics.verdict import Verdict as Judged
 from run_folder.settings import SYNTHETIC, RunSettings
 
 _MOST_NAMED = 8
-_SPLITS = ("train", "validation", "test")
 _SIGNS = {
     Outcome.BETTER: "▲", Outcome.WORSE: "▼", Outcome.EQUIVALENT: "≈", Outcome.NOT_WORSE: "✓", Outcome.SAME: "=",
     Outcome.NOT_KNOWN: "?",
@@ -64,6 +66,7 @@ class Overview:
 
 
 def overview(findings: Findings) -> Overview:
+    """The first screen of the report."""
     chosen = recommend(findings)
     notes = [] if findings.statistics else [lacking(STATISTICS, "Intervals and verdicts have")]
     notes += [note.replace("[low, high]", "Low to high") for note in findings.board.notes]
@@ -74,7 +77,7 @@ def overview(findings: Findings) -> Overview:
         counts=_counts(findings),
         recommendation=chosen,
         rule=RULE,
-        sources=findings.sources(STATISTICS, "costs.json"),
+        sources=findings.sources(STATISTICS, COSTS),
         verdicts=[_verdict(findings, strategy, chosen) for strategy in findings.run.strategies],
         notes=notes,
     )
@@ -100,8 +103,8 @@ def _data(findings: Findings) -> str:
     counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
     if not counts:
         return ""
-    sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in _SPLITS)
-    each = [f"{symptom} {counts['test'].get(symptom, 0):,}" for symptom in findings.run.symptoms]
+    sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in SPLITS)
+    each = [f"{symptom} {counts[TEST].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
     fingerprint = findings.run.manifest.fingerprint[:12]
     return (
@@ -112,12 +115,11 @@ def _data(findings: Findings) -> str:
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     settings, manifest = findings.run.settings, findings.run.manifest
-    margin = (findings.statistics or {}).get("margin")
     facts = [
         ("notes", settings.notes.path),
         ("train / validation / test", " / ".join(f"{100 * part:.0f} %" for part in settings.labels.split)),
         ("search", f"{settings.search.trials} trials a strategy, up to {settings.search.epochs} epochs"),
-        ("margin", f"{margin:g} macro F1" if margin is not None else "–"),
+        ("margin", f"{findings.statistics.margin:g} macro F1" if findings.statistics else "–"),
         ("fingerprint of the data", manifest.fingerprint),
     ]
     return [fact for fact in facts if fact[1] != "–"]
@@ -126,12 +128,12 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
 def _counts(findings: Findings) -> Table:
     counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
     rows = [
-        {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in _SPLITS}}
+        {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in SPLITS}}
         for symptom in findings.run.symptoms
     ]
-    rows.append({"symptom": "all examples", **{split: sum(counts.get(split, {}).values()) for split in _SPLITS}})
-    rows.append({"symptom": "patients", **{split: patients.get(split) for split in _SPLITS}})
-    columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in _SPLITS)]
+    rows.append({"symptom": "all examples", **{split: sum(counts.get(split, {}).values()) for split in SPLITS}})
+    rows.append({"symptom": "patients", **{split: patients.get(split) for split in SPLITS}})
+    columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in SPLITS)]
     return Table(
         "counts",
         "Examples by symptom and split",
@@ -143,52 +145,48 @@ def _counts(findings: Findings) -> Table:
 
 def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -> Verdict:
     trial = findings.best(strategy)
-    judged = (findings.statistics or {}).get("strategies", {}).get(strategy, {})
-    sign, outcome, words, kind = _said(findings, strategy, judged)
+    judged = findings.of_strategy(strategy)
+    sign, outcome, words, kind = _said(findings, strategy, judged.verdict if judged else None)
     tested = trial is not None and trial.name in findings.tests
-    score = _mean_score(judged) or (findings.test_score(trial.name) if trial and tested else None)
+    score: Interval | None = judged.macro_f1 if judged else None
+    if score is None and trial and tested:
+        score = findings.test_score(trial.name)
     return Verdict(
         strategy=strategy,
         trial=trial.name if trial else None,
-        href=figures_file({"model": trial.name}) if trial and tested else None,
+        href=trial_file(trial.name) if trial and tested else None,
         sign=sign,
         outcome=outcome,
         words=words,
         kind=kind,
-        score=f"{score['point']:.3f}" if score and score["point"] is not None else "–",
-        interval=f"{score['low']:.3f} to {score['high']:.3f}" if score and score["low"] is not None else "",
-        difference=_difference(judged.get("verdict")),
+        score=f"{score.point:.3f}" if score and score.point is not None else "–",
+        interval=f"{score.low:.3f} to {score.high:.3f}" if score and score.low is not None else "",
+        difference=_difference(judged.verdict if judged else None),
         size=_ratio(findings, strategy, "bytes"),
         latency=_ratio(findings, strategy, "latency"),
-        seeds=len(judged["seeds"]) if judged else 1,
+        seeds=len(judged.seeds) if judged else 1,
         chosen=chosen is not None and trial is not None and chosen.trial.name == trial.name,
     )
 
 
-def _said(findings: Findings, strategy: str, judged: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _said(findings: Findings, strategy: str, verdict: Judged | None) -> tuple[str, str, str, str]:
+    """Sign, outcome, what is said below it, and kind."""
     if strategy in findings.board.without:
         return "✕", "no model", findings.board.without[strategy], "bad"
     if strategy == BASELINE:
         return "•", "the baseline", "what the others are compared with", "open"
-    if not judged.get("verdict"):
+    if verdict is None:
         return "?", "not compared", "there are no statistics of it against a baseline", "open"
-    verdict = judged["verdict"]
-    outcome = Outcome(verdict["outcome"])
+    outcome = verdict.outcome
     kind = "bad" if outcome is Outcome.WORSE else "open" if outcome is Outcome.NOT_KNOWN else "good"
-    _, _, more = verdict["words"].rpartition(verdict["outcome"])  # of the margin, or what would tell
-    return _SIGNS[outcome], verdict["outcome"], more.strip("; ,"), kind
+    return _SIGNS[outcome], str(outcome), verdict.detail, kind
 
 
-def _difference(verdict: Mapping[str, Any] | None) -> tuple[str, str]:
+def _difference(verdict: Judged | None) -> tuple[str, str]:
     if verdict is None:
         return "–", ""
-    low, high = verdict["low"], verdict["high"]
-    interval = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
-    return f"{verdict['difference']:+.3f}".replace("-", "−"), interval.replace("-", "−")
-
-
-def _mean_score(judged: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return judged["figures"]["overall"]["f1"] if judged.get("figures") else None
+    interval = "" if verdict.low is None else f"{verdict.low:+.3f} to {verdict.high:+.3f}"
+    return f"{verdict.difference:+.3f}".replace("-", "−"), interval.replace("-", "−")
 
 
 def _ratio(findings: Findings, strategy: str, figure: str) -> tuple[str, str]:
@@ -221,11 +219,12 @@ class Reproduction:
 
 
 def reproduction(findings: Findings) -> Reproduction:
+    """How to repeat the run."""
     run = findings.run
     manifest, settings = run.manifest, run.settings.record()
     identity: dict[str, str | None] = {
         "fingerprint of the data": manifest.fingerprint,
-        "measured on": findings.costs["machine"] or None,
+        "measured on": findings.costs.machine or None,
     }
     identity |= {f"source: {name}": value for name, value in manifest.sources.items()}
     return Reproduction(
@@ -251,10 +250,10 @@ _WITHOUT_OPTION = (*_APART, "raw_window")
 
 
 def launch_line(name: str, settings: RunSettings) -> str:
-    """The command that starts the same run, with every setting, in the folder of the space's file."""
+    """The command that starts the same run, with every setting; the space's file comes with the page."""
     words = ["symptune", "launch", "--name", name]
     if settings.labels.raw_window:
-        words += ["--protocol", "paper"]  # all else that it sets is given too
+        words += ["--protocol", "paper"]  # its other settings are given again below
     synthetic = settings.notes.path == SYNTHETIC
     for key, value in settings.record().items():
         if key not in _WITHOUT_OPTION and key != ("notes" if synthetic else "patients"):

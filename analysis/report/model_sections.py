@@ -1,19 +1,17 @@
 """The sections that compare the deployed models on the test set."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.run_statistics import BASELINE
+from analysis.evaluation.costs import COSTS
+from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Calibration, ModelStatistics, StrategyStatistics
 from analysis.report import figures as draw
 from analysis.report.figures import Difference, Point, Reliability
 from analysis.report.findings import (
     NOT_EVALUATED,
-    STATISTICS,
     Findings,
-    Record,
     figures_file,
     lacking,
     scored,
@@ -21,15 +19,17 @@ from analysis.report.findings import (
 from analysis.report.html_table import Column, Table
 from analysis.report.page import Drawing, Section
 from analysis.report.recommend import Recommendation
-from analysis.statistics.resampling import METRICS
+from analysis.statistics.resampling import METRICS, OVERALL
+from analysis.text_tables import Row
+from run_folder.names import RESULTS
 from run_folder.trials import TrialRecord
 
 _SCORES = [Column(name, "F1" if name == "f1" else "AUROC" if name == "auroc" else name) for name in METRICS]
 
 
 def quality(findings: Findings, chosen: Recommendation | None) -> Section:
-    rows = [_cost_row(findings, trial) for trial in findings.run.trials.values() if trial.name in findings.tests]
-    frame = pd.DataFrame(rows, dtype=object)
+    tested = [trial for trial in findings.run.trials.values() if trial.name in findings.tests]
+    frame = pd.DataFrame([_cost_row(findings, trial) for trial in tested], dtype=object)
     columns = [
         Column("model", "model", "text"),
         Column("strategy", "strategy", "text"),
@@ -40,54 +40,57 @@ def quality(findings: Findings, chosen: Recommendation | None) -> Section:
         Column("memory", "peak MB", "MB"),
     ]
     blocks = []
-    for slug, cost, scale, label in (
-        ("quality-bytes", "bytes", 1e6, "size of the deployed model, MB"),
-        ("quality-latency", "latency", 1e3, "median latency of one text on one CPU thread, ms"),
+    megabytes = {trial.name: trial.final.bytes / 1e6 for trial in tested if trial.final}
+    milliseconds = {name: costs.latency_median * 1e3 for name, costs in findings.costs.cpu.items()}
+    for slug, costs_of, label in (
+        ("quality-bytes", megabytes, "size of the deployed model, MB"),
+        ("quality-latency", milliseconds, "median latency of one text on one CPU thread, ms"),
     ):
-        known = [row for row in rows if row[cost] is not None and row["f1"] is not None]
-        points = [_point(row, cost, scale, chosen) for row in known]
+        points = _points(findings, tested, costs_of, chosen)
         if points:
             table = Table(
                 slug,
                 f"Test macro F1 and {label.split(',')[0]}",
                 frame,
                 columns,
-                findings.sources("costs.json", STATISTICS),
+                findings.sources(COSTS, STATISTICS),
                 {"model": figures_file},
             )
             blocks.append(_quality_drawing(slug, label, points, findings, table))
-    missing = [] if rows else [NOT_EVALUATED]
-    if rows and not findings.costs["cpu"]:
+    missing = [] if tested else [NOT_EVALUATED]
+    if tested and not findings.costs.cpu:
         missing.append("Latency has not been measured: `symptune evaluate` does that.")
     lead = (
         "Each point is a deployed model: what it scores on patients that the search never saw, and what it costs to "
-        f"keep and to run. Measured on {findings.costs['machine'] or 'no machine yet'}."
+        f"keep and to run. Measured on {findings.costs.machine or 'no machine yet'}."
     )
     return Section("quality", "Quality against cost", lead, blocks, missing)
 
 
-def _cost_row(findings: Findings, trial: TrialRecord) -> dict[str, Any]:
-    costs = findings.costs["cpu"].get(trial.name, {})
+def _cost_row(findings: Findings, trial: TrialRecord) -> Row:
+    costs = findings.costs.cpu.get(trial.name)
     return {
         "model": trial.name,
         "strategy": trial.strategy,
         **scored("f1", findings.test_score(trial.name)),
-        "bytes": trial.final and trial.final.bytes,
-        "latency": costs.get("latency_median"),
-        "throughput": costs.get("throughput"),
-        "memory": costs.get("peak_memory_bytes"),
+        "bytes": trial.final.bytes if trial.final else None,
+        "latency": costs.latency_median if costs else None,
+        "throughput": costs.throughput if costs else None,
+        "memory": costs.peak_memory_bytes if costs else None,
     }
 
 
-def _point(row: Record, cost: str, scale: float, chosen: Recommendation | None) -> Point:
-    return Point(
-        row["strategy"],
-        row[cost] * scale if cost == "latency" else row[cost] / scale,
-        row["f1"],
-        row["f1_low"],
-        row["f1_high"],
-        chosen is not None and chosen.trial.name == row["model"],
-    )
+def _points(
+    findings: Findings, trials: Sequence[TrialRecord], costs: Mapping[str, float], chosen: Recommendation | None
+) -> list[Point]:
+    """A point for each trial whose cost and test macro F1 are known."""
+    scores = {trial.name: findings.test_score(trial.name) for trial in trials if trial.name in costs}
+    is_chosen = chosen.trial.name if chosen else None
+    return [
+        Point(trial.strategy, costs[trial.name], score.point, score.low, score.high, trial.name == is_chosen)
+        for trial in trials
+        if (score := scores.get(trial.name)) and score.point is not None
+    ]
 
 
 def _quality_drawing(slug: str, label: str, points: list[Point], findings: Findings, table: Table) -> Drawing:
@@ -109,7 +112,8 @@ def differences(findings: Findings) -> Section:
     )
     if findings.statistics is None:
         return Section("differences", "Differences from the baseline", lead, missing=[lacking(STATISTICS, "They have")])
-    rows = [_difference_row(s, of) for s, of in findings.statistics["strategies"].items() if of.get("differences")]
+    compared = {strategy: of for strategy, of in findings.statistics.strategies.items() if of.differences}
+    rows = [_difference_row(strategy, of) for strategy, of in compared.items()]
     if not rows:
         alone = findings.best(BASELINE) is not None
         line = "There is nothing to compare the baseline with." if alone else "There is no baseline to compare with."
@@ -131,9 +135,11 @@ def differences(findings: Findings) -> Section:
         findings.sources(STATISTICS),
     )
     points = [
-        Difference(row["strategy"], row["f1"], row["f1_low"], row["f1_high"]) for row in rows if row["f1"] is not None
+        Difference(strategy, f1.point, f1.low, f1.high)
+        for strategy, of in compared.items()
+        if of.differences and (f1 := of.differences[OVERALL]["f1"]).point is not None
     ]
-    margin = findings.statistics["margin"]
+    margin = findings.statistics.margin
     drawing = Drawing(
         "forest",
         "Macro F1 minus the baseline's",
@@ -142,17 +148,20 @@ def differences(findings: Findings) -> Section:
         lambda: draw.differences_forest(points, findings.run.strategies, margin),
         table,
     )
-    notes = [findings.statistics["undefined_note"]] if findings.statistics.get("undefined_note") else []
+    notes = [findings.statistics.undefined_note] if findings.statistics.undefined_note else []
     return Section("differences", "Differences from the baseline", lead, [drawing], notes)
 
 
-def _difference_row(strategy: str, judged: Record) -> dict[str, Any]:
-    overall = judged["differences"]["overall"]
-    row: dict[str, Any] = {"strategy": strategy}
+def _difference_row(strategy: str, judged: StrategyStatistics) -> Row:
+    row: Row = {"strategy": strategy}
     for metric in METRICS:
-        row |= scored(metric, overall[metric])
-    mcnemar = judged.get("mcnemar") or {}
-    return row | {"p": judged["verdict"]["p"], "mcnemar": mcnemar.get("p_holm"), "seeds": len(judged["seeds"])}
+        row |= scored(metric, judged.differences[OVERALL][metric] if judged.differences else None)
+    row |= {
+        "p": judged.verdict.p if judged.verdict else None,
+        "mcnemar": judged.mcnemar.p_holm if judged.mcnemar else None,
+        "seeds": len(judged.seeds),
+    }
+    return row
 
 
 def symptoms(findings: Findings) -> Section:
@@ -164,7 +173,7 @@ def symptoms(findings: Findings) -> Section:
     wide = numbers.pivot(index="strategy", columns="symptom", values="f1")
     shown = [name for name in dict.fromkeys(table2["strategy"]) if name != CONTROLS[0]]  # it says one symptom only
     wide = wide.reindex(index=shown, columns=list(findings.run.symptoms))
-    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table2.to_dict("records")]
+    rows: list[Row] = [{str(k): v for k, v in row.items()} for row in table2.to_dict("records")]
     for row in rows:
         trial = findings.best(str(row["strategy"]))
         row["model"] = trial.name if trial else row["strategy"]
@@ -174,7 +183,7 @@ def symptoms(findings: Findings) -> Section:
         "Test figures by symptom and strategy, with 95 % intervals where they are known",
         pd.DataFrame(rows, dtype=object),
         columns,
-        findings.sources("table2.csv", STATISTICS),
+        findings.sources(f"{RESULTS}/table2.csv", STATISTICS),
         {"strategy": figures_file},
     )
     drawing = Drawing(
@@ -188,7 +197,7 @@ def symptoms(findings: Findings) -> Section:
     return Section("symptoms", "Symptom by symptom", lead, [drawing])
 
 
-def _shown_models(findings: Findings, known: Mapping[str, Any]) -> list[str]:
+def _shown_models(findings: Findings, known: Collection[str]) -> list[str]:
     """Each strategy's model and the TF-IDF control, among those known."""
     best = [trial.name for strategy in findings.run.strategies if (trial := findings.best(strategy))]
     return [name for name in (*best, CONTROLS[1]) if name in known]
@@ -196,17 +205,16 @@ def _shown_models(findings: Findings, known: Mapping[str, Any]) -> list[str]:
 
 def calibration(findings: Findings) -> Section:
     lead = "Whether a model that says 0.9 is right nine times in ten. The temperature is fitted on validation alone."
-    known = {n: m for n, m in (findings.statistics or {}).get("models", {}).items() if m.get("calibration")}
+    known = {name: of.calibration for name, of in _models(findings).items() if of.calibration}
     names = _shown_models(findings, known)
     if not names:
         line = "There are no predictions on the validation set to fit a temperature on: `symptune evaluate` makes them."
         none = lacking(STATISTICS, "Calibration has") if findings.statistics is None else line
         return Section("calibration", "Calibration", lead, missing=[none])
-    curves = {name: _reliability(known[name]["calibration"]) for name in names}
+    curves = {name: _reliability(known[name]) for name in names}
     rows = [
-        {"model": n, "error": c["error"], "tempered_error": c["tempered_error"], "temperature": c["temperature"]}
-        for n in known
-        for c in [known[n]["calibration"]]
+        {"model": name, "error": of.error, "tempered_error": of.tempered_error, "temperature": of.temperature}
+        for name, of in known.items()
     ]
     columns = [
         Column("model", "model", "text"),
@@ -232,14 +240,18 @@ def calibration(findings: Findings) -> Section:
     return Section("calibration", "Calibration", lead, [drawing])
 
 
-def _reliability(calibration: Record) -> Reliability:
-    before, after = calibration["reliability"], calibration["tempered_reliability"]
-    return Reliability((before["confidence"], before["accuracy"]), (after["confidence"], after["accuracy"]))
+def _reliability(calibration: Calibration) -> Reliability:
+    before, after = calibration.reliability, calibration.tempered_reliability
+    return Reliability((before.confidence, before.accuracy), (after.confidence, after.accuracy))
+
+
+def _models(findings: Findings) -> Mapping[str, ModelStatistics]:
+    return findings.statistics.models if findings.statistics else {}
 
 
 def confusions(findings: Findings) -> Section:
     lead = "Which symptom is taken for which."
-    known = (findings.statistics or {}).get("models", {})
+    known = _models(findings)
     names = _shown_models(findings, known)
     if not names:
         return Section("confusions", "Confusion matrices", lead, missing=[lacking(STATISTICS, "They have")])
@@ -247,7 +259,7 @@ def confusions(findings: Findings) -> Section:
     rows = [
         {"model": name, "true": true, **dict(zip(symptoms, line, strict=True))}
         for name in names
-        for true, line in zip(symptoms, known[name]["confusion"], strict=True)
+        for true, line in zip(symptoms, known[name].confusion, strict=True)
     ]
     columns = [Column("model", "model", "text"), Column("true", "true symptom", "text")]
     columns += [Column(symptom, f"as {symptom}", "count") for symptom in symptoms]
@@ -264,7 +276,7 @@ def confusions(findings: Findings) -> Section:
         "Confusion matrices",
         "Numbers are test examples, shades are shares of the true symptom (dark: all). A good model is dark on the "
         "diagonal alone.",
-        lambda: draw.confusion_matrices({name: known[name]["confusion"] for name in names}, symptoms),
+        lambda: draw.confusion_matrices({name: known[name].confusion for name in names}, symptoms),
         table,
     )
     return Section("confusions", "Confusion matrices", lead, [drawing])

@@ -21,7 +21,7 @@ _GOOD_ENOUGH = (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NOT_WORSE, Outcome.S
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A trial to export, why, how, and what to mind."""
+    """A trial to export, why, the command that does it, and a caution."""
 
     trial: TrialRecord
     why: str
@@ -41,13 +41,14 @@ def recommend(findings: Findings) -> Recommendation | None:
         )
         trial = max(left.values(), key=lambda t: (t.score, -t.deployed.bytes))
         return _recommended(findings, trial, f"The best by validation macro F1, since {lacking}.")
-    fit = [left[s] for s in verdicts if s != BASELINE and verdicts[s]["outcome"] in set(_GOOD_ENOUGH)]
+    fit = [left[s] for s in verdicts if s != BASELINE and verdicts[s].outcome in _GOOD_ENOUGH]
     trial = min([left[BASELINE], *fit], key=lambda t: (t.deployed.bytes, -t.score))
     return _recommended(findings, trial, _why(trial, left[BASELINE], findings, bool(fit)))
 
 
 def _recommended(findings: Findings, trial: TrialRecord, why: str) -> Recommendation:
-    controls = {name: findings.tests[name]["validation"]["f1"] for name in CONTROLS if name in findings.tests}
+    tested = {name: findings.tests[name].validation for name in CONTROLS if name in findings.tests}
+    controls = {name: validation.f1 for name, validation in tested.items() if validation}
     above = [f"{name} ({f1:.3f} against {trial.score:.3f})" for name, f1 in controls.items() if f1 >= trial.score]
     mind = (
         f"Mind: without a language model, {' and '.join(above)} is as good or better on validation." if above else None
@@ -61,8 +62,8 @@ def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit:
         return f"The baseline: {found} known to be as good within the margin, with this much test data."
     verdict = findings.verdict(trial.strategy)
     assert verdict is not None
-    outcome = Outcome(verdict["outcome"])
-    by = f" of {verdict['margin']:g} macro F1" if outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE) else ""
+    outcome = verdict.outcome
+    by = f" of {verdict.margin:g} macro F1" if outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE) else ""
     smaller = baseline.deployed.bytes / trial.deployed.bytes
     return (
         f"{smaller:.1f} × smaller than the baseline ({megabytes(trial.deployed.bytes)} MB against "

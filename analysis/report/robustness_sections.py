@@ -2,24 +2,19 @@
 
 import pandas as pd
 
-from analysis.evaluation.robustness import robustness_table, subgroups_table
+from analysis.evaluation.robustness import NEGATED, READINGS, ROBUSTNESS, robustness_table, subgroups_table
+from analysis.paper.claims import PAPER
 from analysis.report import figures as draw
 from analysis.report.findings import (
-    PAPER,
-    ROBUSTNESS,
     Findings,
     figures_file,
     lacking,
 )
 from analysis.report.html_table import Column, Table
 from analysis.report.page import Drawing, Section
+from run_folder.records import to_plain
 
-_READINGS = {
-    "as_written": "as written",
-    "masked": "name masked",
-    "renamed": "name replaced",
-    "negated": "denied",
-}
+_SHOWN = dict(zip(READINGS, ("as written", "name masked", "name replaced", "denied"), strict=True))
 
 
 def robustness(findings: Findings) -> Section:
@@ -30,11 +25,11 @@ def robustness(findings: Findings) -> Section:
     if findings.robustness is None:
         return Section("robustness", "Robustness", lead, missing=[lacking(ROBUSTNESS, "Robustness has")])
     frame = robustness_table(findings.robustness)
-    notes = [f"{note[0].upper()}{note[1:]}." for note in findings.robustness.get("notes", ())]
+    notes = [f"{note[0].upper()}{note[1:]}." for note in findings.robustness.notes]
     if frame.empty:
         return Section("robustness", "Robustness", lead, missing=notes)
-    frame["reading"] = frame["reading"].map(lambda name: _READINGS.get(name, name))
-    denied = frame["reading"] == _READINGS["negated"]
+    frame["reading"] = frame["reading"].map(_SHOWN)
+    denied = frame["reading"] == _SHOWN[NEGATED]
     wide = _wide(frame[~denied], "f1")
     table, said = _readings_table(findings, frame), _said_table(findings, frame)
     if not wide.notna().any(axis=None):
@@ -124,11 +119,11 @@ def _subgroup_table(findings: Findings, place: int, column: str, frame: pd.DataF
 
 def paper(findings: Findings) -> Section:
     lead = (
-        "Our figures beside those of the paper, with 95 % intervals: the paper's are what its 435 test examples imply. "
+        "Our figures next to the paper's, with 95 % intervals: the paper's are what its 435 test examples imply. "
         "A claim is supported where the interval of every difference that it needs lies where the claim says."
     )
     if findings.paper is None:
-        line = f"Not compared yet (there is no results/{PAPER}): `symptune compare-paper` does that."
+        line = f"Not compared yet (there is no {PAPER}): `symptune compare-paper` does that."
         return Section("paper", "Against the paper", lead, missing=[line])
     claims = [
         Column("claim", "claim", "words"),
@@ -138,23 +133,23 @@ def paper(findings: Findings) -> Section:
         Column("why", "why", "words"),
     ]
     blocks = []
-    if findings.paper.get("claims"):
+    if findings.paper.claims:
         blocks.append(
             Table(
                 "paper-claims",
                 "The paper's claims",
-                pd.DataFrame(findings.paper["claims"]),
+                pd.DataFrame(to_plain(findings.paper.claims)),
                 claims,
                 findings.sources(PAPER),
             )
         )
     for slug, words in (("table1", "Table I"), ("table2", "Table II")):
-        if findings.paper.get(slug):
-            frame = pd.DataFrame(findings.paper[slug], dtype=object)
+        if findings.paper.tables[slug]:
+            frame = pd.DataFrame(to_plain(findings.paper.tables[slug]), dtype=object)
             blocks.append(
                 Table(
                     f"paper-{slug}",
-                    f"The paper's {words} beside ours",
+                    f"The paper's {words} next to ours",
                     frame,
                     _paper_columns(frame),
                     findings.sources(PAPER),
@@ -162,7 +157,7 @@ def paper(findings: Findings) -> Section:
             )
     missing = (
         []
-        if findings.paper.get("protocol")
+        if findings.paper.protocol
         else ["This run is not of the paper's protocol, so figures differ by more than chance."]
     )
     return Section("paper", "Against the paper", lead, blocks, missing)

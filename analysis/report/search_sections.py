@@ -1,17 +1,21 @@
 """The sections about the search: how it went, and all of its trials."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.run_statistics import BASELINE
+from analysis.evaluation.search_insight import INSIGHT, Gap, StrategyInsight
 from analysis.report import figures as draw
 from analysis.report.figures import Band, Curve
-from analysis.report.findings import INSIGHT, Findings, Record, lacking, scored
+from analysis.report.findings import Findings, lacking, scored, trial_file
 from analysis.report.html_table import Column, Table
 from analysis.report.page import Drawing, Section
+from analysis.text_tables import Row
+from run_folder.names import RESULTS
 from run_folder.trials import TrialRecord
 
 
@@ -48,9 +52,7 @@ def search(findings: Findings) -> Section:
         missing.append("No trial has finished an epoch.")
     if findings.insight is None:
         return Section("search", "The search", lead, blocks, [*missing, lacking(INSIGHT, "Search insight has")])
-    return Section(
-        "search", "The search", lead, [*blocks, *_insight(findings, findings.insight["strategies"])], missing
-    )
+    return Section("search", "The search", lead, [*blocks, *_insight(findings, findings.insight.strategies)], missing)
 
 
 def _curve(trial: TrialRecord) -> Curve:
@@ -58,22 +60,22 @@ def _curve(trial: TrialRecord) -> Curve:
     return Curve(trial.state, scores, trial.score if trial.state == "finished" else None)
 
 
-def _insight(findings: Findings, insight: Mapping[str, Record]) -> list[Drawing | Table]:
+def _insight(findings: Findings, insight: Mapping[str, StrategyInsight]) -> list[Drawing | Table]:
     bands = {
-        s: Band(*(of["expected_best"][k] for k in ("mean", "low", "high")))
-        for s, of in insight.items()
-        if of.get("expected_best") and of["expected_best"]["mean"]
+        strategy: Band(best.mean, best.low, best.high)
+        for strategy, of in insight.items()
+        if (best := of.expected_best).mean
     }
-    shares = {s: of["importances"] for s, of in insight.items() if of.get("importances")}
+    shares = {strategy: of.importances for strategy, of in insight.items() if of.importances}
     blocks: list[Drawing | Table] = []
     if bands:
         blocks.append(
             Drawing(
                 "expected",
                 "Expected best validation score by number of trials",
-                "What the best of so many trials would score on average (Dodge et al. 2019), with the band that holds "
-                "95 of 100 such searches. A line that still climbs at its right end says that more trials would pay. "
-                "Dashed grey: the baseline.",
+                "What the best of this number of trials would score on average (Dodge et al. 2019), with the band that "
+                "holds 95 of 100 such searches. A line that still climbs at its right end says that more trials would "
+                "pay. Dashed grey: the baseline.",
                 lambda: draw.expected_best(bands, findings.run.strategies, BASELINE),
                 _expected_table(findings, bands),
             )
@@ -118,14 +120,14 @@ def _importances(findings: Findings, shares: Mapping[str, Mapping[str, float]]) 
     )
 
 
-def _search_table(findings: Findings, insight: Mapping[str, Record]) -> Table:
+def _search_table(findings: Findings, insight: Mapping[str, StrategyInsight]) -> Table:
     rows = [
         {
             "strategy": strategy,
-            **{name: of[name] for name in ("trials", "finished", "stopped", "failed")},
-            "stopped_after": ", ".join(f"epoch {e}: {n}" for e, n in (of.get("stopped_after") or {}).items()) or None,
-            **{name: (of.get("gap") or {}).get(name) for name in ("validation_f1", "test_f1", "difference")},
-            "note": of.get("importances_note"),
+            **{name: getattr(of, name) for name in ("trials", "finished", "stopped", "failed")},
+            "stopped_after": of.stopped_words,
+            **{field.name: getattr(of.gap, field.name, None) for field in fields(Gap)},
+            "note": of.importances_note,
         }
         for strategy, of in insight.items()
     ]
@@ -137,7 +139,7 @@ def _search_table(findings: Findings, insight: Mapping[str, Record]) -> Table:
         Column("test_f1", "test F1"),
         Column("difference", "gap", "signed", "validation minus test"),
     ]
-    if any(row["note"] for row in rows):
+    if any(of.importances_note for of in insight.values()):
         columns.append(Column("note", "importances", "words"))
     return Table(
         "search-outcome",
@@ -180,7 +182,7 @@ def leaderboard(findings: Findings) -> Section:
         "All trials, best validation macro F1 first",
         frame,
         columns,
-        findings.sources("leaderboard.csv"),
+        findings.sources(f"{RESULTS}/leaderboard.csv"),
         {"trial": _trial_link(findings), "test_f1": _test_link(findings)},
         most_cells=13_000,
     )
@@ -188,7 +190,7 @@ def leaderboard(findings: Findings) -> Section:
     return Section("leaderboard", "All trials", lead, [table], missing)
 
 
-def _trial_row(findings: Findings, trial: TrialRecord) -> dict[str, Any]:
+def _trial_row(findings: Findings, trial: TrialRecord) -> Row:
     score = findings.test_score(trial.name) if trial.name in findings.tests else None
     board = findings.board.best
     on_front = not board.empty and bool(board.loc[board["trial"] == trial.name, "pareto"].eq(True).any())
@@ -199,11 +201,11 @@ def _trial_row(findings: Findings, trial: TrialRecord) -> dict[str, Any]:
         "state": trial.state,
         "validation_f1": trial.best_f1,
         **scored("test_f1", score),
-        "bytes": trial.final and trial.final.bytes,
+        "bytes": trial.final.bytes if trial.final else None,
         "latency": findings.latency(trial.name),
         "pareto": on_front,
         "epochs": len(trial.epochs),
-        "seconds": trial.final and trial.final.seconds,
+        "seconds": trial.final.seconds if trial.final else None,
         "seed": str(trial.seed),
         "configuration": ", ".join(f"{n}={_short(v)}" for n, v in trial.hyperparameters.items()) or None,
         "reason": note,
@@ -214,22 +216,21 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _control_row(findings: Findings, name: str) -> dict[str, Any]:
-    validation = findings.tests[name]["validation"]["f1"]
-    test = findings.test_score(name)
+def _control_row(findings: Findings, name: str) -> Row:
+    validation, test = findings.tests[name].validation, findings.test_score(name)
     return {
         "trial": name,
         "strategy": "control",
         "state": "finished",
-        "validation_f1": validation,
+        "validation_f1": validation.f1 if validation else None,
         **scored("test_f1", test),
         "reason": "no language model",
     }
 
 
-def _trial_link(findings: Findings) -> Callable[[Record], str | None]:
+def _trial_link(findings: Findings) -> Callable[[Mapping[str, Any]], str | None]:
     return lambda row: f"../{findings.records[row['trial']]}" if row["trial"] in findings.records else None
 
 
-def _test_link(findings: Findings) -> Callable[[Record], str | None]:
-    return lambda row: f"trials/{row['trial']}.json" if row["trial"] in findings.tests else None
+def _test_link(findings: Findings) -> Callable[[Mapping[str, Any]], str | None]:
+    return lambda row: trial_file(row["trial"]) if row["trial"] in findings.tests else None

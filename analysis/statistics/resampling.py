@@ -13,9 +13,11 @@ from scipy.sparse import csr_array
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
 """Last axis of figures. On the axis before it, 0 is overall (macro averages) and 1 + c is class c against the rest."""
+OVERALL = "overall"
+"""Name of the macro averages in tables whose other rows are symptoms."""
 RESAMPLES = 5_000
 MOST_UNITS = 1_000
-"""Patients that are drawn, left out or swapped one by one; more are put into so many groups at random."""
+"""Patients that are drawn, left out or swapped one by one; more are put into this many groups at random."""
 
 _AT_A_TIME = 64
 """Units whose negative examples are counted together."""

@@ -1,4 +1,4 @@
-"""What may be said of each strategy against the baseline: better, worse, as good, or that nobody knows yet."""
+"""What may be said of each strategy against the baseline: better, worse, as good, or not known yet."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ class Outcome(StrEnum):
     NOT_KNOWN = "not known with this much data"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Of one strategy's macro F1 minus the baseline's.
+    """What may be said of one strategy's macro F1 minus the baseline's.
 
     Attributes:
-        low, high: 95 % interval; NaN if nothing differs or a class has examples of one patient only.
+        low, high: 95 % interval; None if nothing differs or a class has examples of one patient only.
         p: Holm-corrected over the strategies, two-sided, against "no difference".
         p_not_worse: Holm-corrected, one-sided, against "worse by the margin or more".
         not_worse: whether it is shown that it is not worse by more than the margin.
@@ -40,12 +40,13 @@ class Verdict:
         patients_needed: about, to tell a difference as large as the margin from none; None where it is known already,
             or more patients alone would not tell.
         of_training: whether this speaks of the strategies (several seeds each) and not of the two models.
+        words: all of it in one sentence; made from the other fields where it is not given.
     """
 
     outcome: Outcome
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     p_not_worse: float
     not_worse: bool
@@ -53,25 +54,34 @@ class Verdict:
     patients: int
     patients_needed: int | None
     of_training: bool
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            object.__setattr__(self, "words", self._sentence())
 
     @property
-    def words(self) -> str:
-        """One sentence."""
+    def detail(self) -> str:
+        """What the outcome leaves open: of which margin, or what would tell; empty where there is no more to say."""
         if self.outcome is Outcome.SAME:
-            return "the same predictions on every test example"
-        if math.isnan(self.low):
-            return f"macro F1 {self.difference:+.4f}: {self.outcome}; the test set does not tell how much it varies"
-        interval = f"95 % interval {self.low:+.4f} to {self.high:+.4f}, corrected p {self.p:.2g}"
-        found = f"macro F1 {self.difference:+.4f} ({interval}): {self.outcome}"
-        if self.outcome is Outcome.WORSE and self.not_worse:
-            found += f", but by no more than {self.margin:g}"
-        elif self.outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE):
-            found += f" of {self.margin:g}"
-        elif self.outcome is Outcome.NOT_KNOWN:
-            found += f"; {self._what_would_tell}"
-        return found
+            return "on every test example"
+        if self.low is None:
+            return "the test set does not tell how much it varies"
+        if self.outcome is Outcome.NOT_KNOWN:
+            return self._what_would_tell()
+        if self.outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE):
+            return f"of {self.margin:g}"
+        return f"but by no more than {self.margin:g}" if self.outcome is Outcome.WORSE and self.not_worse else ""
 
-    @property
+    def _sentence(self) -> str:
+        if self.outcome is Outcome.SAME:
+            return f"{self.outcome} {self.detail}"
+        if self.low is None:
+            return f"macro F1 {self.difference:+.4f}: {self.outcome}; {self.detail}"
+        interval = f"95 % interval {self.low:+.4f} to {self.high:+.4f}, corrected p {self.p:.2g}"
+        joint = {Outcome.WORSE: ", ", Outcome.NOT_KNOWN: "; "}.get(self.outcome, " ")
+        return f"macro F1 {self.difference:+.4f} ({interval}): {self.outcome}" + (self.detail and joint + self.detail)
+
     def _what_would_tell(self) -> str:
         if self.patients_needed is None:
             return f"more patients alone would not tell a difference of {self.margin:g}, more seeds would"
@@ -136,10 +146,10 @@ def verdicts(
             outcome = Outcome.NOT_KNOWN
         unknown = outcome is Outcome.NOT_KNOWN
         judged[name] = Verdict(
-            outcome,
+            outcome=outcome,
             difference=float(point[i]),
-            low=float(low[i]),
-            high=float(high[i]),
+            low=None if math.isnan(low[i]) else float(low[i]),
+            high=None if math.isnan(high[i]) else float(high[i]),
             p=float(corrected[i]),
             p_not_worse=float(not_worse[i]),
             not_worse=at_least,
@@ -158,7 +168,7 @@ def _same(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) 
 
 
 def _patients_needed(patients: int, of: Differences, margin: float, strategies: int) -> int | None:
-    """To tell a difference of the margin from none with a power of 80 %, as one of so many strategies.
+    """To tell a difference of the margin from none with a power of 80 %, as one of this number of strategies.
 
     The standard error falls with the square root of the patients; training's share of it stays.
     """

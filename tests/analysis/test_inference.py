@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,29 +14,28 @@ from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
-from analysis.evaluation.evaluate import evaluate
+from analysis.evaluation.evaluate import Evaluation, evaluate
 from analysis.evaluation.leaderboard import Leaderboard, build_leaderboard, print_leaderboard, write_leaderboard
 from analysis.evaluation.predictions import (
     TEST,
     VALIDATION,
     Predictions,
     has_predictions,
+    metrics_of,
     read_predictions,
     write_predictions,
 )
-from analysis.evaluation.run_statistics import STATISTICS, read_statistics, write_statistics
+from analysis.evaluation.run_statistics import STATISTICS, Statistics, read_statistics, write_statistics
 from analysis.statistics.calibration import fit_temperature
-from analysis.statistics.resampling import METRICS, resample
-from analysis.statistics.verdict import verdicts
+from analysis.statistics.resampling import METRICS, OVERALL, resample
+from analysis.statistics.verdict import Outcome, verdicts
 from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
-from run_folder.records import from_plain
-from run_folder.results import Metrics
+from run_folder.records import to_json, to_plain
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests import made_runs
 from tests.tiny_runs import FinishedRun
-from trainables.parts.metrics import classification_metrics
 from tune_jobs.cli import main
 
 SYMPTOMS = ("pain", "edema", "fever")
@@ -65,8 +63,8 @@ def made_run(
         for seed, skill in enumerate(of):
             name = f"{strategy}-0000" + f"-seed{seed + 1}" * bool(seed)
             again = f"{strategy}-0000" if seed else None
-            scores = classification_metrics(LABELS, guesses(LABELS, seed, skill), SYMPTOMS)
-            final = replace(deployed_result(0.5, 4, 1.0), validation=from_plain(scores, Metrics, "test"))
+            scores = metrics_of(LABELS, guesses(LABELS, seed, skill), SYMPTOMS)
+            final = replace(deployed_result(0.5, 4, 1.0), validation=scores)
             record = TrialRecord(name, strategy, seed, seed, {}, {}, state="finished", final=final, repeats=again)
             trials[name] = record
     strategies = dict.fromkeys(trial.strategy for trial in trials.values())
@@ -80,12 +78,13 @@ def made_run(
         for split, shift in ((TEST, 10), (VALIDATION, 20)):
             found = Predictions(ids, labels, guesses(labels, number + shift, skills[strategy][seed]))
             write_predictions(run, name, split, found)
-        figures = {TEST: classification_metrics(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)}
-        run.folder.write(f"results/trials/{name}.json", json.dumps(figures).encode())
+        test = metrics_of(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)
+        figures = Evaluation(name=name, identity="", examples=len(labels), test=test)
+        run.folder.write(f"results/trials/{name}.json", to_json(figures))
     return run
 
 
-def said_of(run: Run, margin: float = 0.01) -> dict[str, Any]:
+def said_of(run: Run, margin: float = 0.01) -> Statistics:
     write_statistics(run, margin)
     found = read_statistics(run)
     assert found is not None
@@ -102,30 +101,38 @@ def printed(board: Leaderboard) -> str:
 def test_figures_agree_with_scikit_learn_and_verdicts_with_the_statistics(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"baseline": [3.0], "pruning": [0.5], "low_rank": [3.0]})
     found = said_of(run)
-    of = {name: read_predictions(run, name, TEST).probabilities for name in found["models"]}
-    model, probabilities = found["models"]["pruning-0000"], of["pruning-0000"]
-    assert model["figures"]["overall"]["f1"]["point"] == pytest.approx(
+    of = {name: read_predictions(run, name, TEST).probabilities for name in found.models}
+    model, probabilities = found.models["pruning-0000"], of["pruning-0000"]
+    assert model.figures[OVERALL]["f1"].point == pytest.approx(
         f1_score(LABELS, probabilities.argmax(1), average="macro")
     )
-    assert model["figures"]["edema"]["auroc"]["point"] == pytest.approx(roc_auc_score(LABELS == 1, probabilities[:, 1]))
-    assert model["confusion"] == confusion_matrix(LABELS, probabilities.argmax(1)).tolist()
+    assert model.figures["edema"]["auroc"].point == pytest.approx(roc_auc_score(LABELS == 1, probabilities[:, 1]))
+    assert [list(row) for row in model.confusion] == confusion_matrix(LABELS, probabilities.argmax(1)).tolist()
     validation = read_predictions(run, "pruning-0000", VALIDATION)
-    assert model["calibration"]["temperature"] == pytest.approx(fit_temperature(LABELS, validation.probabilities))
+    assert model.calibration is not None
+    assert model.calibration.temperature == pytest.approx(fit_temperature(LABELS, validation.probabilities))
 
     resampled = resample(LABELS, PATIENTS, np.stack(list(of.values())))
     expected = verdicts(resampled, {"pruning": [1], "low_rank": [2]}, [0], margin=0.01)
-    verdict = found["strategies"]["pruning"]["verdict"]
-    assert verdict["words"] == expected["pruning"].words
-    assert verdict["outcome"] == "worse"
-    difference = found["strategies"]["pruning"]["differences"]["overall"]["f1"]
-    assert difference["low"] == verdict["low"]
-    assert difference["point"] == pytest.approx(np.diff(resampled.point[:2, 0, METRICS.index("f1")])[0])
-    assert (found["patients"], found["examples"], found["undefined_note"]) == (30, 90, None)
-    assert found["examples_per_symptom"] == {symptom: 30 for symptom in SYMPTOMS}
+    pruning = found.strategies["pruning"]
+    assert pruning.verdict == expected["pruning"]
+    assert pruning.verdict.outcome is Outcome.WORSE
+    assert pruning.differences is not None
+    difference = pruning.differences[OVERALL]["f1"]
+    assert difference.low == pruning.verdict.low
+    assert difference.point == pytest.approx(np.diff(resampled.point[:2, 0, METRICS.index("f1")])[0])
+    assert (found.patients, found.examples, found.undefined_note) == (30, 90, None)
+    assert found.examples_per_symptom == {symptom: 30 for symptom in SYMPTOMS}
     right = {name: p.argmax(1) == LABELS for name, p in of.items()}
     alone = int((right["pruning-0000"] & ~right["baseline-0000"]).sum())
-    assert found["strategies"]["pruning"]["mcnemar"]["only_model"] == alone
-    assert found["strategies"]["pruning"]["delong_holm"]["pain"] <= 2 * found["strategies"]["pruning"]["delong"]["pain"]
+    assert pruning.mcnemar is not None
+    assert pruning.mcnemar.only_model == alone
+    assert pruning.delong is not None
+    assert pruning.delong_holm is not None
+    p, p_holm = pruning.delong["pain"], pruning.delong_holm["pain"]
+    assert p is not None
+    assert p_holm is not None
+    assert p_holm <= 2 * p
 
 
 def test_the_order_of_rows_changes_nothing_and_a_margin_does(tmp_path: Path) -> None:
@@ -136,11 +143,14 @@ def test_the_order_of_rows_changes_nothing_and_a_margin_does(tmp_path: Path) -> 
         pd.read_parquet(path).sample(frac=1, random_state=3).to_parquet(path)
     (tmp_path / STATISTICS).unlink()
     assert said_of(run) == first
-    (tmp_path / STATISTICS).write_text(json.dumps({**first, "kept": True}))
-    assert "kept" in said_of(run)  # nothing is computed twice
+    kept = replace(first, undefined_note="kept")
+    (tmp_path / STATISTICS).write_bytes(to_json(kept))
+    assert said_of(run) == kept  # nothing is computed twice
     wide = said_of(run, margin=0.5)
-    assert "kept" not in wide
-    assert wide["strategies"]["pruning"]["verdict"]["outcome"] == "equivalent within the margin"
+    assert wide.undefined_note is None
+    verdict = wide.strategies["pruning"].verdict
+    assert verdict is not None
+    assert verdict.outcome is Outcome.EQUIVALENT
 
 
 def test_tables_hold_intervals_and_verdicts_and_the_terminal_shows_them_in_110_columns(tmp_path: Path) -> None:
@@ -175,13 +185,16 @@ def test_tables_hold_intervals_and_verdicts_and_the_terminal_shows_them_in_110_c
 def test_with_seeds_figures_are_means_and_speak_of_training(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"baseline": [3.0, 2.5, 3.5], "pruning": [2.0, 2.4], "low_rank": [1.0]})
     found = said_of(run)
-    of = found["strategies"]["baseline"]
-    assert of["seeds"] == ["baseline-0000", "baseline-0000-seed2", "baseline-0000-seed3"]
-    each = [found["models"][name]["figures"]["overall"]["f1"]["point"] for name in of["seeds"]]
-    assert of["figures"]["overall"]["f1"]["point"] == pytest.approx(np.mean(each))
-    assert of["figures"]["overall"]["f1"]["deviation"] == pytest.approx(np.std(each, ddof=1))
-    assert found["strategies"]["pruning"]["verdict"]["of_training"]
-    assert not found["strategies"]["low_rank"]["verdict"]["of_training"]
+    of = found.strategies["baseline"]
+    assert of.seeds == ("baseline-0000", "baseline-0000-seed2", "baseline-0000-seed3")
+    each = [found.models[name].figures[OVERALL]["f1"].point for name in of.seeds]
+    assert of.macro_f1.point == pytest.approx(np.mean(each))
+    assert of.macro_f1.deviation == pytest.approx(np.std(each, ddof=1))
+    pruning, low_rank = (found.strategies[strategy].verdict for strategy in ("pruning", "low_rank"))
+    assert pruning is not None
+    assert pruning.of_training
+    assert low_rank is not None
+    assert not low_rank.of_training
     board = build_leaderboard(run, top=1)
     table1 = board.table1.set_index("strategy")
     assert table1.loc["baseline", "f1"] == pytest.approx(np.mean(each))
@@ -193,7 +206,7 @@ def test_with_seeds_figures_are_means_and_speak_of_training(tmp_path: Path) -> N
 
 def test_a_run_without_a_baseline_has_intervals_but_no_verdicts(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"pruning": [2.0]}, failed=["baseline-0000"])
-    assert "verdict" not in said_of(run)["strategies"]["pruning"]
+    assert "verdict" not in to_plain(said_of(run))["strategies"]["pruning"]
     board = build_leaderboard(run, top=1)
     write_leaderboard(run, board)
     assert "pruning: no baseline to compare with" in printed(board)
@@ -202,7 +215,7 @@ def test_a_run_without_a_baseline_has_intervals_but_no_verdicts(tmp_path: Path) 
 
 def test_a_run_of_the_baseline_alone_has_intervals(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"baseline": [2.0]})
-    assert said_of(run)["models"].keys() == {"baseline-0000"}
+    assert said_of(run).models.keys() == {"baseline-0000"}
     board = build_leaderboard(run, top=1)
     write_leaderboard(run, board)
     assert list(json.loads((tmp_path / "results" / "verdicts.json").read_text())[0].values())[-1] == "the baseline"
@@ -212,11 +225,13 @@ def test_a_run_of_the_baseline_alone_has_intervals(tmp_path: Path) -> None:
 def test_a_symptom_that_the_test_set_lacks_has_no_figures_and_is_named(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"baseline": [3.0], "pruning": [1.0]}, labels=LABELS % 2)
     found = said_of(run)
-    figures = found["models"]["pruning-0000"]["figures"]
-    assert figures["fever"]["f1"]["point"] is None
-    assert figures["overall"]["f1"]["low"] is not None
-    assert found["strategies"]["pruning"]["delong"]["fever"] is None
-    assert "fever has no test example" in found["undefined_note"]
+    figures = found.models["pruning-0000"].figures
+    assert figures["fever"]["f1"].point is None
+    assert figures[OVERALL]["f1"].low is not None
+    delong = found.strategies["pruning"].delong
+    assert delong is not None
+    assert delong["fever"] is None
+    assert "fever has no test example" in str(found.undefined_note)
     board = build_leaderboard(run, top=1)
     write_leaderboard(run, board)
     assert "fever has no test example" in printed(board)
@@ -225,7 +240,7 @@ def test_a_symptom_that_the_test_set_lacks_has_no_figures_and_is_named(tmp_path:
 def test_of_one_patient_nothing_can_be_said(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"baseline": [3.0], "pruning": [1.0]}, patients=np.zeros(90, np.int64))
     found = said_of(run)
-    assert (found["models"], found["strategies"]) == ({}, {})
+    assert (found.models, found.strategies) == ({}, {})
     board = build_leaderboard(run, top=1)
     write_leaderboard(run, board)
     assert list(board.table1.columns) == ["strategy", *METRICS]
@@ -259,11 +274,14 @@ def test_an_evaluated_run_says_something_of_every_strategy_and_the_margin_is_the
     found = read_statistics(run)
     assert found is not None
     others = [strategy for strategy in run.strategies if strategy != "baseline"]
-    assert all(found["strategies"][strategy]["verdict"]["words"] for strategy in others)
-    assert all(has_predictions(run, name, VALIDATION) for name in found["models"])
-    assert found["models"]["control-tfidf"]["calibration"]["temperature"] > 0
-    best = found["strategies"]["baseline"]["trial"]
-    assert found["models"][best]["validation_f1"] == pytest.approx(run.trials[best].score, abs=1e-3)
+    words = {strategy: verdict.words for strategy in others if (verdict := found.strategies[strategy].verdict)}
+    assert all(words[strategy] for strategy in others)
+    assert all(has_predictions(run, name, VALIDATION) for name in found.models)
+    calibration = found.models["control-tfidf"].calibration
+    assert calibration is not None
+    assert calibration.temperature > 0
+    best = found.strategies["baseline"].trial
+    assert found.models[best].validation_f1 == pytest.approx(run.trials[best].score, abs=1e-3)
     before = (tmp_path / "runs/moved" / STATISTICS).read_bytes()
     for name in (best, "control-tfidf"):  # as runs of earlier versions lack them
         (tmp_path / "runs/moved/results/predictions" / f"{name}-validation.parquet").unlink()
@@ -273,7 +291,7 @@ def test_an_evaluated_run_says_something_of_every_strategy_and_the_margin_is_the
 
     assert main(["leaderboard", "moved", "--margin", "0.05"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"{strategy}: {found['strategies'][strategy]['verdict']['words']}" in shown for strategy in others)
+    assert all(f"{strategy}: {words[strategy]}" in shown for strategy in others)
     assert "margin 0.05" in shown
     assert main(["leaderboard", "moved"]) == 0
     assert "margin 0.05" in capsys.readouterr().out  # as last given

@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from analysis.evaluation.search_insight import importances_of, insight, write_insight
+from analysis.evaluation.evaluate import Evaluation
+from analysis.evaluation.search_insight import (
+    HistoryRow,
+    TrialCurve,
+    importances_of,
+    insight,
+    read_insight,
+    write_insight,
+)
 from benchmarks.simulated_cluster import deployed_result, epoch_result
 from run_folder.folder import Folder
+from run_folder.records import to_json, to_plain
+from run_folder.results import Metrics
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
 from tests.made_runs import made_run
@@ -42,17 +52,17 @@ def test_failed_trials_count_zero_and_stopped_ones_their_last_epoch(tmp_path: Pa
         trial(4, "finished", 0.99, continues="baseline-0000"),
         trial(5, "finished", 0.98, repeats="baseline-0000"),
     )
-    found = insight(run)["strategies"]["baseline"]
-    assert found["expected_best"]["trials"] == [1, 2, 3]
-    assert found["expected_best"]["mean"] == pytest.approx([(0.9 + 0.6 + 0) / 3, (0.9 + 0.9 + 0.6) / 3, 0.9])
-    assert (found["trials"], found["finished"], found["stopped"], found["failed"]) == (5, 2, 1, 1)
-    assert found["stopped_after"] == {"2": 1}
-    assert found["curves"]["baseline-0001"] == {"state": "stopped", "f1": [0.7, 0.6], "final": None}
+    found = insight(run).strategies["baseline"]
+    assert found.expected_best.trials == (1, 2, 3)
+    assert found.expected_best.mean == pytest.approx([(0.9 + 0.6 + 0) / 3, (0.9 + 0.9 + 0.6) / 3, 0.9])
+    assert (found.trials, found.finished, found.stopped, found.failed) == (5, 2, 1, 1)
+    assert found.stopped_after == {"2": 1}
+    assert found.curves["baseline-0001"] == TrialCurve(state="stopped", f1=(0.7, 0.6), final=None)
 
 
 def test_a_failed_trial_that_was_retried_counts_once(tmp_path: Path) -> None:
     run = run_of(tmp_path, trial(0, "failed"), trial(1, "finished", 0.5, retry_of="baseline-0000"))
-    assert insight(run)["strategies"]["baseline"]["expected_best"]["mean"] == [0.5]
+    assert insight(run).strategies["baseline"].expected_best.mean == (0.5,)
 
 
 def test_importances_find_the_parameter_that_matters_and_name_conditional_ones() -> None:
@@ -91,22 +101,27 @@ def test_where_there_are_no_importances_a_note_says_why(trials: list[TrialRecord
 
 def test_the_gap_is_that_of_the_best_trial_once_it_is_evaluated(tmp_path: Path) -> None:
     run = run_of(tmp_path, trial(0, "finished", 0.6), trial(1, "finished", 0.8), trial(0, "failed", strategy="pruning"))
-    assert write_insight(run)["strategies"]["baseline"]["gap"] is None
-    run.folder.write("results/trials/baseline-0001.json", json.dumps({"test": {"f1": 0.7}}).encode())
+    assert write_insight(run).strategies["baseline"].gap is None
+    test = Metrics(accuracy=0.7, precision=0.7, recall=0.7, f1=0.7, auroc=None, per_symptom={})
+    figures = Evaluation(name="baseline-0001", identity="", examples=9, test=test)
+    run.folder.write("results/trials/baseline-0001.json", to_json(figures))
     found = write_insight(run)
-    assert found["strategies"]["baseline"]["gap"]["difference"] == pytest.approx(0.1)
-    assert found["strategies"]["pruning"]["gap"] is None
-    assert json.loads(run.folder.read("results/insight.json")) == found
+    gap = found.strategies["baseline"].gap
+    assert gap is not None
+    assert gap.difference == pytest.approx(0.1)
+    assert found.strategies["pruning"].gap is None
+    assert json.loads(run.folder.read("results/insight.json")) == to_plain(found)
+    assert read_insight(run) == found
 
 
 def test_a_trial_without_epochs_has_an_empty_curve_and_is_in_the_history(tmp_path: Path) -> None:
     run = run_of(tmp_path, trial(0, "finished", 0.6, strategy="quantization"))
     found = write_insight(run)
-    assert found["strategies"]["quantization"]["curves"]["quantization-0000"]["f1"] == []
-    assert found["history"] == [
-        {"trial": "quantization-0000", "strategy": "quantization", "number": 0, "state": "finished", "f1": 0.6,
-         "epochs": 0, "seconds": 9.0}
-    ]  # fmt: skip
+    assert found.strategies["quantization"].curves["quantization-0000"].f1 == ()
+    assert found.history == (
+        HistoryRow(trial="quantization-0000", strategy="quantization", number=0, state="finished", f1=0.6,
+                   epochs=0, seconds=9.0),
+    )  # fmt: skip
     assert "| quantization | 0.6000 |" in run.folder.read("results/insight.md").decode()
 
 
@@ -116,4 +131,4 @@ def test_what_is_written_already_is_kept_and_what_is_new_replaces_it(tmp_path: P
     written = (tmp_path / "results/insight.json").stat()
     write_insight(first)
     assert (tmp_path / "results/insight.json").stat().st_ino == written.st_ino
-    assert write_insight(run_of(tmp_path, trial(0, "stopped", epochs=(0.4,))))["strategies"]["baseline"]["stopped"] == 1
+    assert write_insight(run_of(tmp_path, trial(0, "stopped", epochs=(0.4,)))).strategies["baseline"].stopped == 1

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from rich.console import Console
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.evaluate import test_figures as figures_of
+from analysis.evaluation.costs import Costs, ModelCosts
+from analysis.evaluation.evaluate import Evaluation, read_evaluation
 from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
 from benchmarks.simulated_cluster import deployed_result
+from run_folder.errors import InputError
 from run_folder.folder import Folder
-from run_folder.records import from_plain
+from run_folder.records import from_plain, to_json
 from run_folder.results import Metrics
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
@@ -53,8 +56,9 @@ def run(tmp_path: Path) -> Run:
     ]
     folder = Folder(tmp_path)
     for name, auroc in (("baseline-0001", 0.9), ("pruning-0000", None), *((name, 0.5) for name in CONTROLS)):
-        figures = {"test": metrics(0.6, auroc), "validation": metrics(0.4)}
-        folder.write(f"results/trials/{name}.json", json.dumps(figures).encode())
+        test, validation = (from_plain(of, Metrics, "test") for of in (metrics(0.6, auroc), metrics(0.4)))
+        figures = Evaluation(name=name, identity="", examples=9, test=test, validation=validation)
+        folder.write(f"results/trials/{name}.json", to_json(figures))
     return made_run(folder, ("baseline", "low_rank", "pruning"), trials, SYMPTOMS)
 
 
@@ -106,12 +110,18 @@ def test_cells_that_a_spreadsheet_would_run_are_defused(run: Run) -> None:
     assert "\n'=edema," in text
 
 
-def test_costs_stand_beside_quality_on_each_device_that_was_there(run: Run) -> None:
-    cpu = {"latency_median": 0.02, "latency_p95": 0.03, "throughput": 90.0, "peak_memory_bytes": 1e6}
-    gpu = {"latency_median": 0.004, "latency_p95": 0.005, "throughput": 800.0}
-    costs = {"models": {}, "machine": "CPU", "threads": 1, "cpu": {"baseline-0001": cpu}, "gpu_machine": "GPU"}
-    costs["gpu"] = {"baseline-0001": gpu, "pruning-0000": {**gpu, "latency_median": 0.001}}
-    run.folder.write("results/costs.json", json.dumps(costs).encode())
+def test_costs_are_shown_with_quality_on_each_device_that_was_there(run: Run) -> None:
+    cpu = ModelCosts(latency_median=0.02, latency_p95=0.03, throughput=90.0, peak_memory_bytes=1_000_000)
+    gpu = ModelCosts(latency_median=0.004, latency_p95=0.005, throughput=800.0)
+    costs = Costs(
+        models={},
+        machine="CPU",
+        threads=1,
+        cpu={"baseline-0001": cpu},
+        gpu_machine="GPU",
+        gpu={"baseline-0001": gpu, "pruning-0000": replace(gpu, latency_median=0.001)},
+    )
+    run.folder.write("results/costs.json", to_json(costs))
     board = build_leaderboard(run, top=1)
     rows = board.best.set_index("trial")
     assert rows.loc["baseline-0001", "speed_up"] == 1.0
@@ -124,4 +134,22 @@ def test_costs_stand_beside_quality_on_each_device_that_was_there(run: Run) -> N
 
 
 def test_figures_of_another_model_are_none(run: Run) -> None:
-    assert figures_of(run, "pruning-0099") is None
+    assert read_evaluation(run, "pruning-0099") is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "is not JSON"),
+        (
+            lambda text: text.replace('"recall": 0.5', '"recall": "high"', 1),
+            r"Expected `float`, got `str` - at `\$\.test",
+        ),
+        (lambda text: text.replace('"examples": 9', '"more": 9'), "missing required field `examples`"),
+    ],
+)
+def test_a_damaged_result_is_told_by_file_and_field(run: Run, spoil: Callable[[str], str], said: str) -> None:
+    path = "results/trials/pruning-0000.json"
+    run.folder.write(path, spoil(run.folder.read(path).decode()).encode())
+    with pytest.raises(InputError, match=rf"{path}: .*{said}"):
+        build_leaderboard(run, top=1)

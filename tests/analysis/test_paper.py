@@ -1,9 +1,11 @@
 """A run beside the paper."""
 
 import io
-import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,14 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
+from analysis.evaluation.evaluate import Evaluation
+from analysis.evaluation.run_statistics import (
+    DifferenceFigure,
+    SeedsFigure,
+    Statistics,
+    StrategyStatistics,
+    read_statistics,
+)
 from analysis.paper.claims import (
     NOT_SUPPORTED,
     SUPPORTED,
@@ -22,13 +32,16 @@ from analysis.paper.claims import (
     PaperDifferences,
     claims,
     compare_paper,
+    read_paper,
 )
-from analysis.paper.published import OVERALL, area_error, likely_confusion, paper_figures
+from analysis.paper.published import area_error, likely_confusion, paper_figures
 from analysis.statistics.comparison import compare
 from analysis.statistics.intervals import figure_intervals
-from analysis.statistics.resampling import METRICS, resample
+from analysis.statistics.resampling import METRICS, OVERALL, resample
 from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
+from run_folder.records import to_json
+from run_folder.results import Metrics, Scores
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
 from tests.made_runs import made_run
@@ -122,25 +135,40 @@ def run(tmp_path: Path) -> Run:
         table.sample(frac=1, random_state=1).to_parquet(buffer)
         folder.write(f"results/predictions/{strategy}-0000.parquet", buffer.getvalue())
     statistics = statistics_of(labels, np.array(patients), np.array(probabilities))
-    folder.write("results/statistics.json", json.dumps(statistics).encode())
+    folder.write("results/statistics.json", to_json(statistics))
     strategies = [*QUALITY, "low_rank"]
     return made_run(folder, strategies, map(record, QUALITY), SYMPTOMS)
 
 
-def statistics_of(labels: Any, patients: Any, probabilities: Any) -> dict[str, Any]:
+def statistics_of(labels: Any, patients: Any, probabilities: Any) -> Statistics:
     resampled = resample(labels, patients, probabilities, resamples=200)
-    strategies: dict[str, Any] = {}
-    for i, strategy in enumerate(QUALITY):
-        strategies[strategy] = {"seeds": [f"{strategy}-0000"], "figures": table(figure_intervals(resampled.mean([i])))}
-        if i:
-            strategies[strategy]["differences"] = table(compare(resampled, [i], [0]))
-    return {"strategies": strategies, "undefined_note": None}
+    strategies = {
+        strategy: StrategyStatistics(
+            trial=f"{strategy}-0000",
+            seeds=(f"{strategy}-0000",),
+            figures=table(figure_intervals(resampled.mean([i])), partial(SeedsFigure, deviation=None)),
+            differences=table(compare(resampled, [i], [0]), partial(DifferenceFigure, p=None)) if i else None,
+        )
+        for i, strategy in enumerate(QUALITY)
+    }
+    return Statistics(
+        identity="",
+        margin=0.01,
+        level=0.95,
+        resamples=200,
+        patients=80,
+        examples=len(labels),
+        examples_per_symptom={},
+        models={},
+        strategies=strategies,
+        undefined_note=None,
+    )
 
 
-def table(found: Any) -> dict[str, Any]:
-    def cell(row: int, column: int) -> dict[str, float | None]:
+def table(found: Any, of: Callable[..., Any]) -> dict[str, Any]:
+    def cell(row: int, column: int) -> Any:
         values = {end: float(getattr(found, end)[row, column]) for end in ("point", "low", "high")}
-        return {end: None if math.isnan(value) else value for end, value in values.items()}
+        return of(**{end: None if math.isnan(value) else value for end, value in values.items()})
 
     return {
         name: {metric: cell(row, column) for column, metric in enumerate(METRICS)}
@@ -149,19 +177,19 @@ def table(found: Any) -> dict[str, Any]:
 
 
 def test_claims_are_judged_by_the_runs_own_intervals(run: Run) -> None:
-    found = {claim["claim"]: claim for claim in compare_paper(run, protocol=False)["claims"]}
+    found = {claim.claim: claim for claim in compare_paper(run, protocol=False).claims}
     within = found["Compression keeps macro F1 within 0.023 of the baseline"]
-    assert within["verdict"] == NOT_SUPPORTED  # whatever the strategies that are missing would do
-    assert within["why"] == "quantization − baseline: the whole interval is below -0.023"
+    assert within.verdict == NOT_SUPPORTED  # whatever the strategies that are missing would do
+    assert within.why == "quantization − baseline: the whole interval is below -0.023"
     next_best = found["Pruning comes next, before low rank and quantization"]
-    assert (next_best["verdict"], next_best["why"]) == (UNKNOWN, "the run has no evaluated model of pruning")
+    assert (next_best.verdict, next_best.why) == (UNKNOWN, "the run has no evaluated model of pruning")
     pain = found["Low rank and quantization say pain too often: its precision is less than the baseline's"]
-    assert pain["verdict"] == UNKNOWN
-    assert "pain is no symptom of the run" in pain["why"]
+    assert pain.verdict == UNKNOWN
+    assert "pain is no symptom of the run" in pain.why
 
 
 def test_a_claim_whose_every_interval_lies_where_it_says_is_supported(run: Run) -> None:
-    statistics = json.loads(run.folder.read("results/statistics.json"))
+    statistics = read_statistics(run)
     claim = next(claim for claim in claims() if claim.words.startswith("Quantization costs"))
     of_two = Claim(claim.words, tuple(c for c in claim.comparisons if c.strategy in QUALITY))
     verdict, ours, why = OurDifferences(run, statistics).judged(of_two)
@@ -171,34 +199,41 @@ def test_a_claim_whose_every_interval_lies_where_it_says_is_supported(run: Run) 
 
 def test_strategies_that_are_not_the_baseline_are_compared_as_with_it(run: Run) -> None:
     """The same test gives the stored difference to the baseline when asked for it in another strategy's place."""
-    statistics = json.loads(run.folder.read("results/statistics.json"))
-    stored = statistics["strategies"]["quantization"]["differences"][OVERALL]["f1"]
-    statistics["strategies"]["pruning"] = statistics["strategies"]["baseline"]
+    statistics = read_statistics(run)
+    assert statistics is not None
+    of = statistics.strategies
+    assert of["quantization"].differences is not None
+    stored = of["quantization"].differences[OVERALL]["f1"]
     comparison = Comparison("quantization", "pruning")
-    found = OurDifferences(run, statistics).difference(comparison)
+    found = OurDifferences(run, replace(statistics, strategies={**of, "pruning": of["baseline"]})).difference(
+        comparison
+    )
     assert not isinstance(found, str)
-    assert (found.point, found.low, found.high) == pytest.approx(tuple(stored[end] for end in ("point", "low", "high")))
+    assert (found.point, found.low, found.high) == pytest.approx((stored.point, stored.low, stored.high))
 
 
 def test_rows_are_matched_by_name_and_what_one_side_lacks_is_left_open(run: Run) -> None:
     found = compare_paper(run, protocol=True)
-    rows = {(row["symptom"], row["strategy"], row["metric"]): row for row in found["table2"]}
-    assert rows["edema", "pruning", "f1"]["ours"] is None
-    assert rows["rash", "baseline", "f1"]["paper"] is None
+    rows = {(row.symptom, row.strategy, row.metric): row for row in found.table2}
+    assert rows["edema", "pruning", "f1"].ours is None
+    assert rows["rash", "baseline", "f1"].paper is None
     edema = rows["edema", "baseline", "f1"]
-    assert edema["difference"] == pytest.approx(edema["ours"] - 0.9278)
-    assert found["protocol"] is True
+    assert edema.ours is not None
+    assert edema.difference == pytest.approx(edema.ours - 0.9278)
+    assert found.protocol is True
+    assert read_paper(run) == found
     assert "This run follows the author's protocol." in run.folder.read("results/paper.md").decode()
     assert len(run.folder.read("results/paper.csv").decode().splitlines()) == 1 + 5 * 5 + 6 * 5 * 4
 
 
 def test_without_statistics_figures_have_no_intervals_and_claims_no_verdict(run: Run) -> None:
     Path(run.folder.uri, "results/statistics.json").unlink()
-    scores = {"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "auroc": None}
-    figures = {"test": {**scores, "per_symptom": {"fever": scores}}}
-    run.folder.write("results/trials/baseline-0000.json", json.dumps(figures).encode())
+    fever = Scores(precision=0.5, recall=0.5, f1=0.5, auroc=None)
+    test = Metrics(**vars(fever), accuracy=0.5, per_symptom={"fever": fever})
+    figures = Evaluation(name="baseline-0000", identity="", examples=9, test=test)
+    run.folder.write("results/trials/baseline-0000.json", to_json(figures))
     found = compare_paper(run, protocol=False)
-    first = found["table1"][0]
-    assert (first["ours"], first["ours_low"]) == (0.5, None)
-    assert {claim["verdict"] for claim in found["claims"]} == {UNKNOWN}
-    assert found["claims"][0]["why"] == "there is no results/statistics.json yet"
+    first = found.table1[0]
+    assert (first.ours, first.ours_low) == (0.5, None)
+    assert {claim.verdict for claim in found.claims} == {UNKNOWN}
+    assert found.claims[0].why == "there is no results/statistics.json yet"

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,22 +15,25 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.evaluate import evaluate
-from analysis.evaluation.evaluate import test_figures as figures_of
+from analysis.evaluation.evaluate import evaluate, read_evaluation
 from analysis.evaluation.robustness import (
     READINGS,
+    Reading,
+    Subgroup,
+    SymptomReading,
     accuracy_interval,
     print_robustness,
     read_robustness,
     readings,
+    rewritten,
     sample_of_patients,
     subgroups,
-    written_anew,
 )
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.rewrites import Rewriter
 from run_folder.folder import Folder
 from run_folder.names import RUN_FILE
+from run_folder.records import to_json
 from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
@@ -54,58 +56,67 @@ def by_keyword(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 @pytest.fixture
-def of_keywords() -> dict[str, dict[str, Any]]:
+def of_keywords() -> dict[str, Reading]:
     texts = ["pt has fever since monday", "reports fever and chills", "has pain in the left leg", "pt has a cough"]
     examples = pd.DataFrame({"text": texts, "symptom": ["fever", "fever", "pain", "cough"]})
-    written = written_anew(examples, Rewriter(load_lexicon(), SYMPTOMS), NAMES)
+    written = rewritten(examples, Rewriter(load_lexicon(), SYMPTOMS), NAMES)
     labels = np.array([SYMPTOMS.index(name) for name in examples["symptom"]])
     return readings(written, labels, by_keyword(texts), by_keyword, SYMPTOMS)
 
 
-def test_a_model_that_looks_names_up_is_found_out(of_keywords: dict[str, dict[str, Any]]) -> None:
-    assert of_keywords["as_written"]["f1"] == 1
+def test_a_model_that_looks_names_up_is_found_out(of_keywords: dict[str, Reading]) -> None:
+    assert of_keywords["as_written"].f1 == 1
     for reading in ("masked", "renamed"):
         figures = of_keywords[reading]
-        assert figures["per_symptom"]["fever"] == {"examples": 2, "recall": 0, "still_says": None}
-        assert figures["as_written_same"]["accuracy"] == 1
-        assert figures["symptom_probability"] < figures["as_written_same"]["symptom_probability"]
+        assert figures.per_symptom["fever"] == SymptomReading(examples=2, recall=0, still_says=None)
+        assert figures.as_written_same.accuracy == 1
+        hidden, shown = figures.symptom_probability, figures.as_written_same.symptom_probability
+        assert hidden is not None
+        assert shown is not None
+        assert hidden < shown
     denied = of_keywords["negated"]
-    assert denied["still_says"] == denied["per_symptom"]["fever"]["still_says"] == 1
-    assert denied["accuracy"] is denied["f1"] is None  # no class is right
-    assert denied["symptom_probability"] == denied["as_written_same"]["symptom_probability"]
+    assert denied.still_says == denied.per_symptom["fever"].still_says == 1
+    assert denied.accuracy is denied.f1 is None  # no class is right
+    assert denied.symptom_probability == denied.as_written_same.symptom_probability
 
 
-def test_texts_that_cannot_be_rewritten_are_left_out_and_counted(of_keywords: dict[str, dict[str, Any]]) -> None:
+def test_texts_that_cannot_be_rewritten_are_left_out_and_counted(of_keywords: dict[str, Reading]) -> None:
     renamed = of_keywords["renamed"]  # pain has no other name
-    assert (renamed["examples"], renamed["left_out"]) == (3, 1)
-    assert renamed["per_symptom"]["pain"] == {"examples": 0, "recall": None, "still_says": None}
+    assert (renamed.examples, renamed.left_out) == (3, 1)
+    assert renamed.per_symptom["pain"] == SymptomReading(examples=0, recall=None, still_says=None)
     texts = pd.DataFrame({"text": ["[SYMPTOM] since monday"], "symptom": ["fever"]})
-    written = written_anew(texts, Rewriter(load_lexicon(), SYMPTOMS), NAMES)
+    written = rewritten(texts, Rewriter(load_lexicon(), SYMPTOMS), NAMES)
     found = readings(written, np.array([1]), np.array([[0.1, 0.7, 0.2]]), by_keyword, SYMPTOMS)
-    assert found["as_written"]["accuracy"] == 1
+    assert found["as_written"].accuracy == 1
     for reading in READINGS[1:]:
-        assert (found[reading]["examples"], found[reading]["left_out"], found[reading]["f1"]) == (0, 1, None)
-    json.dumps(found, allow_nan=False)
+        assert (found[reading].examples, found[reading].left_out, found[reading].f1) == (0, 1, None)
+    to_json(found)
 
 
 def test_a_run_is_read_in_all_ways_and_printed_without_its_texts(copied: Run) -> None:
     found = read_robustness(copied)
     assert found is not None
-    assert [model["strategy"] for model in found["models"].values()] == [*STRATEGIES, *CONTROLS]
+    assert [model.strategy for model in found.models.values()] == [*STRATEGIES, *CONTROLS]
     examples = copied.examples("test")
-    for name, model in found["models"].items():
-        figures = figures_of(copied, name)
+    for name, model in found.models.items():
+        figures = read_evaluation(copied, name)
         assert figures is not None
-        assert model["readings"]["as_written"]["f1"] == figures["test"]["f1"]
-        for reading in model["readings"].values():
-            assert reading["examples"] + reading["left_out"] == len(examples)
-            assert sum(of["examples"] for of in reading["per_symptom"].values()) == reading["examples"] > 0
-        of_category = model["subgroups"]["category"]
-        assert sum(group["examples"] for group in of_category) == len(examples)
-        assert all((group["disagreement"] is None) == (model["strategy"] == "baseline") for group in of_category)
-        assert all(0 <= group["low"] <= group["accuracy"] <= group["high"] <= 1 for group in of_category)
-    tfidf = found["models"]["control-tfidf"]["readings"]
-    assert tfidf["masked"]["f1"] < tfidf["as_written"]["f1"]  # it goes by names
+        assert model.readings["as_written"].f1 == figures.test.f1
+        for reading in model.readings.values():
+            assert reading.examples + reading.left_out == len(examples)
+            assert sum(of.examples for of in reading.per_symptom.values()) == reading.examples > 0
+        of_category = model.subgroups["category"]
+        assert sum(group.examples for group in of_category) == len(examples)
+        assert all((group.disagreement is None) == (model.strategy == "baseline") for group in of_category)
+        for group in of_category:
+            assert group.low is not None
+            assert group.high is not None
+            assert 0 <= group.low <= group.accuracy <= group.high <= 1
+    tfidf = found.models["control-tfidf"].readings
+    masked, written_f1 = tfidf["masked"].f1, tfidf["as_written"].f1
+    assert masked is not None
+    assert written_f1 is not None
+    assert masked < written_f1  # it relies on names
 
     console = Console(file=io.StringIO(), width=120)
     print_robustness(copied, console)
@@ -122,7 +133,7 @@ def test_a_run_is_read_in_all_ways_and_printed_without_its_texts(copied: Run) ->
     assert not any(text in printed + written for text in examples["text"] if len(text) > 20)
 
 
-def test_figures_that_are_there_are_kept_and_another_group_size_makes_them_anew(copied: Run) -> None:
+def test_figures_that_are_there_are_kept_and_another_group_size_computes_them_again(copied: Run) -> None:
     path = Path(copied.folder.uri) / "results" / "robustness.json"
     before = path.stat().st_mtime_ns
     evaluate(copied, 1)
@@ -148,7 +159,7 @@ def test_figures_that_are_there_are_kept_and_another_group_size_makes_them_anew(
 
 def grouped(
     sizes: dict[str, tuple[int, int]], decide: Callable[[int], int], smallest: int = 20
-) -> list[dict[str, Any]]:
+) -> tuple[Subgroup, ...]:
     """Groups of (examples, patients); the truth is always class 0, the baseline says ``decide(example)``."""
     values = pd.Series([value for value, (n, _) in sizes.items() for _ in range(n)])
     patients = pd.Series([f"{value}{i % of}" for value, (n, of) in sizes.items() for i in range(n)])
@@ -161,16 +172,17 @@ def grouped(
 def test_small_groups_and_single_patients_are_taken_together() -> None:
     sizes = {"large": (60, 10), "small": (19, 10), "one patient": (30, 1), "": (20, 4)}
     found = grouped(sizes, decide=lambda i: i % 3)
-    assert [(group["value"], group["examples"], group["patients"]) for group in found] == [
+    assert [(group.value, group.examples, group.patients) for group in found] == [
         ("large", 60, 10),
         ("(empty)", 20, 4),
         ("other (2 groups)", 49, 11),
     ]
     large = found[0]  # always right, where the baseline is in one of three
-    assert (large["accuracy"], large["helped"], large["harmed"]) == (1, 40, 0)
-    assert large["disagreement"] == pytest.approx(2 / 3)
-    assert large["high"] == 1
-    assert large["low"] < 0.8  # ten patients
+    assert (large.accuracy, large.helped, large.harmed) == (1, 40, 0)
+    assert large.disagreement == pytest.approx(2 / 3)
+    assert large.high == 1
+    assert large.low is not None
+    assert large.low < 0.8  # ten patients
 
 
 def test_the_interval_is_wilsons_where_examples_of_a_patient_are_no_more_alike_than_others() -> None:
@@ -204,5 +216,5 @@ def test_a_category_column_that_may_hold_texts_is_not_grouped_by(copied: Run) ->
     evaluate(run, 1)
     found = read_robustness(run)
     assert found is not None
-    assert all(model["subgroups"] == {} for model in found["models"].values())
-    assert "a note of a patient" not in json.dumps(found)
+    assert all(model.subgroups == {} for model in found.models.values())
+    assert "a note of a patient" not in to_json(found).decode()
