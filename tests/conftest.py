@@ -206,9 +206,9 @@ def local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
-    """A cluster with two CPUs that tests may join, so that not each of them starts one."""
+    """A cluster with two CPUs that the tests of a module join, none of which may start another meanwhile."""
     with guarded():
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     yield cluster.address

@@ -96,6 +96,8 @@ def arena(
     pytestconfig: pytest.Config,
 ) -> Iterator[Arena]:
     """The parameter is the node's number of CPUs, so of trials at a time."""
+    if request.param > 1 and pytestconfig.getoption("kills") < 10:
+        pytest.skip("takes long: give --kills 10 or more")
     monkeypatch.chdir(tmp_path)
     nodes = TwoNodes(request.param)
     chance = random.Random(pytestconfig.getoption("chaos_seed"))
@@ -186,8 +188,6 @@ def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(arena: Are
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("arena", [2], indirect=True)
 def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena, tmp_path: Path) -> None:
-    if arena.kills < 10:
-        pytest.skip("takes long: give --kills 10 or more")
     victims = [VICTIMS[i % len(VICTIMS)] for i in range(arena.kills)]
     tried = until_killed_or_done(arena, "cut", arena.line("cut", 4, at_once=2), victims)
     run = open_run(Folder("runs/cut"))

@@ -105,7 +105,7 @@ def test_only_models_worth_keeping_stay(finished: FinishedRun) -> None:
 
 
 def test_where_every_baseline_breaks_the_rest_still_ends_and_says_why(
-    tmp_path: Path, model_folder: Path, ray_address: str
+    tmp_path: Path, model_folder: Path, local_ray: None
 ) -> None:
     folder = Folder(tmp_path / "run")
     settings = settings_for(model_folder, trials=1, epochs=1, strategies=("baseline", "low_rank", "distillation"))
@@ -113,7 +113,7 @@ def test_where_every_baseline_breaks_the_rest_still_ends_and_says_why(
     poisoned = {name: array.copy() for name, array in prepared.encoder.arrays.items()}
     next(array for name, array in poisoned.items() if "word_embeddings" in name)[:] = np.nan
     broken = Prepared(prepared.data, dataclasses.replace(prepared.encoder, arrays=poisoned))
-    ledger = search(folder, settings, broken, Execution(address=ray_address), quiet())
+    ledger = search(folder, settings, broken, Execution(max_concurrent=1), quiet())
     assert ledger.trials["baseline-0000"].reason == "non-finite loss in epoch 1"
     assert study_states(tmp_path / "run", "baseline") == [TrialState.FAIL]
     assert "distillation" in ledger.skipped
@@ -123,7 +123,7 @@ def test_where_every_baseline_breaks_the_rest_still_ends_and_says_why(
 
 
 @pytest.fixture(scope="module")
-def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, ray_address: str) -> Ledger:
+def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ledger:
     """A run whose baselines are quick and learn, whose pruned models are slow and learn little; one baseline breaks."""
     space: dict[str, dict[str, Any]] = {
         "baseline": {"batch_size": 32, "learning_rate": {"low": 5e-4, "high": 1e-3}},
@@ -147,7 +147,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, ray_add
         teacher=None,
     )
     with guarded():
-        return search(folder, settings, prepared, Execution(address=ray_address), quiet())
+        return search(folder, settings, prepared, Execution(), quiet())
 
 
 def stopped_in_one_race(folder: Folder) -> set[str]:
@@ -180,10 +180,10 @@ def test_a_trial_that_breaks_fails_alone(uneven: Ledger) -> None:
 
 
 def test_a_strategy_runs_under_a_plain_tuner(
-    ray_address: str, local_ray: None, tmp_path: Path, trial_data: TrialData, encoder_weights: EncoderWeights
+    local_ray: None, tmp_path: Path, trial_data: TrialData, encoder_weights: EncoderWeights
 ) -> None:
     """The trainables are ordinary Ray Tune trainables: setup, step, save, load, reset."""
-    ray.init(address=ray_address, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     trainable = tune.with_parameters(
         trainable_class("baseline"), data=trial_data, encoder=encoder_weights, settings=TrainSettings(epochs=2)
     )
@@ -191,7 +191,7 @@ def test_a_strategy_runs_under_a_plain_tuner(
     results = tune.Tuner(
         trainable,
         param_space={"hyperparameters": hyperparameters, "seed": 1},
-        tune_config=tune.TuneConfig(metric="f1", mode="max", reuse_actors=True, max_concurrent_trials=1),
+        tune_config=tune.TuneConfig(metric="f1", mode="max", reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path), verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1)
         ),
