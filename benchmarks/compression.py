@@ -133,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         least = with_vnni if vnni else without
         table.add_row(
             name, f"{sizes[name] / 1e6:.1f}", f"{bytes_ratio:.3f}", f"≤ {most:g}",
-            f"{found['latency_median'] * 1e3:.1f}", f"{found['latency_p95'] * 1e3:.1f}",
-            f"{faster:.2f}", f"≥ {least:g}", f"{found['throughput']:.0f}", f"{throughput:.2f}",
+            f"{found.latency_median * 1e3:.1f}", f"{found.latency_p95 * 1e3:.1f}",
+            f"{faster:.2f}", f"≥ {least:g}", f"{found.throughput:.0f}", f"{throughput:.2f}",
         )  # fmt: skip
         record[name] = {"bytes": sizes[name], "bytes_ratio": bytes_ratio, "faster": faster, **to_plain(found)}
     console.print(table)
