@@ -17,7 +17,9 @@ def csv_text(table: pd.DataFrame, separator: str = ",") -> str:
     """CSV in which no cell is a formula."""
     buffer = io.StringIO()
     cells = table.rename(columns=defused).map(defused)
-    whole = cells.map(lambda value: str(value) if isinstance(value, int) else value)  # pandas writes 3.0 beside a gap
+    whole = cells.map(
+        lambda value: str(value) if isinstance(value, int) else value
+    )  # pandas writes 3.0 where a column has a gap
     whole.to_csv(buffer, index=False, sep=separator)
     return buffer.getvalue()
 

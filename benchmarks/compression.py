@@ -21,6 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from analysis.evaluation.costs import machine, time_models
 from clinical_notes.batches import TokenisedExamples, TrialData
+from run_folder.records import to_plain
 from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, int8_overflows
 from trainables.parts.int8.grid import Int8Options
@@ -132,10 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         least = with_vnni if vnni else without
         table.add_row(
             name, f"{sizes[name] / 1e6:.1f}", f"{bytes_ratio:.3f}", f"≤ {most:g}",
-            f"{found['latency_median'] * 1e3:.1f}", f"{found['latency_p95'] * 1e3:.1f}",
-            f"{faster:.2f}", f"≥ {least:g}", f"{found['throughput']:.0f}", f"{throughput:.2f}",
+            f"{found.latency_median * 1e3:.1f}", f"{found.latency_p95 * 1e3:.1f}",
+            f"{faster:.2f}", f"≥ {least:g}", f"{found.throughput:.0f}", f"{throughput:.2f}",
         )  # fmt: skip
-        record[name] = {"bytes": sizes[name], "bytes_ratio": bytes_ratio, "faster": faster, **found}
+        record[name] = {"bytes": sizes[name], "bytes_ratio": bytes_ratio, "faster": faster, **to_plain(found)}
     console.print(table)
     if options.json:
         options.json.write_text(

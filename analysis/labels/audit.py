@@ -1,4 +1,4 @@
-"""How good the labels are that rules give: scored against texts that people have labelled."""
+"""How good the rules' labels are: scored against texts that people have labelled."""
 
 import csv
 import re
@@ -147,7 +147,7 @@ def _places(header: Sequence[str], path: Path) -> dict[str, int]:
 
 
 def _plain(text: str) -> str:
-    """Undo ``tables.defused``."""
+    """Undo ``text_tables.defused``."""
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
 
 
@@ -164,7 +164,11 @@ def folded(lexicon: Lexicon, named: Sequence[str]) -> dict[str, list[str]]:
 
 
 def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -> Audit:
-    """Score the rules' affirmed and negated concepts, as one set of each per text."""
+    """Score the rules' affirmed and negated concepts, as one set of each per text.
+
+    Args:
+        symptoms: concepts to score.
+    """
     finder = MentionFinder(lexicon)
     mentions = [finder.find(text.text) for text in gold]
     found = [
@@ -213,7 +217,7 @@ def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Seq
 
     A concept counts once per text, so that its limits are those of a proportion (Wilson; F1 = 2J / (1 + J) of the
     Jaccard index J). Those of the averages are percentiles of a bootstrap over texts, labels of one text being
-    dependent; of one without a mistake, which has no spread there, Wilson's of as many texts.
+    dependent; of one without a mistake, which has no spread there, Wilson's limits of the same number of texts.
     """
     counts = np.stack([labelled & found, ~labelled & found, labelled & ~found])  # (tp fp fn, texts, statuses, symptoms)
     totals = counts.sum(axis=1)

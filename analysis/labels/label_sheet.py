@@ -14,7 +14,7 @@ from clinical_notes.units import AFFIRMED, NEGATED, OTHER
 from run_folder.errors import InputError, Problem
 
 _WITHOUT_SHARE = 0.25
-"""Of the sample: sentences in which the rules find none of the symptoms, so that what they miss can be seen."""
+"""Share of the sample in which the rules find none of the symptoms, so that what they miss can be seen."""
 _USUAL_SYMPTOMS = 5
 _WITHOUT = ("", "")
 
@@ -106,7 +106,7 @@ def _draw(
 
 
 def _deal(strata: Sequence[Sequence[_Drawn]], size: int, kept: dict[str, _Drawn]) -> None:
-    """One sentence of each stratum in turn, until so many are kept."""
+    """One sentence of each stratum in turn, until ``size`` are kept."""
     waiting = [list(stratum) for stratum in strata if stratum]
     while waiting and len(kept) < size:
         for stratum in waiting:

@@ -104,7 +104,12 @@ def rows_of_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
 
 
 def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", *, by_sentence: bool) -> Summary:
-    """Write a line per text, or per sentence of each: its row, its symptom and the probabilities; no text."""
+    """Write a line per text, or per sentence of each: its row, its symptom and the probabilities; no text.
+
+    Args:
+        rows: row numbers and texts.
+        by_sentence: a line per sentence.
+    """
     summary = Summary()
     units = _units(model, rows, by_sentence)
     while chunk := list(islice(units, CHUNK)):
@@ -149,6 +154,8 @@ def _frame(
 
 
 class Writer(Protocol):
+    """Where labels are written, a frame at a time."""
+
     def write(self, frame: pd.DataFrame) -> None: ...
 
 

@@ -20,12 +20,12 @@ from run_folder.names import RESULTS
 from run_folder.run import Run
 
 PAGE = f"{RESULTS}/report.html"
-_BESIDE = f"{RESULTS}/report"
+_FILES = f"{RESULTS}/report"
 
 
 @dataclass(frozen=True)
 class Report:
-    """The page, and by path in the run's folder the files beside it."""
+    """The page, and by path in the run's folder the files that come with it."""
 
     page: str
     files: dict[str, bytes]
@@ -37,20 +37,20 @@ def build_report(run: Run) -> Report:
     first = overview(findings)
     again = reproduction(findings)
     parts = sections(findings, first.recommendation)
-    beside = {f"{_BESIDE}/space.yaml": again.space.encode()} if run.settings.search.space else {}
+    others = {f"{_FILES}/space.yaml": again.space.encode()} if run.settings.search.space else {}
     for table in [first.counts, *_tables(parts), again.settings, again.versions]:
-        beside |= _table_files(table)
+        others |= _table_files(table)
     drawn = {}
     for drawing in (block for part in parts for block in part.blocks if isinstance(block, Drawing)):
         forms = images(drawing.draw())
-        beside |= {f"{_BESIDE}/{drawing.slug}.{ending}": content for ending, content in forms.items()}
+        others |= {f"{_FILES}/{drawing.slug}.{ending}": content for ending, content in forms.items()}
         drawn[drawing.slug] = inline(forms["svg"], drawing.slug, drawing.title, drawing.caption)
     script = _asset("table.js")
     page = _environment().get_template("page.html.j2").render(
         run=run, first=first, again=again, sections=parts, drawn=drawn, style=Markup(_asset("style.css")),
         script=Markup(script), script_hash=_hash(script), symptune=run.manifest.versions.get("symptune", ""),
     )  # fmt: skip
-    return Report(page, beside)
+    return Report(page, others)
 
 
 def write_report(run: Run) -> str:
@@ -70,7 +70,7 @@ def _tables(parts: list[Section]) -> list[Table]:
 def _table_files(table: Table) -> dict[str, bytes]:
     frame = plain(table.frame)
     texts = {"csv": csv_text(frame), "tex": latex(frame), "md": markdown(frame)}
-    return {f"{_BESIDE}/{table.slug}.{ending}": text.encode() for ending, text in texts.items()}
+    return {f"{_FILES}/{table.slug}.{ending}": text.encode() for ending, text in texts.items()}
 
 
 def _environment() -> Environment:

@@ -19,8 +19,8 @@ THEME = {
     "series-0": "#1b2431", "series-1": "#d98e04", "series-2": "#3a9fd8", "series-3": "#009e73",
     "series-4": "#d55e00", "series-5": "#c0659a", "series-6": "#0072b2", "series-7": "#6b6b6b",
 }  # fmt: skip
-"""Colour by its role, which a page names anew for dark. The series are Okabe and Ito's (2008), three of them darkened
-to stand out from white; markers and dashes tell them apart as well."""
+"""Colour by its role; a page gives other colours for dark. The series are Okabe and Ito's (2008), three of them
+darkened to stand out from white; markers and dashes tell them apart as well."""
 
 INK, MUTED, RULE, PAPER, BAND = (THEME[name] for name in ("ink", "muted", "rule", "paper", "band"))
 SERIES = [colour for name, colour in THEME.items() if name.startswith("series")]
@@ -47,7 +47,7 @@ _MOST_NUMBERS = 12
 """Classes up to which the cells of a matrix are drawn one by one and hold their numbers."""
 
 MOST_CURVES = 150
-"""A panel's learning curves: the best so many."""
+"""Learning curves in a panel: at most this many, the best ones."""
 
 _P = ParamSpec("_P")
 

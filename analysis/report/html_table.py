@@ -40,7 +40,7 @@ class Column:
 
     Attributes:
         form: a key of ``_FORMS``; ``words`` are long and may wrap.
-        name: in the frame; ``name_low`` and ``name_high`` beside it are its 95 % interval.
+        name: in the frame; ``name_low`` and ``name_high`` are its 95 % interval.
         title: what it is, where its label does not say.
     """
 
@@ -51,11 +51,19 @@ class Column:
 
     @property
     def numeric(self) -> bool:
+        """Whether its cells are numbers."""
         return self.form not in ("text", "words", "yes")
 
 
 @dataclass(frozen=True)
 class Cell:
+    """A cell as the page shows it.
+
+    Attributes:
+        order: what it is sorted by.
+        href: the file that it comes from.
+    """
+
     text: str
     order: str | None = None
     interval: str | None = None
@@ -87,6 +95,7 @@ class Table:
 
     @property
     def rows(self) -> list[list[Cell]]:
+        """The shown rows, a cell for each column."""
         return [[self._cell(row, column) for column in self.columns] for row in _records(self.frame[: self.shown])]
 
     def _cell(self, row: Mapping[str, Any], column: Column) -> Cell:

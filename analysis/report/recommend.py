@@ -30,7 +30,10 @@ class Recommendation:
 
 
 def recommend(findings: Findings) -> Recommendation | None:
-    """By ``RULE`` where verdicts are known, else the best by validation; None where no trial left a model."""
+    """The configuration to take: by ``RULE`` where verdicts are known, else the best by validation.
+
+    None where no trial left a model.
+    """
     left = {strategy: trial for strategy in findings.run.strategies if (trial := findings.best(strategy))}
     if not left:
         return None

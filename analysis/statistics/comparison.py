@@ -39,6 +39,7 @@ class Differences:
 
     @property
     def standard_error(self) -> NDArray[np.float64]:
+        """(1 + classes, metrics) square root of the whole variance."""
         return np.asarray(np.sqrt(self.patients_variance + self.training_variance))
 
 
@@ -103,7 +104,7 @@ def swap_test(
 
 @dataclass(frozen=True)
 class McNemar:
-    """Examples that one model alone has right, and the p value of as many against as few by chance."""
+    """Examples that one model alone has right, and the p value of such unequal numbers by chance."""
 
     only_model: int
     only_baseline: int

@@ -16,7 +16,8 @@ class Intervals:
     """Figures with their intervals, all (1 + classes, metrics). NaN: not defined.
 
     Attributes:
-        undefined: in how many resamples a figure was not defined, for want of a class; the interval is of the others.
+        undefined: in how many resamples a figure was not defined, because a class was missing; the interval is that
+            of the others.
     """
 
     point: NDArray[np.float64]
@@ -49,7 +50,7 @@ def bca(variation: Variation, reach: float) -> tuple[NDArray[np.float64], NDArra
     """Ends of the BCa interval, both (1 + classes, metrics). NaN where no resample differs.
 
     ``scipy.stats.bootstrap`` gives the same from the same resamples, but figure by figure (with all of them computed
-    anew for each), and no interval once one resample is not defined.
+    again for each), and no interval once one resample is not defined.
 
     Args:
         reach: how many standard deviations a normal figure's interval would reach to each side; 1.96 for 95 %.
@@ -70,7 +71,7 @@ def bca(variation: Variation, reach: float) -> tuple[NDArray[np.float64], NDArra
 def exact_width(patients_with: NDArray[np.int64], level: float = LEVEL) -> NDArray[np.float64]:
     """(1 + classes, metrics) how far from 1 a figure may be that is 1 on the test set (from 0, if it is 0).
 
-    The exact (Clopper–Pearson) bound on the share of patients with an error when none of so many has one; in macro
+    The exact (Clopper–Pearson) bound on the share of patients with an error when none of the patients has one; in macro
     figures, whose classes count alike, the mean of that over the classes.
     """
     with np.errstate(divide="ignore"):

@@ -67,6 +67,7 @@ class Resampled:
 
     @property
     def units(self) -> int:
+        """Patients, or groups of them, that are drawn."""
         return len(self.confusions)
 
     @property
@@ -75,7 +76,7 @@ class Resampled:
         return np.asarray(self.confusions[:, 0].sum(axis=-1))
 
     def mean(self, models: Sequence[int]) -> Variation:
-        """Of the mean over these models (seeds of one strategy, or a single model)."""
+        """The variation of the mean over these models (seeds of one strategy, or a single model)."""
         chosen = list(models)
         with_class = (self.examples_of_classes > 0).sum(axis=0)
         return Variation(
@@ -86,7 +87,7 @@ class Resampled:
         )
 
     def difference(self, models: Sequence[int], others: Sequence[int]) -> Variation:
-        """Of the mean over ``models`` minus the mean over ``others``, on the same draws of patients."""
+        """The variation of the mean over ``models`` minus the mean over ``others``, on the same draws of patients."""
         ours, theirs = self.mean(models), self.mean(others)
         return Variation(
             ours.point - theirs.point,
@@ -162,7 +163,7 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.
 
 
 class _Weighing:
-    """What figures need of predictions, so that only the patients' weights change."""
+    """What figures need from predictions, so that only the patients' weights change."""
 
     def __init__(
         self, labels: NDArray[np.int64], units: NDArray[np.int64], probabilities: NDArray[np.floating]

@@ -13,7 +13,7 @@ from analysis.statistics.resampling import Resampled
 
 @dataclass(frozen=True)
 class Variance:
-    """Of an estimate, by its source; each (1 + classes, metrics)."""
+    """The variance of an estimate, by its source; each (1 + classes, metrics)."""
 
     patients: NDArray[np.float64]
     training: NDArray[np.float64]
@@ -21,6 +21,7 @@ class Variance:
 
     @property
     def total(self) -> NDArray[np.float64]:
+        """(1 + classes, metrics) the sum of both parts."""
         return self.patients + self.training
 
 

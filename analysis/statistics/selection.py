@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from analysis.statistics.intervals import LEVEL
+
 
 @dataclass(frozen=True)
 class ExpectedBest:
-    """Of 1, 2, … up to all n trials; each (n,).
+    """The expected best of 1, 2, … up to all n trials; each (n,).
 
     Attributes:
         mean: the expected best score.
@@ -21,7 +23,7 @@ class ExpectedBest:
     high: NDArray[np.float64]
 
 
-def expected_best(scores: NDArray[np.float64], level: float = 0.95) -> ExpectedBest:
+def expected_best(scores: NDArray[np.float64], level: float = LEVEL) -> ExpectedBest:
     """Expected best validation score by the number of trials (Dodge et al. 2019, "Show Your Work").
 
     The mean is over all subsets of the trials: Σ s₍ᵢ₎ C(i−1, k−1) / C(n, k). That is unbiased (Tang et al. 2020,

@@ -19,6 +19,8 @@ _MACRO_F1 = (0, METRICS.index("f1"))
 
 
 class Outcome(StrEnum):
+    """What a verdict comes to."""
+
     BETTER = "better"
     WORSE = "worse"
     EQUIVALENT = "equivalent within the margin"
