@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 from clinical_notes.batches import TokenisedExamples, TrialData
 from tests.conftest import SYMPTOMS, make_examples, tiny_model
 from trainables.parts.agreement import agreement, validation_logits
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, deploy_torch
+from trainables.parts.deployed import ONNX_FILE, Deployed, OnnxRunner, TorchRunner, deploy_torch
 from trainables.parts.int8 import teacher_graph
 from trainables.parts.int8.activation_ranges import (
     EXAMPLES,
@@ -32,7 +32,7 @@ from trainables.parts.int8.sensitivity import encoder_linear_paths, most_sensiti
 from trainables.parts.model import encoder, surgery
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
-from trainables.quantization import QuantizationTrainable
+from trainables.quantization import QuantizationTrial
 
 from .conftest import configuration, run_to_end, start
 
@@ -48,29 +48,28 @@ def own_teacher(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -
 
 
 def logits(model: PreTrainedModel, data: TrialData) -> np.ndarray:
-    return validation_logits(TorchDeployed(model, {}), data)
+    return validation_logits(TorchRunner(model), data)
 
 
 def written(
     model: PreTrainedModel, directory: Path, data: TrialData, options: Int8Options, fp32_layers: list[str] | None = None
-) -> OnnxDeployed:
+) -> Deployed:
     """The INT8 model that stands for this FP32 one."""
     write_int8(model, directory, data, options, fp32_layers or [], logits(model, data))
     deployed = load_deployed(directory)
-    assert isinstance(deployed, OnnxDeployed)
+    assert isinstance(deployed.runner, OnnxRunner)
     return deployed
 
 
 def trained(
-    model: PreTrainedModel, teacher: str, data: TrialData, workdir: Path, changes: dict[str, Any], **settings: Any
-) -> QuantizationTrainable:
+    model: PreTrainedModel, teacher: str, data: TrialData, changes: dict[str, Any], **settings: Any
+) -> QuantizationTrial:
     """QAT after one epoch."""
-    config = configuration("quantization", teacher)
-    config["hyperparameters"] |= changes
-    trainable = start("quantization", config, data, EncoderWeights.of(model), workdir, **settings)
-    trainable.step()
-    assert isinstance(trainable, QuantizationTrainable)
-    return trainable
+    config = configuration("quantization", teacher, **changes)
+    trial = start("quantization", config, data, EncoderWeights.of(model), **settings)
+    trial.epoch()
+    assert isinstance(trial, QuantizationTrial)
+    return trial
 
 
 @pytest.mark.parametrize(("per_channel", "reduce_range"), [(True, False), (False, True)])
@@ -83,17 +82,17 @@ def test_the_int8_model_computes_what_training_on_its_grid_computed(
     reduce_range: bool,
 ) -> None:
     changes = {"per_channel": per_channel, "quantize_embeddings": True, "fp32_layers": 0.25}
-    trainable = trained(model, own_teacher, trial_data, tmp_path, changes, reduce_range=reduce_range)
-    fake = validation_logits(TorchDeployed(trainable.model, {}), trial_data)  # type: ignore[arg-type]
+    trial = trained(model, own_teacher, trial_data, changes, reduce_range=reduce_range)
+    fake = validation_logits(TorchRunner(trial.model), trial_data)  # type: ignore[arg-type]
     (tmp_path / "out").mkdir()
-    trainable.deploy(tmp_path / "out")
+    trial.write_model(tmp_path / "out")
     deployed = load_deployed(tmp_path / "out")
     real = validation_logits(deployed, trial_data)
-    full = validation_logits(TorchDeployed(trainable.model, {}), trial_data)  # type: ignore[arg-type]
+    full = validation_logits(TorchRunner(trial.model), trial_data)  # type: ignore[arg-type]
     assert np.abs(real - fake).max() < 0.02 * np.abs(fake).max()
     assert np.abs(real - fake).max() < np.abs(full - fake).max()
-    assert deployed.card["agreement"] == agreement(fake, real)
-    assert deployed.card["scheme"] == "qat"
+    assert deployed.card.agreement == agreement(fake, real)
+    assert deployed.card.scheme == "qat"
 
 
 def test_fake_quantization_leaves_no_trace(model: PreTrainedModel, trial_data: TrialData) -> None:
@@ -109,14 +108,15 @@ def test_ptq_changes_the_teacher_little_and_says_how_little(
     model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
 ) -> None:
     config = configuration("quantization-ptq", own_teacher)
-    trainable = start("quantization-ptq", config, trial_data, EncoderWeights.of(model), tmp_path)
-    (result,) = run_to_end(trainable)
-    assert result["epoch"] == 0
+    trial = start("quantization-ptq", config, trial_data, EncoderWeights.of(model))
+    result = run_to_end(trial, tmp_path)
+    assert not trial.results
+    assert result.epoch == 0
     deployed = load_deployed(tmp_path / "deployed")
     full = logits(model, trial_data)
     expected = agreement(full, validation_logits(deployed, trial_data))
-    assert result["final"]["agreement"] == deployed.card["agreement"] == expected
-    assert 0 < expected["max_logit_difference"] < 0.1 * np.abs(full).max()
+    assert result.agreement == deployed.card.agreement == expected
+    assert 0 < expected.max_logit_difference < 0.1 * np.abs(full).max()
 
 
 def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_export_of_its_own_gives(
@@ -133,11 +133,11 @@ def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_e
     deploy_torch(model, home / "deployed", trial_data)
     graph = home / teacher_graph.GRAPH / ONNX_FILE
 
-    def deploy(variant: str, name: str) -> QuantizationTrainable:
+    def deploy(variant: str, name: str) -> QuantizationTrial:
         config = configuration(variant, str(home))
-        trial = start(variant, config, trial_data, encoder_weights, tmp_path / name)
-        run_to_end(trial)
-        assert isinstance(trial, QuantizationTrainable)
+        trial = start(variant, config, trial_data, encoder_weights)
+        run_to_end(trial, tmp_path / name)
+        assert isinstance(trial, QuantizationTrial)
         return trial
 
     def files(directory: Path) -> dict[str, bytes]:
@@ -212,7 +212,7 @@ def test_each_calibration_keeps_ranges_within_the_extremes_and_gives_a_close_mod
         for path in linear_paths(model):
             assert extremes[path][0] <= ranges[path][0] <= 0 < ranges[path][1] <= extremes[path][1]
         quantize(model, tmp_path, OPTIONS, [], ranges)
-        real = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
+        real = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, {}, 1), trial_data)
         assert np.isfinite(real).all()
         assert 0 < np.abs(real - full).max() < 0.25 * np.abs(full).max()
 
@@ -242,9 +242,9 @@ def test_static_ranges_are_those_of_the_training_texts(
     narrow = dict.fromkeys(linear_paths(model), (-0.01, 0.01))
     export_onnx(model, tmp_path / "fp32.onnx")
     quantize(model, tmp_path, OPTIONS, [], narrow)
-    cut = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
+    cut = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, {}, 1), trial_data)
     quantize(model, tmp_path, OPTIONS, [], activation_ranges(model, trial_data, "minmax"))
-    right = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
+    right = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, {}, 1), trial_data)
     full = logits(model, trial_data)
     assert np.abs(cut - full).max() > 5 * np.abs(right - full).max()
 
@@ -324,18 +324,18 @@ def only(examples: TokenisedExamples, rows: list[int]) -> TokenisedExamples:
 def test_qat_trains_with_the_layers_fp32_that_it_deploys_fp32(
     model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
 ) -> None:
-    trainable = trained(model, own_teacher, trial_data, tmp_path, {"fp32_layers": 0.25})
+    trial = trained(model, own_teacher, trial_data, {"fp32_layers": 0.25})
     linear = {
         path: parametrize.is_parametrized(module, "weight")
-        for path, module in trainable.model.named_modules()
+        for path, module in trial.model.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
     spared = [path for path, on_grid in linear.items() if not on_grid]
     (tmp_path / "out").mkdir()
-    trainable.deploy(tmp_path / "out")
+    trial.write_model(tmp_path / "out")
     card = load_deployed(tmp_path / "out").card
     assert len(spared) == 3
-    assert set(card["fp32_layers"]) == set(spared)
+    assert set(card.fp32_layers or ()) == set(spared)
     assert set(spared) <= set(encoder_linear_paths(model))
 
 
@@ -370,7 +370,7 @@ def test_pruned_factorised_and_trimmed_models_become_int8_too(
     model.eval()
     deployed = written(model, tmp_path, trial_data, options, chosen)
     full = logits(model, trial_data)
-    assert 0 < deployed.card["agreement"]["max_logit_difference"] < 0.1 * np.abs(full).max()
+    assert 0 < deployed.card.agreement.max_logit_difference < 0.1 * np.abs(full).max()
     arrays = initializers(tmp_path)
     assert any(array.dtype == np.uint8 and array.shape == (41, 32) for array in arrays)
     up = factorised.up.weight.detach().numpy().T
@@ -392,10 +392,10 @@ def test_int8_is_a_quarter_of_fp32_and_tells_nothing_of_the_machine(trial_data: 
         )
     )
     deploy_torch(model, tmp_path / "fp32", trial_data)
-    fp32 = load_deployed(tmp_path / "fp32").card["bytes"]
+    fp32 = load_deployed(tmp_path / "fp32").card.bytes
     for options in (OPTIONS, STATIC):
         deployed = written(model, tmp_path, trial_data, options)
-        assert deployed.card["bytes"] < 0.3 * fp32
+        assert deployed.card.bytes < 0.3 * fp32
         assert b"site-packages" not in (tmp_path / ONNX_FILE).read_bytes()
 
 
@@ -409,8 +409,8 @@ def test_the_nonzero_parameters_are_those_that_the_grid_leaves(
     zeros = sum(model.get_submodule(path).weight.numel() for path in linear_paths(model)) // 2
     for options in (OPTIONS, STATIC):
         card = written(model, tmp_path, trial_data, options).card
-        assert card["parameters"] == sum(p.numel() for p in model.parameters())
-        assert zeros <= card["parameters"] - card["nonzero_parameters"] < 1.2 * zeros + 400
+        assert card.parameters == sum(p.numel() for p in model.parameters())
+        assert zeros <= card.parameters - card.nonzero_parameters < 1.2 * zeros + 400
 
 
 class TestTorchao:
@@ -430,15 +430,16 @@ class TestTorchao:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(QuantizationTrainable, "_on_gpu", True)
-        config = configuration("quantization", own_teacher)
-        config["hyperparameters"] |= {"scheme": scheme, "quantize_embeddings": True, "calibration": "minmax"}
-        trainable = start("quantization", config, trial_data, EncoderWeights.of(model), tmp_path)
-        final = run_to_end(trainable)[-1]["final"]
+        monkeypatch.setattr(QuantizationTrial, "_on_gpu", True)
+        changes = {"scheme": scheme, "quantize_embeddings": True, "calibration": "minmax"}
+        config = configuration("quantization", own_teacher, **changes)
+        trial = start("quantization", config, trial_data, EncoderWeights.of(model))
+        final = run_to_end(trial, tmp_path)
         full = logits(model, trial_data)
-        assert final["runtime"] == "torchao"
-        assert set(final["fp32_layers"]) == set(linear_paths(model)) - set(encoder_linear_paths(model))
-        difference = final["agreement"]["max_logit_difference"]
+        assert final.runtime == "torchao"
+        assert set(final.fp32_layers or ()) == set(linear_paths(model)) - set(encoder_linear_paths(model))
+        assert final.agreement is not None
+        difference = final.agreement.max_logit_difference
         assert difference < 1e-5 if scheme == "qat" else 1e-6 < difference < 0.1 * np.abs(full).max()
 
     def test_what_is_read_back_is_what_was_written_and_requantizes_to_itself(
@@ -454,9 +455,9 @@ class TestTorchao:
         write_int8_gpu(model, tmp_path, trial_data, options, unsupported(model), reference)
         assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
         deployed = load_deployed(tmp_path)
-        assert isinstance(deployed, TorchDeployed)
-        assert deployed.card["agreement"] == agreement(reference, validation_logits(deployed, trial_data))
-        tensors = deployed.model.state_dict()
+        assert isinstance(deployed.runner, TorchRunner)
+        assert deployed.card.agreement == agreement(reference, validation_logits(deployed, trial_data))
+        tensors = deployed.runner.model.state_dict()
         ours = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Int8Tensor)}
         assert len(ours) > len(encoder_linear_paths(model))
         rounded = tiny_model(model.config.model_type)

@@ -22,7 +22,8 @@ from run_folder.ledger import Ledger
 from run_folder.names import checkpoints_of
 from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
-from trainables.base import StrategyTrainable, TrainSettings
+from trainables import base
+from trainables.base import TrainSettings
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
@@ -214,13 +215,13 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that were trained."""
     sizes: list[int] = []
-    backward = StrategyTrainable._backward
+    backward = base.Trial._backward
 
-    def counted(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+    def counted(self: base.Trial, index: Any, share: float) -> torch.Tensor:
         sizes.append(len(index))
         return backward(self, index, share)
 
-    monkeypatch.setattr(StrategyTrainable, "_backward", counted)
+    monkeypatch.setattr(base.Trial, "_backward", counted)
     return sizes
 
 
@@ -270,13 +271,13 @@ def test_memory_that_runs_out_in_a_later_epoch_reports_no_earlier_one_again(
 ) -> None:
     trial = Trial(*suggested)
     assert [trial.step()["epoch"] for _ in range(2)] == [1, 2]
-    backward = StrategyTrainable._backward
+    backward = base.Trial._backward
 
-    def out_of_memory_once(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
-        monkeypatch.setattr(StrategyTrainable, "_backward", backward)
+    def out_of_memory_once(self: base.Trial, index: Any, share: float) -> torch.Tensor:
+        monkeypatch.setattr(base.Trial, "_backward", backward)
         raise MemoryError
 
-    monkeypatch.setattr(StrategyTrainable, "_backward", out_of_memory_once)
+    monkeypatch.setattr(base.Trial, "_backward", out_of_memory_once)
     assert trial.step()["epoch"] == 3
 
 
@@ -287,9 +288,9 @@ def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_sam
     plain = Trial(*suggested).step()
     shutil.rmtree(Path(suggested[0].uri) / "trials")
     sizes: list[int] = []
-    backward = StrategyTrainable._backward
+    backward = base.Trial._backward
 
-    def short_of_memory(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+    def short_of_memory(self: base.Trial, index: Any, share: float) -> torch.Tensor:
         sizes.append(len(index))
         if len(index) > 16:
             raise RuntimeError(
@@ -297,7 +298,7 @@ def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_sam
             )
         return backward(self, index, share)
 
-    monkeypatch.setattr(StrategyTrainable, "_backward", short_of_memory)
+    monkeypatch.setattr(base.Trial, "_backward", short_of_memory)
     halved = Trial(*suggested).step()
     assert "half batches" in halved.pop("warning")
     assert sizes[0] > 16
@@ -306,5 +307,5 @@ def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_sam
     assert halved["f1"] == pytest.approx(plain["f1"])
 
     shutil.rmtree(Path(suggested[0].uri) / "trials")
-    monkeypatch.setattr(StrategyTrainable, "_backward", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(base.Trial, "_backward", lambda *_: (_ for _ in ()).throw(MemoryError()))
     assert Trial(*suggested).step()["failed"] == "out of memory, with half batches too"

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from run_folder.folder import Folder
-from trainables.parts.deployed import TorchDeployed, predict
+from trainables.parts.deployed import TorchRunner, predict
 from trainables.parts.model import encoder
 
 LOGITS_FILE = "train_logits.safetensors"
@@ -32,7 +32,7 @@ def teacher_logits(folder: Folder, teacher: PreTrainedModel, data: TrialData) ->
         if folder.exists(LOGITS_FILE):
             path.write_bytes(folder.read(LOGITS_FILE))
             return load_file(path)["logits"]
-        logits = torch.from_numpy(predict(TorchDeployed(teacher, {}).logits, data.train, data.pad_token_id))
+        logits = torch.from_numpy(predict(TorchRunner(teacher).logits, data.train, data.pad_token_id))
         save_file({"logits": logits}, path)
         folder.write(LOGITS_FILE, path.read_bytes())
     return logits
