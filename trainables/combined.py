@@ -23,7 +23,7 @@ from trainables.parts.model.surgery import trim_vocabulary
 class CombinedTrial(Trial):
     """A student that loses heads and neurons as it learns from its teacher, deployed as an INT8 graph.
 
-    ``vocabulary`` = "corpus" keeps the word embeddings of the training texts' tokens alone, which changes nothing for
+    ``vocabulary`` = "corpus" keeps only the word embeddings of the training texts' tokens, which changes nothing for
     texts of those tokens; every other token is read as the unknown one.
     """
 

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TokenisedExamples, TrialData
+from run_folder.results import Agreement, Int8Facts
 from tests.conftest import SYMPTOMS, make_examples, tiny_model
 from trainables.parts.agreement import agreement, validation_logits
 from trainables.parts.deployed import ONNX_FILE, Deployed, OnnxRunner, TorchRunner, deploy_torch
@@ -93,6 +94,8 @@ def test_the_int8_model_computes_what_training_on_its_grid_computed(
     assert np.abs(real - fake).max() < np.abs(full - fake).max()
     assert deployed.card.agreement == agreement(fake, real)
     assert deployed.card.scheme == "qat"
+    bits = 7 if reduce_range else 8
+    assert deployed.card.int8 == Int8Facts(weight_bits=bits, per_channel=per_channel, embeddings=True, static=False)
 
 
 def test_fake_quantization_leaves_no_trace(model: PreTrainedModel, trial_data: TrialData) -> None:
@@ -159,9 +162,9 @@ def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_e
 
 def test_agreement_of_two_models_by_hand() -> None:
     reference = np.array([[1.0, 2.0], [3.0, 1.0]], np.float32)
-    assert agreement(reference, reference) == {"max_logit_difference": 0.0, "same_predictions": 1.0}
+    assert agreement(reference, reference) == Agreement(max_logit_difference=0.0, same_predictions=1.0)
     other = np.array([[1.5, 2.0], [0.5, 1.0]], np.float32)
-    assert agreement(reference, other) == {"max_logit_difference": 2.5, "same_predictions": 0.5}
+    assert agreement(reference, other) == Agreement(max_logit_difference=2.5, same_predictions=0.5)
 
 
 def test_calibration_reads_training_examples_alone_and_always_the_same(trial_data: TrialData) -> None:
@@ -212,7 +215,7 @@ def test_each_calibration_keeps_ranges_within_the_extremes_and_gives_a_close_mod
         for path in linear_paths(model):
             assert extremes[path][0] <= ranges[path][0] <= 0 < ranges[path][1] <= extremes[path][1]
         quantize(model, tmp_path, OPTIONS, [], ranges)
-        real = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, {}, 1), trial_data)
+        real = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, 1), trial_data)
         assert np.isfinite(real).all()
         assert 0 < np.abs(real - full).max() < 0.25 * np.abs(full).max()
 
@@ -242,9 +245,9 @@ def test_static_ranges_are_those_of_the_training_texts(
     narrow = dict.fromkeys(linear_paths(model), (-0.01, 0.01))
     export_onnx(model, tmp_path / "fp32.onnx")
     quantize(model, tmp_path, OPTIONS, [], narrow)
-    cut = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, {}, 1), trial_data)
+    cut = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, 1), trial_data)
     quantize(model, tmp_path, OPTIONS, [], activation_ranges(model, trial_data, "minmax"))
-    right = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, {}, 1), trial_data)
+    right = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, 1), trial_data)
     full = logits(model, trial_data)
     assert np.abs(cut - full).max() > 5 * np.abs(right - full).max()
 
@@ -370,6 +373,7 @@ def test_pruned_factorised_and_trimmed_models_become_int8_too(
     model.eval()
     deployed = written(model, tmp_path, trial_data, options, chosen)
     full = logits(model, trial_data)
+    assert deployed.card.agreement is not None
     assert 0 < deployed.card.agreement.max_logit_difference < 0.1 * np.abs(full).max()
     arrays = initializers(tmp_path)
     assert any(array.dtype == np.uint8 and array.shape == (41, 32) for array in arrays)
