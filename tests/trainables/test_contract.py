@@ -181,8 +181,8 @@ def test_the_reason_of_a_failed_trial_is_reported_without_the_errors_name(
 ) -> None:
     trainable = adapter("baseline", 1, teacher, trial_data, encoder_weights, tmp_path)
     trainable.config["hyperparameters"] |= {"learning_rate": 1e30}
-    reports = [trainable.step()[REPORT].result for _ in range(SETTINGS.epochs)]
-    (failure,) = (result for result in reports if isinstance(result, TrialFailed))
+    reports = (trainable.step()[REPORT].result for _ in range(SETTINGS.epochs))
+    failure = next(result for result in reports if isinstance(result, TrialFailed))
     assert failure.reason.startswith("non-finite")
 
 

@@ -14,7 +14,7 @@ from trainables.parts.quiet import quiet
 EXAMPLES = 128
 """Number of training examples used, always the same ones; all where there are fewer."""
 PERCENTILE = 99.999
-"""Percent of the values that a range covers; high, since BERT's few large ones matter (Wu et al. 2020, arXiv:2004.09602)."""
+"""Percent of the values in a range; high, since BERT's few large ones matter (Wu et al. 2020, arXiv:2004.09602)."""
 
 _BATCH = 16
 _BINS, _LEVELS = 1024, 256  # the search for the least entropy takes quadratically longer with more bins

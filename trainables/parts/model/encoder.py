@@ -15,7 +15,7 @@ transformers_logging.disable_progress_bar()
 
 @dataclass(frozen=True)
 class LayerNames:
-    """An architecture's names: of its list of layers, of the options for depth and width, of a layer's Linear modules."""
+    """An architecture's names of its list of layers, its options for depth and width, and a layer's Linear modules."""
 
     layers: str
     depth_option: str
