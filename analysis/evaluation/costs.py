@@ -17,7 +17,7 @@ from analysis.evaluation.result_files import read_result
 from run_folder.names import RESULTS
 from run_folder.records import to_json
 from run_folder.run import Run
-from trainables.parts.deployed import PREDICT_BATCH, Deployed, OnnxDeployed
+from trainables.parts.deployed import PREDICT_BATCH, OnnxRunner, Runner
 from trainables.parts.open_deployed import load_deployed
 
 COSTS = f"{RESULTS}/costs.json"
@@ -78,13 +78,13 @@ def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -
         return
     lengths = drawn_lengths(tokenised(run, TEST).lengths, _TEXTS)
     graphs = {name: onnx_file(run, name) for name in names if has_graph(run, name)}
-    times = time_models({name: OnnxDeployed(path, {}, THREADS) for name, path in graphs.items()}, lengths)
+    times = time_models({name: OnnxRunner(path, THREADS) for name, path in graphs.items()}, lengths)
     memory = {name: peak_memory(path, int(lengths.max())) for name, path in graphs.items()}
     figures = {name: replace(found, peak_memory_bytes=memory[name]) for name, found in times.items()}
     costs = Costs(models=asked, machine=machine(), threads=THREADS, cpu=figures)
     if torch.cuda.is_available():
         deployed = {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}
-        on_gpu = {name: model for name, model in deployed.items() if not isinstance(model, OnnxDeployed)}
+        on_gpu = {name: model for name, model in deployed.items() if model.card.runtime != "onnxruntime"}
         costs = replace(costs, gpu_machine=torch.cuda.get_device_name(), gpu=time_models(on_gpu, lengths))
     run.folder.write(COSTS, to_json(costs, indent=2))
 
@@ -101,7 +101,7 @@ def drawn_lengths(lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def time_models(
-    models: Mapping[str, Deployed], lengths: NDArray[np.int64], seconds_per_model: float = _SECONDS_PER_MODEL
+    models: Mapping[str, Runner], lengths: NDArray[np.int64], seconds_per_model: float = _SECONDS_PER_MODEL
 ) -> dict[str, ModelCosts]:
     """Seconds of one text (median and 95th percentile) and texts per second in batches of 32, of each model.
 
@@ -148,7 +148,7 @@ def _batch(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     return mask, mask
 
 
-def _seconds(model: Deployed, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
+def _seconds(model: Runner, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
     start = time.perf_counter()
     model.logits(*batch)
     return time.perf_counter() - start

@@ -17,7 +17,6 @@ from analysis.evaluation.predictions import (
     VALIDATION,
     Predictions,
     has_predictions,
-    metrics_of,
     write_predictions,
 )
 from analysis.evaluation.result_files import read_result
@@ -29,7 +28,7 @@ from run_folder.records import to_json, to_plain
 from run_folder.results import Metrics
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.metrics import softmax
+from trainables.parts.metrics import classification_metrics, softmax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +129,7 @@ def _evaluate_control(run: Run, name: str) -> None:
         split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), of)
         for split, frame, of in zip((VALIDATION, TEST), others, probabilities, strict=True)
     }
-    scores = metrics_of(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
+    scores = classification_metrics(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
     _write(run, name, found, validation=scores)
 
 
@@ -150,7 +149,7 @@ def _write(
         name=name,
         identity=_identity(run, name),
         examples=len(test.labels),
-        test=metrics_of(test.labels, test.probabilities, run.symptoms),
+        test=classification_metrics(test.labels, test.probabilities, run.symptoms),
         agreement=agreement,
         validation=validation,
     )

@@ -14,16 +14,16 @@ from clinical_notes.batches import TokenisedExamples
 from clinical_notes.run_examples import tokenised_examples
 from run_folder.errors import InputError
 from run_folder.names import DEPLOYED, MODEL, TRIALS
-from run_folder.records import from_plain, to_json, to_plain
+from run_folder.records import to_json
 from run_folder.results import Agreement
 from run_folder.run import Run
 from trainables.parts.agreement import agreement as measured_agreement
 from trainables.parts.deployed import (
     CARD_FILE,
     ONNX_FILE,
-    Deployed,
-    OnnxDeployed,
-    TorchDeployed,
+    OnnxRunner,
+    Runner,
+    TorchRunner,
     predict,
     read_card,
     sha256,
@@ -74,10 +74,10 @@ def has_graph(run: Run, name: str) -> bool:
     return run.trials[name].deployed.runtime in ("torch", "onnxruntime")
 
 
-def runnable(run: Run, name: str, threads: int) -> Deployed:
+def runnable(run: Run, name: str, threads: int) -> Runner:
     """The trial's model, ready to predict. Raises: InputError, as ``onnx_file``."""
     if has_graph(run, name):
-        return OnnxDeployed(onnx_file(run, name), {}, threads)
+        return OnnxRunner(onnx_file(run, name), threads)
     check_kept(run, [name])
     return load_deployed(deployed_folder(run, name), threads, "cuda" if torch.cuda.is_available() else "cpu")
 
@@ -90,7 +90,7 @@ def onnx_file(run: Run, name: str) -> Path:
     """
     check_kept(run, [name])
     directory = deployed_folder(run, name)
-    if read_card(directory)["runtime"] == "onnxruntime":
+    if read_card(directory).runtime == "onnxruntime":
         return directory / ONNX_FILE
     kept = f"{TRIALS}/{name}/{ONNX}"
     if not _is_whole(run, kept):
@@ -125,9 +125,9 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
         export_onnx(model, staged / ONNX_FILE)
         validation = tokenised(run, VALIDATION)
         pad = run.manifest.pad_token_id
-        torch_logits = predict(TorchDeployed(model, {}).logits, validation, pad)
-        onnx_logits = predict(OnnxDeployed(staged / ONNX_FILE, {}, threads=1).logits, validation, pad)
-        found = from_plain(to_plain(measured_agreement(torch_logits, onnx_logits)), Agreement, name)
+        torch_logits = predict(TorchRunner(model).logits, validation, pad)
+        onnx_logits = predict(OnnxRunner(staged / ONNX_FILE, threads=1).logits, validation, pad)
+        found = measured_agreement(torch_logits, onnx_logits)
         if found.max_logit_difference > TOLERANCE:
             raise InputError(
                 f"{name}: its ONNX graph differs from the model by {found.max_logit_difference:.2g} in a logit "

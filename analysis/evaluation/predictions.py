@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from run_folder.names import RESULTS
-from run_folder.records import from_plain, to_plain
-from run_folder.results import Metrics
 from run_folder.run import Run
-from trainables.parts.metrics import classification_metrics
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
@@ -38,11 +34,6 @@ class Predictions:
         """The same for the same predictions, in whatever order they are written."""
         parts = ("\n".join(map(str, self.ids)).encode(), self.labels.tobytes(), self.probabilities.tobytes())
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def metrics_of(labels: NDArray[np.int64], probabilities: NDArray[np.floating], symptoms: Sequence[str]) -> Metrics:
-    """The metrics of (n,) class indices and (n, symptoms) probabilities; see ``classification_metrics``."""
-    return from_plain(to_plain(classification_metrics(labels, probabilities, symptoms)), Metrics, "metrics")
 
 
 def has_predictions(run: Run, name: str, split: str) -> bool:

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.onnx_graphs import runnable
-from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, metrics_of, read_predictions
+from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, read_predictions
 from analysis.evaluation.result_files import read_result
 from analysis.evaluation.run_statistics import BASELINE
 from analysis.statistics.intervals import LEVEL
@@ -32,7 +32,7 @@ from run_folder.names import LEXICON_FILE, MODEL, RESULTS
 from run_folder.records import to_json
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.metrics import softmax
+from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.stored import load_tokenizer
 
 AS_WRITTEN, _, _, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
@@ -333,7 +333,7 @@ def _same_texts(labels: NDArray[np.int64], as_written: NDArray[np.float64], symp
 
 
 def _macro_f1(labels: NDArray[np.int64], probabilities: NDArray[np.float64], symptoms: Sequence[str]) -> float | None:
-    return metrics_of(labels, probabilities, symptoms).f1 if len(labels) else None
+    return classification_metrics(labels, probabilities, symptoms).f1 if len(labels) else None
 
 
 def _symptom_probability(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
@@ -382,7 +382,7 @@ def subgroups(
                 accuracy=float(right.mean()),
                 low=low,
                 high=high,
-                f1=metrics_of(labels[inside], probabilities[inside], symptoms).f1,
+                f1=classification_metrics(labels[inside], probabilities[inside], symptoms).f1,
                 disagreement=None if against is None else float((predicted != against)[inside].mean()),
                 harmed=None if was_right is None else int((was_right & ~right).sum()),
                 helped=None if was_right is None else int((~was_right & right).sum()),

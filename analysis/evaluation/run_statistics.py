@@ -16,7 +16,6 @@ from analysis.evaluation.predictions import (
     VALIDATION,
     Predictions,
     has_predictions,
-    metrics_of,
     read_predictions,
 )
 from analysis.evaluation.result_files import read_result
@@ -29,6 +28,7 @@ from analysis.statistics.verdict import MARGIN, Verdict, verdicts
 from run_folder.names import RESULTS
 from run_folder.records import to_json
 from run_folder.run import Run
+from trainables.parts.metrics import classification_metrics
 
 STATISTICS = f"{RESULTS}/statistics.json"
 BASELINE = "baseline"
@@ -283,7 +283,11 @@ def _model(
 ) -> ModelStatistics:
     found = figure_intervals(resampled.mean([place]))
     confusion = resampled.confusions[:, place].sum(axis=0).astype(int).tolist()
-    validation = metrics_of(on_validation.labels, on_validation.probabilities, run.symptoms) if on_validation else None
+    validation = (
+        classification_metrics(on_validation.labels, on_validation.probabilities, run.symptoms)
+        if on_validation
+        else None
+    )
     return ModelStatistics(
         strategy=strategy,
         figures=_table(run, ModelFigure, point=found.point, low=found.low, high=found.high, undefined=found.undefined),

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.evaluation.costs import ModelCosts
-from analysis.evaluation.leaderboard import SCHEME_NOTES
 from analysis.evaluation.predictions import TEST, VALIDATION
 from analysis.statistics.resampling import METRICS
-from run_folder.records import to_plain
-from run_folder.results import Agreement, Metrics, ModelFacts, Scores
+from run_folder.results import Agreement, Int8Facts, Metrics, ModelFacts, Scores
+from trainables import scheme_note
 
 PyTorchForm = Literal["stock", "own", "none"]
 """Loaded by PyTorch as any Hugging Face model, by symptune's loader, or not at all (INT8 graphs)."""
@@ -185,9 +184,10 @@ def _size(record: ExportRecord) -> str:
             f"and {near.same_predictions:.2%} of the validation predictions are the same"
         )
     if model.runtime != "torch":
-        lines.append("- " + _int8(to_plain(record)))
-    if model.scheme in SCHEME_NOTES:
-        lines.append(f"- {model.scheme}: {SCHEME_NOTES[model.scheme]}")
+        lines.append("- " + _int8(record))
+    note = scheme_note(record.strategy, model.scheme)
+    if note:
+        lines.append(f"- {model.scheme}: {note}")
     return "## Size and cost\n\n" + "\n".join(lines) + "\n"
 
 
@@ -198,19 +198,32 @@ def _speed(cost: ModelCosts) -> str:
     )
 
 
-def _int8(record: Mapping[str, Any]) -> str:
-    chosen, bits = record["hyperparameters"], 7 if record["settings"]["reduce_range"] else 8
-    fine = "one scale per output channel" if chosen["per_channel"] else "one scale per tensor"
-    embeddings = "INT8" if chosen["quantize_embeddings"] else "FP32"
+def _int8(record: ExportRecord) -> str:
+    model, facts = record.model, _int8_facts(record)
+    fine = "one scale per output channel" if facts.per_channel else "one scale per tensor"
+    embeddings = "INT8" if facts.embeddings else "FP32"
     needs = (
-        "" if bits == 7 else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
+        ""
+        if facts.weight_bits == 7
+        else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
     )
-    together = (
-        "; the figures of a text move a little with those in its batch" if chosen["scheme"] != "ptq_static" else ""
-    )
+    together = "" if facts.static else "; the figures of a text move a little with those in its batch"
     return (
-        f"INT8 by `{chosen['scheme']}`, {fine}, weights of {bits} bits, embeddings {embeddings}, "
-        f"{len(record['model'].get('fp32_layers', []))} Linear layers left FP32{needs}{together}"
+        f"INT8 by `{model.scheme}`, {fine}, weights of {facts.weight_bits} bits, embeddings {embeddings}, "
+        f"{len(model.fp32_layers or ())} Linear layers left FP32{needs}{together}"
+    )
+
+
+def _int8_facts(record: ExportRecord) -> Int8Facts:
+    """As the deployed model's card says; a model of an older version, as its configuration says."""
+    if record.model.int8 is not None:
+        return record.model.int8
+    chosen = record.hyperparameters
+    return Int8Facts(
+        weight_bits=7 if record.settings["reduce_range"] else 8,
+        per_channel=chosen["per_channel"],
+        embeddings=chosen["quantize_embeddings"],
+        static=chosen["scheme"] == "ptq_static",
     )
 
 

@@ -32,7 +32,7 @@ from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from tests.waiting import guarded, until
-from trainables.parts.deployed import OnnxDeployed, TorchDeployed, predict
+from trainables.parts.deployed import OnnxRunner, TorchRunner, predict
 from trainables.parts.metrics import classification_metrics, softmax
 
 INT8 = ("quantization", "combined")
@@ -60,7 +60,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
 ) -> None:
     run = finished.run
     test, pad = tokenised(run, "test"), run.manifest.pad_token_id
-    deployed = OnnxDeployed(exported[strategy] / "model.onnx", {}, threads=os.cpu_count() or 1)
+    deployed = OnnxRunner(exported[strategy] / "model.onnx", threads=os.cpu_count() or 1)
     expected = predict(deployed.logits, test, pad)
     session = ort.InferenceSession(exported[strategy] / "model.onnx", providers=["CPUExecutionProvider"])
 
@@ -85,7 +85,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
 def test_the_pytorch_form_and_the_graph_agree(strategy: str, finished: FinishedRun, exported: dict[str, Path]) -> None:
     run = finished.run
     test, pad = tokenised(run, "test"), run.manifest.pad_token_id
-    by_torch = predict(TorchDeployed(load_pytorch(exported[strategy]), {}).logits, test, pad)
+    by_torch = predict(TorchRunner(load_pytorch(exported[strategy])).logits, test, pad)
     model = ExportedModel(exported[strategy])
     by_onnx = predict(model._model.logits, test, pad)
     assert np.abs(by_torch - by_onnx).max() < 1e-4

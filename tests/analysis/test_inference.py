@@ -21,7 +21,6 @@ from analysis.evaluation.predictions import (
     VALIDATION,
     Predictions,
     has_predictions,
-    metrics_of,
     read_predictions,
     write_predictions,
 )
@@ -36,6 +35,7 @@ from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests import made_runs
 from tests.tiny_runs import FinishedRun
+from trainables.parts.metrics import classification_metrics
 from tune_jobs.cli import main
 
 SYMPTOMS = ("pain", "edema", "fever")
@@ -63,7 +63,7 @@ def made_run(
         for seed, skill in enumerate(of):
             name = f"{strategy}-0000" + f"-seed{seed + 1}" * bool(seed)
             again = f"{strategy}-0000" if seed else None
-            scores = metrics_of(LABELS, guesses(LABELS, seed, skill), SYMPTOMS)
+            scores = classification_metrics(LABELS, guesses(LABELS, seed, skill), SYMPTOMS)
             final = replace(deployed_result(0.5, 4, 1.0), validation=scores)
             record = TrialRecord(name, strategy, seed, seed, {}, {}, state="finished", final=final, repeats=again)
             trials[name] = record
@@ -78,7 +78,7 @@ def made_run(
         for split, shift in ((TEST, 10), (VALIDATION, 20)):
             found = Predictions(ids, labels, guesses(labels, number + shift, skills[strategy][seed]))
             write_predictions(run, name, split, found)
-        test = metrics_of(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)
+        test = classification_metrics(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)
         figures = Evaluation(name=name, identity="", examples=len(labels), test=test)
         run.folder.write(f"results/trials/{name}.json", to_json(figures))
     return run
