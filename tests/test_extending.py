@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("run_folder", "clinical_notes", "search_spaces", "trainables", "analysis", "tune_jobs")
@@ -44,6 +45,7 @@ def symptune(home: Path, *arguments: str | Path) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(0)
 def test_a_strategy_added_by_the_documentation_is_searched_reported_exported_and_predicts(
     tmp_path: Path, model_folder: Path, notes: Path
 ) -> None:
