@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from clinical_notes.batches import TrialData, tokenise
-from trainables.base import StrategyTrainable, TrainSettings
+from run_folder.folder import Folder
+from trainables.base import TrainSettings, Trial, TrialConfig
 from trainables.parts.model.encoder import EncoderWeights, layer_names
 from tune_jobs.preparing.create_run import make_run_examples
 from tune_jobs.preparing.pretrained import load_pretrained
@@ -103,20 +104,17 @@ def trial_data(
 
 
 def start_trial(
-    cls: type[StrategyTrainable],
+    cls: type[Trial],
     hyperparameters: Mapping[str, Any],
     data: TrialData,
     model: PreTrainedModel,
-    workdir: Path,
     settings: TrainSettings,
     teacher: Path | None = None,
     seed: int = 0,
-) -> StrategyTrainable:
-    """A trial as a worker sets it up, without Ray around it; ``teacher`` is the folder of its teacher's trial."""
-    trial = cls.__new__(cls)
-    config = {"hyperparameters": hyperparameters, "seed": seed, "teacher": str(teacher) if teacher else None}
-    trial.setup(config, data, EncoderWeights.of(model), settings, workdir)
-    return trial
+) -> Trial:
+    """A trial of a strategy; ``teacher`` is the folder of its teacher's trial."""
+    config = TrialConfig(hyperparameters, seed, Folder(teacher) if teacher else None)
+    return cls(config, data, EncoderWeights.of(model), settings)
 
 
 def in_turn(sides: Mapping[str, Callable[[], T]], examples: int, rounds: int) -> tuple[dict[str, Any], dict[str, T]]:

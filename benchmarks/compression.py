@@ -22,7 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 from analysis.evaluation.costs import machine, time_models
 from clinical_notes.batches import TokenisedExamples, TrialData
 from trainables.parts.agreement import validation_logits
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, int8_overflows
+from trainables.parts.deployed import ONNX_FILE, OnnxRunner, TorchRunner, int8_overflows
 from trainables.parts.int8.grid import Int8Options
 from trainables.parts.int8.onnx_export import export_onnx
 from trainables.parts.int8.onnx_model import write_int8
@@ -87,7 +87,7 @@ def artifacts(model: PreTrainedModel, data: TrialData) -> Iterator[tuple[str, Ca
         return lambda folder: export_onnx(made, folder / ONNX_FILE)
 
     def int8(made: PreTrainedModel, scheme: str) -> Callable[[Path], object]:
-        reference = validation_logits(TorchDeployed(made, {}), data)
+        reference = validation_logits(TorchRunner(made), data)
         return lambda folder: write_int8(made, folder, data, options(scheme), [], reference)
 
     yield "FP32", fp32(model)
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write(folder)
             files[name] = folder / ONNX_FILE
         sizes = {name: path.stat().st_size for name, path in files.items()}
-        models = {name: OnnxDeployed(path, {}, threads=1) for name, path in files.items()}
+        models = {name: OnnxRunner(path, threads=1) for name, path in files.items()}
         times = time_models(models, np.full(16, options.length), seconds_per_model=options.seconds)
     vnni = not int8_overflows()
     table = Table(title=f"One text of {options.length} word pieces, one thread, {machine()}", title_justify="left")

@@ -31,7 +31,7 @@ from run_folder.folder import Folder
 from run_folder.names import LEDGER
 from search_spaces import paper_configuration
 from trainables import trainable_class
-from trainables.base import TrainSettings
+from trainables.base import TrainSettings, TrialConfig
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.cluster.connection import TrialResources, connected
 from tune_jobs.preparing.create_run import Prepared
@@ -122,11 +122,10 @@ def data_for(seconds: float, epochs: int, length: int, encoder: EncoderWeights) 
 
 def seconds_of_an_epoch(data: TrialData, encoder: EncoderWeights) -> float:
     """The second one's, by this process and one thread."""
-    trial = trainable_class("baseline").__new__(trainable_class("baseline"))
-    config = {"hyperparameters": {**paper_configuration("baseline"), "batch_size": BATCH}, "seed": 0}
+    config = TrialConfig({**paper_configuration("baseline"), "batch_size": BATCH}, seed=0)
     settings = TrainSettings(epochs=2, threads=1, precision=RunSettings.precision)
-    trial.setup(config, data=data, encoder=encoder, settings=settings)
-    return [float(trial.step()["seconds"]) for _ in range(2)][-1]
+    trial = trainable_class("baseline")(config, data, encoder, settings)
+    return [trial.epoch().seconds for _ in range(2)][-1]
 
 
 def run_search(

@@ -33,11 +33,12 @@ from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import NoteColumns, read_notes
 from clinical_notes.synthetic import synthetic_notes
+from run_folder.names import DEPLOYED
 from search_spaces import paper_configuration
-from trainables.base import StrategyTrainable, TrainSettings
-from trainables.baseline import BaselineTrainable
+from trainables.base import TrainSettings, Trial
+from trainables.baseline import BaselineTrial
 from trainables.parts.deployed import PREDICT_BATCH, int8_overflows, sha256
-from trainables.quantization import QuantizationTrainable
+from trainables.quantization import QuantizationTrial
 from tune_jobs.settings import SYNTHETIC
 
 REACH = 5.0
@@ -67,18 +68,20 @@ def make_models(options: argparse.Namespace, home: Path) -> tuple[Path, Path]:
     data, model, tokenizer = inputs_of(options, "sentence", MAX_LENGTH)
     settings = TrainSettings(epochs=options.epochs, threads=options.threads, reduce_range=int8_overflows())
     values = {**paper_configuration("baseline"), "learning_rate": options.learning_rate}
-    finish(start_trial(BaselineTrainable, values, data, model, home / "baseline", settings))
+    finish(start_trial(BaselineTrial, values, data, model, settings), home / "baseline" / DEPLOYED)
     values = {**paper_configuration("quantization"), "scheme": "ptq_dynamic", "quantize_embeddings": True}
-    finish(start_trial(QuantizationTrainable, values, data, model, home / "int8", settings, home / "baseline"))
+    finish(start_trial(QuantizationTrial, values, data, model, settings, home / "baseline"), home / "int8" / DEPLOYED)
     tokenizer.model_max_length = MAX_LENGTH
     tokenizer.save_pretrained(home / "baseline" / "deployed")
     write_export(home / "int8" / "deployed", home / "export", tokenizer, data.symptoms)
     return home / "baseline" / "deployed", home / "export"
 
 
-def finish(trial: StrategyTrainable) -> None:
-    while not trial.step().get("done"):
-        pass
+def finish(trial: Trial, directory: Path) -> None:
+    """Train a trial and deploy it to ``directory``."""
+    while not trial.is_trained:
+        trial.epoch()
+    trial.deploy(directory)
 
 
 def write_export(deployed: Path, to: Path, tokenizer: PreTrainedTokenizerBase, symptoms: tuple[str, ...]) -> None:

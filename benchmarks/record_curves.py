@@ -33,6 +33,7 @@ from analysis.evaluation.costs import machine
 from benchmarks.common import start_trial, trial_data
 from clinical_notes.batches import TrialData
 from run_folder.errors import InputError
+from run_folder.names import DEPLOYED
 from search_spaces import STRATEGIES, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
 from trainables import trainable_class
@@ -111,23 +112,21 @@ def _train(shared: Shared, line: Line, home: Path) -> Line:
         line["hyperparameters"],
         shared.data,
         shared.model,
-        home,
         shared.settings,
         shared.models / line["teacher"] if line["teacher"] else None,
         line["seed"],
     )
     seconds = {"set_up": round(time.process_time() - begun, 3)}
-    while True:
+    while not trial.is_trained:
         begun = time.process_time()
-        result = trial.step()
+        result = trial.epoch()
         took = round(time.process_time() - begun, 3)
-        if "failed" in result:
-            raise TrialError(result["failed"])
-        if "final" in result:
-            break
-        line["epochs"].append({"f1": round(result["f1"], 6), "selectable": result["selectable"], "seconds": took})
-    final = {"validation": {"f1": round(result["f1"], 6)}, "bytes": result["final"]["bytes"]}
-    return {"final": final, "seconds": {**seconds, "deployment": took}}
+        line["epochs"].append({"f1": round(result.f1, 6), "selectable": result.selectable, "seconds": took})
+    begun = time.process_time()
+    deployed = trial.deploy(home / DEPLOYED)
+    seconds["deployment"] = round(time.process_time() - begun, 3)
+    final = {"validation": {"f1": round(deployed.validation.f1, 6)}, "bytes": deployed.bytes}
+    return {"final": final, "seconds": seconds}
 
 
 class Recording:

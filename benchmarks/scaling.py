@@ -37,7 +37,7 @@ VOCABULARY = 28_996
 
 
 def checkpoint_bytes(layers: int = 12) -> dict[str, int]:
-    """Tensors of the files that ``StrategyTrainable.save_checkpoint`` writes of a model that trains all its weights."""
+    """Tensors of the files that ``Trial.save`` writes of a model that trains all its weights."""
     with torch.device("meta"):
         config = BertConfig(vocab_size=VOCABULARY, num_hidden_layers=layers, num_labels=5)
         model = BertForSequenceClassification(config)

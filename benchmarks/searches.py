@@ -138,7 +138,7 @@ def trainer_of(task: Task) -> Trainer:
     def macro_f1(predicted: EvalPrediction) -> dict[str, float]:
         probabilities = softmax(np.asarray(predicted.predictions))
         labels = np.asarray(predicted.label_ids)
-        return {"f1": classification_metrics(labels, probabilities, prepared.data.symptoms)["f1"]}
+        return {"f1": classification_metrics(labels, probabilities, prepared.data.symptoms).f1}
 
     transformers_logging.set_verbosity_error()
     arguments = TrainingArguments(

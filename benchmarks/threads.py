@@ -9,11 +9,9 @@ Every trial is a process of its own, as in a search, and trains the same example
 import argparse
 import json
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ from analysis.evaluation.costs import machine
 from benchmarks.common import add_input_options, inputs_of, start_trial
 from search_spaces import paper_configuration
 from trainables.base import TrainSettings
-from trainables.baseline import BaselineTrainable
+from trainables.baseline import BaselineTrial
 
 Layout = tuple[int, int]
 """Trials at once, and threads of each."""
@@ -39,15 +37,14 @@ def layouts_of(cores: int) -> list[Layout]:
 
 def train_when_told(orders: Connection, options: argparse.Namespace, epochs: int) -> None:
     """A trial's process: trains an epoch with as many threads as it is told, until told 0."""
-    with tempfile.TemporaryDirectory() as home:
-        data, model, _ = inputs_of(options, options.unit, options.max_length)
-        settings = TrainSettings(epochs, 1, "cpu", precision=options.precision)
-        trial = start_trial(BaselineTrainable, paper_configuration("baseline"), data, model, Path(home), settings)
-        orders.send(len(data.train))
-        while threads := orders.recv():
-            torch.set_num_threads(threads)
-            trial.step()
-            orders.send(None)
+    data, model, _ = inputs_of(options, options.unit, options.max_length)
+    settings = TrainSettings(epochs, 1, "cpu", precision=options.precision)
+    trial = start_trial(BaselineTrial, paper_configuration("baseline"), data, model, settings)
+    orders.send(len(data.train))
+    while threads := orders.recv():
+        torch.set_num_threads(threads)
+        trial.epoch()
+        orders.send(None)
 
 
 def compare(options: argparse.Namespace, layouts: Sequence[Layout]) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ costs nothing. Run it on an otherwise idle machine.
 import argparse
 import contextlib
 import json
-import math
 import tempfile
 import time
 from collections import defaultdict
@@ -34,14 +33,14 @@ from clinical_notes.batches import TokenisedExamples, TrialData
 from search_spaces import paper_configuration
 from trainables import base
 from trainables import quantization as quantizing
-from trainables.base import StrategyTrainable, TrainSettings
-from trainables.baseline import BaselineTrainable
-from trainables.distillation import DistillationTrainable
+from trainables.base import TrainSettings, Trial
+from trainables.baseline import BaselineTrial
+from trainables.distillation import DistillationTrial
 from trainables.parts.deployed import deploy_torch, int8_overflows
 from trainables.parts.int8 import onnx_model
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
-from trainables.quantization import QuantizationTrainable
+from trainables.quantization import QuantizationTrial
 
 REACH = {"notes": 3.0, "sentences": 6.0, "distillation": 1.5}
 """Times more examples per second, at least."""
@@ -97,7 +96,7 @@ def _padded(examples: TokenisedExamples, width: int, pad_token_id: int) -> Tenso
     )
 
 
-class LiveTeacher(DistillationTrainable):
+class LiveTeacher(DistillationTrial):
     """Distillation whose teacher runs on every batch."""
 
     reads_teacher_logits = False
@@ -115,9 +114,9 @@ class LiveTeacher(DistillationTrainable):
         return self._live_logits
 
 
-def epoch_of(trial: StrategyTrainable) -> Callable[[], float]:
+def epoch_of(trial: Trial) -> Callable[[], float]:
     """Train an epoch; gives its mean training loss."""
-    return lambda: float(trial.step().get("train_loss", math.nan))
+    return lambda: trial.epoch().train_loss
 
 
 def epochs_of(sides: Mapping[str, Callable[[], float]], data: TrialData, rounds: int) -> Figures:
@@ -125,10 +124,10 @@ def epochs_of(sides: Mapping[str, Callable[[], float]], data: TrialData, rounds:
     return {**figures, "train_loss": losses, "mean_length": float(data.train.lengths.mean())}
 
 
-def padding(data: TrialData, model: PreTrainedModel, padded: int, settings: TrainSettings, home: Path) -> Figures:
+def padding(data: TrialData, model: PreTrainedModel, padded: int, settings: TrainSettings) -> Figures:
     """Epochs of our baseline and of the plain loop."""
     values = paper_configuration("baseline")
-    ours = start_trial(BaselineTrainable, values, data, model, home, settings)
+    ours = start_trial(BaselineTrial, values, data, model, settings)
     plain = PlainTrainer(data, model, padded, settings, values)
     sides = {"ours": epoch_of(ours), f"padded to {padded}": plain.epoch}
     return epochs_of(sides, data, settings.epochs)
@@ -139,9 +138,9 @@ def distillation(data: TrialData, teacher: PreTrainedModel, settings: TrainSetti
     deploy_torch(teacher, home / "teacher" / "deployed", data)
     values = paper_configuration("distillation")
     begun = time.perf_counter()
-    stored = start_trial(DistillationTrainable, values, data, teacher, home, settings, home / "teacher")
+    stored = start_trial(DistillationTrial, values, data, teacher, settings, home / "teacher")
     first = time.perf_counter() - begun
-    live = start_trial(LiveTeacher, values, data, teacher, home, settings, home / "teacher")
+    live = start_trial(LiveTeacher, values, data, teacher, settings, home / "teacher")
     sides = {"stored logits": epoch_of(stored), "live teacher": epoch_of(live)}
     return {**epochs_of(sides, data, settings.epochs), "first_set_up_seconds": first}
 
@@ -195,17 +194,17 @@ def quantization(data: TrialData, model: PreTrainedModel, settings: TrainSetting
         values = {**paper_configuration("quantization"), "scheme": scheme}
         start = time.perf_counter()
         with parts_timed() as seconds:
-            trial = start_trial(QuantizationTrainable, values, data, model, home / name, settings, home / "baseline")
-            while len(trial.results) < trial.epochs:
-                trial.step()
+            trial = start_trial(QuantizationTrial, values, data, model, settings, home / "baseline")
+            while not trial.is_trained:
+                trial.epoch()
             seconds.clear()  # an epoch's validation is part of training
-            result = trial.step()
+            deployed = trial.deploy(home / name / "deployed")
         found[name] = {
             "epochs": len(trial.results),
-            "validation_f1": result["f1"],
+            "validation_f1": deployed.validation.f1,
             "seconds": time.perf_counter() - start,
             "parts": {
-                "training": sum(epoch["seconds"] for epoch in trial.results),
+                "training": sum(epoch.seconds for epoch in trial.results),
                 **dict.fromkeys(NAMES, 0.0),
                 **seconds,
             },
@@ -277,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 teacher = random_model(model.config, options.teacher_layers, data.symptoms)
                 epochs[name] = distillation(data, teacher, settings, home)
             else:
-                epochs[name] = padding(data, model, options.padded, settings, home)
+                epochs[name] = padding(data, model, options.padded, settings)
     record["epochs"] = epochs
     if epochs:
         console.print(epochs_table(epochs, f"{options.model}, {options.threads} threads, {machine()}"))

@@ -66,6 +66,23 @@ Runtime = Literal["torch", "onnxruntime", "torchao"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Int8Facts:
+    """How the numbers of an INT8 model are rounded.
+
+    Attributes:
+        weight_bits: 8, or 7 for CPUs whose INT8 sums would overflow.
+        per_channel: a weight has one scale per output feature, not one per tensor.
+        embeddings: embedding tables are INT8 too.
+        static: ranges of activations were fixed beforehand; otherwise each run finds them.
+    """
+
+    weight_bits: int
+    per_channel: bool
+    embeddings: bool
+    static: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """What a deployed model is, apart from how good it is.
 
@@ -76,6 +93,7 @@ class ModelFacts:
         scheme: how its strategy compressed it, where it has several ways.
         fp32_layers: paths of the Linear layers that an INT8 model left in FP32.
         agreement: of an INT8 model with the model that it was made of.
+        int8: how an INT8 model is rounded; None for other models, and for INT8 models of older versions.
     """
 
     runtime: Runtime
@@ -88,6 +106,7 @@ class ModelFacts:
     scheme: str | None = None
     fp32_layers: tuple[str, ...] | None = None
     agreement: Agreement | None = None
+    int8: Int8Facts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,14 +23,25 @@ from search_spaces import STRATEGIES
 from tune_jobs.settings import RunSettings
 
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")
-OUTCOMES = dict(
-    zip(
-        STRATEGIES[1:],
-        (Outcome.WORSE, Outcome.NOT_WORSE, Outcome.NOT_KNOWN, Outcome.EQUIVALENT, Outcome.WORSE),
-        strict=False,
-    )
-)
-BYTES = dict(zip(STRATEGIES, (91e6, 45e6, 91e6, 60e6, 23e6, 12e6), strict=True))
+OUTCOMES = {
+    **dict.fromkeys(STRATEGIES[1:], Outcome.NOT_KNOWN),
+    "distillation": Outcome.WORSE,
+    "low_rank": Outcome.NOT_WORSE,
+    "pruning": Outcome.NOT_KNOWN,
+    "quantization": Outcome.EQUIVALENT,
+    "combined": Outcome.WORSE,
+}
+"""Verdicts; a strategy that this file does not know gets "not known"."""
+SIZES = {
+    "baseline": 91e6,
+    "distillation": 45e6,
+    "low_rank": 91e6,
+    "pruning": 60e6,
+    "quantization": 23e6,
+    "combined": 12e6,
+}
+BYTES = {strategy: SIZES.get(strategy, 30e6) for strategy in STRATEGIES}
+"""Of the deployed model; a strategy that this file does not know gets one in the middle."""
 
 PAPER_ROW = {"strategy": "baseline", "metric": "f1", "paper": 0.94, "paper_low": 0.91, "paper_high": 0.96, "ours": 0.84}
 PAPER_ROW |= {"ours_low": 0.8, "ours_high": 0.87, "difference": -0.1}
@@ -95,7 +106,7 @@ class Builder:
         return name
 
     def search(self, trials: int) -> None:
-        """So many trials of every strategy, some of them stopped or failed."""
+        """Trials of every strategy, some of them stopped or failed."""
         for number in range(trials):
             for place, strategy in enumerate(self.strategies):
                 state = "finished" if number % 3 == 0 else "failed" if number % 7 == 5 else "stopped"

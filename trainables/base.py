@@ -1,17 +1,16 @@
-"""What all strategies share: the training loop, checkpoints, and the end of a trial in a deployed model."""
+"""What all strategies share: the training loop, checkpoints, and the deployed model at a trial's end."""
 
 import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray import tune
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -19,8 +18,10 @@ from transformers import PreTrainedModel, get_scheduler
 
 from clinical_notes.batches import TrialData, collate, shuffled_batches
 from run_folder.folder import Folder
-from trainables.parts.deployed import TorchDeployed, deploy_torch, figures_of, predict
-from trainables.parts.metrics import Metrics, classification_metrics, softmax
+from run_folder.records import from_plain, to_plain
+from run_folder.results import DeployedResult, EpochResult, Metrics, ModelFacts
+from trainables.parts.deployed import TorchRunner, deploy_torch, predict
+from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.stored import load_model
@@ -29,11 +30,29 @@ from trainables.parts.training.freed_memory import keep_freed_memory
 from trainables.parts.training.seen_words import restore_words, train_seen_words
 from trainables.parts.training.teaching import distillation_loss, teacher_logits
 
+Hyperparameters = Mapping[str, Any]
+"""One configuration of a strategy: names of its search space to numbers, booleans or strings."""
+
 State = dict[str, torch.Tensor]
 
 
 class TrialError(Exception):
-    """A trial cannot go on; the message is its recorded reason."""
+    """A trial cannot continue; the message is its recorded reason."""
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """What is one trial's own.
+
+    Attributes:
+        hyperparameters: as the strategy's search space names them.
+        seed: of the new weights, the order of the batches, and dropout.
+        teacher: folder of the baseline's trial that it starts from; None where the strategy needs none.
+    """
+
+    hyperparameters: Hyperparameters
+    seed: int
+    teacher: Folder | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +66,8 @@ class TrainSettings:
         reduce_range: quantize weights to 7 bits, for CPUs whose INT8 kernels would overflow (no VNNI).
         precision: of forward passes in training, "float32", "bfloat16" or "auto": bfloat16 where ``has_bfloat16``.
         max_grad_norm: gradients are clipped to this norm.
-        parts: a batch is computed in so many parts whose gradients add up to its own (with class weights nearly, as
-            each part is weighed by its size), to take less memory.
+        parts: number of parts in which a batch is computed, to take less memory. Their gradients add up to the
+            batch's (with class weights nearly: each part is weighted by its size).
     """
 
     epochs: int
@@ -60,52 +79,40 @@ class TrainSettings:
     parts: int = 1
 
 
-class StrategyTrainable(tune.Trainable):
-    """One trial: ``step`` is one epoch, and after the last epoch one more ``step`` deploys the model.
+class Trial:
+    """One configuration of a strategy, being trained: ``epoch`` until ``is_trained``, then ``deploy``.
 
-    A configuration holds ``hyperparameters``, ``seed`` and, for strategies that start from the best baseline,
-    ``teacher``: the URI of that trial's folder. A result holds ``epoch``, the validation figures (``f1`` is the
-    one to maximise) and, after deployment, ``final``: the figures of the deployed model.
+    A strategy is a subclass that overrides what it does differently.
+
+    Args:
+        config: what is this trial's own.
+        data: training and validation examples.
+        encoder: the pretrained encoder; its arrays are copied, not changed.
+        settings: what all trials of the run share.
+
+    Raises:
+        TrialError: the configuration cannot be trained.
     """
 
     needs_teacher: ClassVar[bool] = False
     """Whether its trials start from the run's best baseline."""
     reads_teacher_logits: ClassVar[bool] = False
     """Whether its trials read the teacher's logits of the training examples; the first to start computes them."""
+    scheme_notes: ClassVar[Mapping[str, str]] = {}
+    """By scheme, as its models' cards name it: a sentence on what a reader must know of it."""
 
-    data: TrialData
-    encoder: EncoderWeights
-    settings: TrainSettings
-    model: nn.Module
+    results: list[EpochResult]
+    """The finished epochs."""
 
-    def setup(  # type: ignore[override]
-        self,
-        config: dict[str, Any],
-        data: TrialData,
-        encoder: EncoderWeights,
-        settings: TrainSettings,
-        workdir: Path | None = None,
-    ) -> None:
-        """Prepare a trial; ``workdir`` takes its deployed model (default: Ray's folder of the trial)."""
+    def __init__(self, config: TrialConfig, data: TrialData, encoder: EncoderWeights, settings: TrainSettings) -> None:
         self.data, self.encoder, self.settings = data, encoder, settings
-        self._workdir = workdir
-        self._start(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial of the same strategy, as if newly set up."""
-        self._start(new_config)
-        return True
-
-    def _start(self, config: Mapping[str, Any]) -> None:
-        self.hyperparameters: Mapping[str, Any] = config["hyperparameters"]
-        self.seed: int = config["seed"]
-        self.teacher_folder = Folder(config["teacher"]) if config.get("teacher") else None
-        self.results: list[dict[str, Any]] = []
+        self.hyperparameters, self.seed, self.teacher_folder = config.hyperparameters, config.seed, config.teacher
+        self.results = []
         self._best: tuple[float, State] | None = None
         keep_freed_memory()
         torch.set_num_threads(self.settings.threads)
         torch.manual_seed(self.seed)
-        self.model = self.build_model().to(self.settings.device)
+        self.model: nn.Module = self.build_model().to(self.settings.device)
         self._class_weights = (
             None
             if self.data.class_weights is None
@@ -135,7 +142,7 @@ class StrategyTrainable(tune.Trainable):
 
     @property
     def precision(self) -> str:
-        """Of the forward passes in training; weights, losses and what is deployed are float32 whatever it is."""
+        """Number format of forward passes in training, "float32" or "bfloat16"; the rest is float32 in any case."""
         if self.settings.precision != "auto":
             return self.settings.precision
         return "bfloat16" if has_bfloat16(self.settings.device) else "float32"
@@ -147,12 +154,18 @@ class StrategyTrainable(tune.Trainable):
         return model
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, classes) logits that the model in training gives for a batch of its inputs."""
+        """(batch, classes) logits of the model in training for ``input_ids`` and ``attention_mask`` (batch, length)."""
         logits: torch.Tensor = self.model(**batch).logits
         return logits
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
-        """Loss of one batch; ``index`` are the rows of the training examples in it."""
+        """() mean loss of one batch.
+
+        Args:
+            logits: (batch, classes), float32.
+            labels: (batch,) class indices.
+            index: (batch,) rows of the training examples.
+        """
         return functional.cross_entropy(
             logits,
             labels,
@@ -164,14 +177,19 @@ class StrategyTrainable(tune.Trainable):
         """Called before each optimisation step with the fraction of training done after it, in (0, 1]."""
 
     def after_backward(self) -> None:
-        """Called before each optimisation step, when the gradients are there."""
+        """Called before each optimisation step, when the batch's gradients are in the model."""
 
-    def deploy(self, directory: Path) -> None:
-        """Write the trained model as it is to be deployed."""
+    def write_model(self, directory: Path) -> None:
+        """Write the trained model, in evaluation mode, as it is to be deployed; ``directory`` exists."""
+        deploy_torch(self.transformer, directory, self.data)
+
+    # What a strategy may use
+
+    @property
+    def transformer(self) -> PreTrainedModel:
+        """The model in training, where nothing is wrapped around it."""
         assert isinstance(self.model, PreTrainedModel)
-        deploy_torch(self.model, directory, self.data)
-
-    # Training
+        return self.model
 
     def load_teacher(self) -> PreTrainedModel:
         """The deployed model of the run's best baseline."""
@@ -184,11 +202,11 @@ class StrategyTrainable(tune.Trainable):
         return teacher
 
     def teacher_logits_of(self, index: NDArray[np.int64]) -> torch.Tensor:
-        """(batch, classes) logits of the teacher for these training examples, once it has been loaded."""
+        """(batch, classes) logits of the teacher, loaded before, for these rows of the training examples."""
         return self._teacher_logits[self._on_device(torch.from_numpy(index))]
 
     def distilled(self, logits: torch.Tensor, hard_loss: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
-        """Loss of one batch against labels (``hard_loss``) and teacher, as the configuration weighs them."""
+        """() loss of one batch from labels (``hard_loss``) and teacher, weighted by the configuration's ``alpha``."""
         alpha, temperature = self.hyperparameters["alpha"], self.hyperparameters["temperature"]
         return distillation_loss(logits, self.teacher_logits_of(index), hard_loss, alpha, temperature)
 
@@ -198,7 +216,7 @@ class StrategyTrainable(tune.Trainable):
 
     @property
     def learning_rate(self) -> float:
-        """The highest rate, which the schedule starts from after its warm-up."""
+        """The highest rate, reached at the end of the warm-up."""
         return float(self.hyperparameters["learning_rate"])
 
     @property
@@ -217,20 +235,41 @@ class StrategyTrainable(tune.Trainable):
         ]
         return torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
 
-    def step(self) -> dict[str, Any]:
-        """One epoch with its validation figures, or the deployment; a failure ends the trial with its reason."""
+    # Training
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all epochs are finished."""
+        return len(self.results) >= self.epochs
+
+    def epoch(self) -> EpochResult:
+        """Train one epoch, then validate.
+
+        Raises:
+            TrialError: the loss, or a logit on validation, is not finite.
+        """
         start = time.perf_counter()
-        try:
-            result = self._train_epoch() if len(self.results) < self.epochs else self._finish()
-        except TrialError as failure:
-            return {"failed": str(failure), "done": True, "f1": math.nan, "epoch": len(self.results)}
-        result["seconds"] = time.perf_counter() - start
-        if "final" not in result:
-            self.results.append(result)
+        number = len(self.results) + 1
+        train_loss = self._train(number)
+        metrics = self._validate()
+        if self.selectable and (self._best is None or metrics.f1 > self._best[0]):
+            self._best = (metrics.f1, {name: t.clone() for name, t in self._trained_state().items()})
+        result = EpochResult(
+            epoch=number,
+            f1=metrics.f1,
+            accuracy=metrics.accuracy,
+            precision=metrics.precision,
+            recall=metrics.recall,
+            auroc=metrics.auroc,
+            train_loss=train_loss,
+            selectable=self.selectable,
+            seconds=time.perf_counter() - start,
+        )
+        self.results.append(result)
         return result
 
-    def _train_epoch(self) -> dict[str, Any]:
-        epoch = len(self.results) + 1
+    def _train(self, epoch: int) -> float:
+        """Train on all examples once; returns the mean loss of an example."""
         self.model.train()
         batches = shuffled_batches(self.data.train, self.batch_size, np.random.default_rng((self.seed, epoch)))
         total = torch.zeros((), device=self.settings.device)
@@ -246,11 +285,7 @@ class StrategyTrainable(tune.Trainable):
         train_loss = float(total) / len(self.data.train)
         if not math.isfinite(train_loss):
             raise TrialError(f"non-finite loss in epoch {epoch}")
-        metrics = self._validate()
-        overall = {name: value for name, value in metrics.items() if name != "per_symptom"}
-        if self.selectable and (self._best is None or metrics["f1"] > self._best[0]):
-            self._best = (metrics["f1"], {name: t.clone() for name, t in self._trained_state().items()})
-        return {"epoch": epoch, **overall, "train_loss": train_loss, "selectable": self.selectable}
+        return train_loss
 
     def _backward(self, index: NDArray[np.int64], share: float) -> torch.Tensor:
         """Add the gradients of a part of a batch; returns its share of the batch's loss."""
@@ -264,14 +299,14 @@ class StrategyTrainable(tune.Trainable):
         return loss.detach()
 
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A GPU copies it from pinned memory while it still works on the step before."""
+        """Pinned memory lets a GPU copy while it still computes the previous step."""
         if self.settings.device == "cpu":
             return tensor
         return tensor.pin_memory().to(self.settings.device, non_blocking=True)
 
     def _validate(self) -> Metrics:
         """Validation figures of the model in training."""
-        live = TorchDeployed(self.model, {})  # type: ignore[arg-type]
+        live = TorchRunner(self.model)  # type: ignore[arg-type]
         with self._autocast():
             logits = predict(live.logits, self.data.validation, self.data.pad_token_id)
         return self._scores(logits)
@@ -284,29 +319,31 @@ class StrategyTrainable(tune.Trainable):
             raise TrialError("non-finite logits on validation")
         return classification_metrics(self.data.validation.labels, softmax(logits), self.data.symptoms)
 
-    def _finish(self) -> dict[str, Any]:
-        """Deploy the best epoch's model and report the figures of what was written."""
+    def deploy(self, directory: Path) -> DeployedResult:
+        """Write the best epoch's model to ``directory`` and measure what was written; the trial ends with it.
+
+        Raises:
+            TrialError: a logit of the written model is not finite.
+        """
         if self._best is not None:
             self._load_trained_state(self._best[1])
         restore_words(self.model)
         self.model.eval()
-        directory = (self._workdir or Path(self.logdir)) / "deployed"
         directory.mkdir(parents=True, exist_ok=True)
-        self.deploy(directory)
+        self.write_model(directory)
         deployed = load_deployed(directory, self.settings.threads, self.settings.device)
-        metrics = self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id))
-        final = {
-            "validation": metrics,
-            **figures_of(deployed.card),
-            "precision": self.precision,
-            "epoch": self._best_epoch(),
-            "seconds": sum(result["seconds"] for result in self.results),
-        }
-        return {"epoch": len(self.results), "f1": metrics["f1"], "final": final, "done": True}
+        facts = {field.name: getattr(deployed.card, field.name) for field in fields(ModelFacts)}
+        return DeployedResult(
+            **facts,
+            validation=self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id)),
+            precision=self.precision,
+            epoch=self._best_epoch(),
+            seconds=sum(result.seconds for result in self.results),
+        )
 
     def _best_epoch(self) -> int:
-        chosen = [result for result in self.results if result["selectable"]]
-        return int(max(chosen, key=lambda result: result["f1"])["epoch"]) if chosen else 0
+        chosen = [result for result in self.results if result.selectable]
+        return max(chosen, key=lambda result: result.f1).epoch if chosen else 0
 
     # Checkpoints: safetensors and JSON, nothing that unpickling could run
 
@@ -322,9 +359,12 @@ class StrategyTrainable(tune.Trainable):
         if unexpected:
             raise TrialError(f"the checkpoint has tensors that the model lacks ({unexpected[0]}, …)")
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write model, best weights so far, optimizer, schedule, random state and results."""
-        directory = Path(checkpoint_dir)
+    def save(self, directory: Path) -> None:
+        """Write a checkpoint: model, best weights so far, optimizer, schedule, random state and results.
+
+        Args:
+            directory: exists.
+        """
         _save(self._trained_state(), directory / "model.safetensors")
         if self._best is not None and self._best_epoch() != len(self.results):
             _save(self._best[1], directory / "best.safetensors")
@@ -332,16 +372,24 @@ class StrategyTrainable(tune.Trainable):
         tensors = {f"{i}.{name}": t for i, values in optimizer.items() for name, t in values.items()}
         _save(tensors | _random_states(self.settings.device), directory / "training.safetensors")
         schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
-        state = {"results": self.results, "schedule": schedule, "best_f1": self._best[0] if self._best else None}
+        state = {
+            "results": to_plain(self.results),
+            "schedule": schedule,
+            "best_f1": self._best[0] if self._best else None,
+        }
         (directory / "state.json").write_text(json.dumps(state))
 
-    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
-        """Continue where ``save_checkpoint`` left off."""
-        directory = Path(checkpoint)
+    def load(self, directory: Path) -> None:
+        """Continue from a checkpoint that ``save`` wrote.
+
+        Raises:
+            TrialError: it is a checkpoint of another model.
+            InputError: its results are not those of epochs.
+        """
         state = json.loads((directory / "state.json").read_text())
         model = load_file(directory / "model.safetensors")
         self._load_trained_state(model)
-        self.results = state["results"]
+        self.results = from_plain(state["results"], list[EpochResult], str(directory / "state.json"))
         if state["best_f1"] is not None:
             best = directory / "best.safetensors"
             self._best = (state["best_f1"], load_file(best) if best.exists() else model)

@@ -1,7 +1,7 @@
 """Baseline: all weights fine-tuned with cross-entropy."""
 
-from trainables.base import StrategyTrainable
+from trainables.base import Trial
 
 
-class BaselineTrainable(StrategyTrainable):
+class BaselineTrial(Trial):
     """The encoder with a classification head, nothing compressed."""

@@ -6,23 +6,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedModel
 
-from trainables.base import StrategyTrainable
+from trainables.base import Trial
 from trainables.parts.agreement import validation_logits
-from trainables.parts.deployed import TorchDeployed
+from trainables.parts.deployed import TorchRunner
 from trainables.parts.int8.grid import Int8Options
 from trainables.parts.int8.onnx_model import write_int8
 from trainables.parts.int8.sensitivity import most_sensitive
-from trainables.parts.model import encoder, structured
+from trainables.parts.model import encoder
+from trainables.parts.model.masks import RatioSchedule, ratio_of
+from trainables.parts.model.structured import Structured
 from trainables.parts.model.student import student_of
 from trainables.parts.model.surgery import trim_vocabulary
 
 
-class CombinedTrainable(StrategyTrainable):
+class CombinedTrial(Trial):
     """A student that loses heads and neurons as it learns from its teacher, deployed as an INT8 graph.
 
-    ``vocabulary`` = "corpus" keeps the word embeddings of the training texts' tokens alone, which changes nothing for
+    ``vocabulary`` = "corpus" keeps only the word embeddings of the training texts' tokens, which changes nothing for
     texts of those tokens; every other token is read as the unknown one.
     """
 
@@ -30,43 +31,36 @@ class CombinedTrainable(StrategyTrainable):
     reads_teacher_logits = True
 
     def build_model(self) -> nn.Module:
-        self._ratio_schedule = structured.RatioSchedule(
-            self.hyperparameters["ratio"], self.hyperparameters["schedule_end"]
-        )
+        self._pruning = Structured(self.hyperparameters["importance"])
+        self._ratio_schedule = RatioSchedule(self.hyperparameters["ratio"], self.hyperparameters["schedule_end"])
         student = student_of(
             self.load_teacher(), depth_ratio=self.hyperparameters["depth_ratio"], layers=self.hyperparameters["layers"]
         )
         encoder.set_dropout(student, self.hyperparameters["dropout"])
         if self.hyperparameters["vocabulary"] == "corpus":
             trim_vocabulary(student, self.data.training_tokens, self.data.unknown_token_id)
-        structured.install_masks(student)
+        self._pruning.install(student)
         return student
 
     @property
-    def _student(self) -> PreTrainedModel:
-        assert isinstance(self.model, PreTrainedModel)
-        return self.model
-
-    @property
     def selectable(self) -> bool:
-        return float(structured.ratio_of(self._student)) >= float(self.hyperparameters["ratio"])
+        return float(ratio_of(self.model)) >= float(self.hyperparameters["ratio"])
 
     def before_step(self, done: float) -> None:
         """Raise the pruned ratio where the schedule says so."""
-        ratio = self._ratio_schedule.rise(self._student, done)
+        ratio = self._ratio_schedule.rise(self.model, done)
         if ratio is not None:
-            structured.update_masks(self._student, ratio, structured.IMPORTANCES[self.hyperparameters["importance"]])
+            self._pruning.prune_to(self.transformer, ratio)
 
     def after_backward(self) -> None:
-        if self.hyperparameters["importance"] == "taylor":
-            structured.accumulate_taylor(self._student)
+        self._pruning.learn_importance(self.transformer)
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
         return self.distilled(logits, super().loss(logits, labels, index), index)
 
-    def deploy(self, directory: Path) -> None:
-        structured.cut(self._student)
+    def write_model(self, directory: Path) -> None:
+        self._pruning.finish(self.transformer)
         options = Int8Options.of(self.hyperparameters, reduce_range=self.settings.reduce_range, per_token=False)
-        before = validation_logits(TorchDeployed(self._student, {}), self.data)
-        fp32_layers = most_sensitive(self._student, self.data, options)
-        write_int8(self._student, directory, self.data, options, fp32_layers, before)
+        before = validation_logits(TorchRunner(self.transformer), self.data)
+        fp32_layers = most_sensitive(self.transformer, self.data, options)
+        write_int8(self.transformer, directory, self.data, options, fp32_layers, before)

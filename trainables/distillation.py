@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainables.base import StrategyTrainable, TrialError
+from trainables.base import Trial, TrialError
 from trainables.parts.model import encoder
 from trainables.parts.model.student import student_of
 from trainables.parts.training.teaching import last_projections, relation_heads, relation_loss
 
 
-class DistillationTrainable(StrategyTrainable):
+class DistillationTrial(Trial):
     """A student of fewer layers than the teacher, narrower ones, or both, cut out of the teacher's weights."""
 
     needs_teacher = True

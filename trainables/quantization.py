@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from trainables.base import StrategyTrainable
+from trainables.base import Trial
 from trainables.parts.agreement import validation_logits
-from trainables.parts.deployed import TorchDeployed
+from trainables.parts.deployed import TorchRunner
 from trainables.parts.int8.grid import Int8Options, insert_fake_quantization, remove_fake_quantization
 from trainables.parts.int8.onnx_model import write_int8
 from trainables.parts.int8.sensitivity import most_sensitive
@@ -17,7 +17,7 @@ from trainables.parts.int8.teacher_graph import teacher_graph
 from trainables.parts.model import encoder
 
 
-class QuantizationTrainable(StrategyTrainable):
+class QuantizationTrial(Trial):
     """``ptq_dynamic`` and ``ptq_static`` quantize the best baseline and train nothing; ``qat`` trains it on the grid.
 
     ONNX Runtime's kernels run the INT8 model on a CPU; where trials have a GPU and the extra ``gpu`` is installed,
@@ -57,10 +57,9 @@ class QuantizationTrainable(StrategyTrainable):
     def _on_gpu(self) -> bool:
         return self.settings.device == "cuda" and importlib.util.find_spec("torchao") is not None
 
-    def deploy(self, directory: Path) -> None:
-        model = self.model
-        assert isinstance(model, PreTrainedModel)
-        reference = validation_logits(TorchDeployed(model, {}), self.data)
+    def write_model(self, directory: Path) -> None:
+        model = self.transformer
+        reference = validation_logits(TorchRunner(model), self.data)
         remove_fake_quantization(model, self._hooks)
         if self._on_gpu:
             from trainables.parts.int8.torchao_model import write_int8_gpu

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.evaluation.onnx_graphs import deployed_folder, has_graph, onnx_file, tokenised
 from run_folder.names import RESULTS
 from run_folder.run import Run
-from trainables.parts.deployed import PREDICT_BATCH, Deployed, OnnxDeployed
+from trainables.parts.deployed import PREDICT_BATCH, OnnxRunner, Runner
 from trainables.parts.open_deployed import load_deployed
 
 COSTS = f"{RESULTS}/costs.json"
@@ -47,14 +47,14 @@ def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -
         return
     lengths = drawn_lengths(tokenised(run, "test").lengths, _TEXTS)
     graphs = {name: onnx_file(run, name) for name in names if has_graph(run, name)}
-    figures = time_models({name: OnnxDeployed(path, {}, THREADS) for name, path in graphs.items()}, lengths)
+    figures = time_models({name: OnnxRunner(path, THREADS) for name, path in graphs.items()}, lengths)
     for name, path in graphs.items():
         figures[name]["peak_memory_bytes"] = peak_memory(path, int(lengths.max()))
     record: dict[str, Any] = {"models": asked, "machine": machine(), "threads": THREADS, "cpu": figures}
     if torch.cuda.is_available():
         record["gpu_machine"] = torch.cuda.get_device_name()
         deployed = {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}
-        on_gpu = {name: model for name, model in deployed.items() if not isinstance(model, OnnxDeployed)}
+        on_gpu = {name: model for name, model in deployed.items() if model.card.runtime != "onnxruntime"}
         record["gpu"] = time_models(on_gpu, lengths)
     run.folder.write(COSTS, json.dumps(record, indent=2).encode())
 
@@ -72,7 +72,7 @@ def drawn_lengths(lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def time_models(
-    models: Mapping[str, Deployed], lengths: NDArray[np.int64], seconds_per_model: float = _SECONDS_PER_MODEL
+    models: Mapping[str, Runner], lengths: NDArray[np.int64], seconds_per_model: float = _SECONDS_PER_MODEL
 ) -> dict[str, dict[str, float]]:
     """Seconds of one text (median and 95th percentile) and texts per second in batches of 32, of each model.
 
@@ -119,7 +119,7 @@ def _batch(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     return mask, mask
 
 
-def _seconds(model: Deployed, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
+def _seconds(model: Runner, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
     start = time.perf_counter()
     model.logits(*batch)
     return time.perf_counter() - start

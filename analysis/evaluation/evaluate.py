@@ -103,7 +103,7 @@ def _evaluate_control(run: Run, name: str) -> None:
         for split, frame, of in zip((VALIDATION, TEST), others, probabilities, strict=True)
     }
     scores = classification_metrics(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
-    _write(run, name, found, validation=scores)
+    _write(run, name, found, validation=to_plain(scores))
 
 
 def _write(run: Run, name: str, found: Mapping[str, Predictions], **more: Any) -> None:
@@ -115,7 +115,7 @@ def _write(run: Run, name: str, found: Mapping[str, Predictions], **more: Any) -
         "name": name,
         "identity": _identity(run, name),
         "examples": len(test.labels),
-        TEST: classification_metrics(test.labels, test.probabilities, run.symptoms),
+        TEST: to_plain(classification_metrics(test.labels, test.probabilities, run.symptoms)),
         **more,
     }
     run.folder.write(_figures(name), json.dumps(figures, indent=2, allow_nan=False).encode())

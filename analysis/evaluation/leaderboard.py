@@ -22,6 +22,7 @@ from run_folder.names import DEPLOYED, RESULTS, TRIALS
 from run_folder.records import to_plain
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
+from trainables import scheme_note
 
 SIZE_AND_QUALITY: tuple[Objective, ...] = (("f1", "maximize"), ("bytes", "minimize"))
 """Rows that no other surpasses in both are the leaderboard's Pareto front."""
@@ -268,8 +269,7 @@ def _why_none(run: Run, strategy: str) -> str:
 
 def write_leaderboard(run: Run, leaderboard: Leaderboard) -> None:
     """Write each table as CSV, JSON, Markdown and LaTeX under the run's ``results/``."""
-    schemes = set(leaderboard.best.get("scheme", pd.Series(dtype=object)).dropna())
-    notes = [f"{scheme}: {note}" for scheme, note in SCHEME_NOTES.items() if scheme in schemes]
+    notes = scheme_notes(leaderboard.best)
     for name, table in leaderboard.tables().items():
         shown = _gaps_as_none(table)
         files = {
@@ -327,12 +327,11 @@ _SHOWN = {
 """Columns that fit a terminal; all of them are in the files."""
 
 
-SCHEME_NOTES = {
-    "lora": "saves memory in training; merged, the model is as large as the baseline.",
-    "svd": "layers of low rank: the deployed model is smaller.",
-    "unstructured": "its zeros cost no disk, but a CPU's dense kernels run no faster for them.",
-}
-"""What a row's scheme buys, and what it does not."""
+def scheme_notes(best: pd.DataFrame) -> list[str]:
+    """What the rows' schemes bring and what they do not, a sentence for each scheme that needs one."""
+    rows = best[["strategy", "scheme"]].dropna() if "scheme" in best else pd.DataFrame(columns=["strategy", "scheme"])
+    found = {scheme: scheme_note(strategy, scheme) for strategy, scheme in rows.itertuples(index=False)}
+    return [f"{scheme}: {note}" for scheme, note in sorted(found.items()) if note]
 
 
 def print_leaderboard(leaderboard: Leaderboard, console: Console) -> None:
@@ -364,9 +363,8 @@ def _print_best(best: pd.DataFrame, console: Console) -> None:
         "Pareto: no other row is both better (val F1) and smaller.",
         highlight=False,
     )
-    for scheme in dict.fromkeys(best.get("scheme", pd.Series(dtype=object)).dropna()):
-        if scheme in SCHEME_NOTES:
-            console.print(f"{scheme}: {SCHEME_NOTES[scheme]}", highlight=False)
+    for note in scheme_notes(best):
+        console.print(note, highlight=False)
     console.print()
     searched = [name for name in best.columns if str(name).startswith("hp_")]
     for row in best[best["rank"].notna()].to_dict("records"):

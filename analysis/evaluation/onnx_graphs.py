@@ -19,9 +19,9 @@ from trainables.parts.agreement import agreement as measured_agreement
 from trainables.parts.deployed import (
     CARD_FILE,
     ONNX_FILE,
-    Deployed,
-    OnnxDeployed,
-    TorchDeployed,
+    OnnxRunner,
+    Runner,
+    TorchRunner,
     predict,
     read_card,
     sha256,
@@ -61,10 +61,10 @@ def has_graph(run: Run, name: str) -> bool:
     return run.trials[name].deployed.runtime in ("torch", "onnxruntime")
 
 
-def runnable(run: Run, name: str, threads: int) -> Deployed:
+def runnable(run: Run, name: str, threads: int) -> Runner:
     """The trial's model, ready to predict. Raises: InputError, as ``onnx_file``."""
     if has_graph(run, name):
-        return OnnxDeployed(onnx_file(run, name), {}, threads)
+        return OnnxRunner(onnx_file(run, name), threads)
     check_kept(run, [name])
     return load_deployed(deployed_folder(run, name), threads, "cuda" if torch.cuda.is_available() else "cpu")
 
@@ -77,7 +77,7 @@ def onnx_file(run: Run, name: str) -> Path:
     """
     check_kept(run, [name])
     directory = deployed_folder(run, name)
-    if read_card(directory)["runtime"] == "onnxruntime":
+    if read_card(directory).runtime == "onnxruntime":
         return directory / ONNX_FILE
     kept = f"{TRIALS}/{name}/{ONNX}"
     if not _is_whole(run, kept):
@@ -113,16 +113,16 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
         export_onnx(model, staged / ONNX_FILE)
         validation = tokenised(run, "validation")
         pad = run.manifest["pad_token_id"]
-        torch_logits = predict(TorchDeployed(model, {}).logits, validation, pad)
-        onnx_logits = predict(OnnxDeployed(staged / ONNX_FILE, {}, threads=1).logits, validation, pad)
+        torch_logits = predict(TorchRunner(model).logits, validation, pad)
+        onnx_logits = predict(OnnxRunner(staged / ONNX_FILE, threads=1).logits, validation, pad)
         found = measured_agreement(torch_logits, onnx_logits)
-        if found["max_logit_difference"] > TOLERANCE:
+        if found.max_logit_difference > TOLERANCE:
             raise InputError(
-                f"{name}: its ONNX graph differs from the model by {found['max_logit_difference']:.2g} in a logit "
+                f"{name}: its ONNX graph differs from the model by {found.max_logit_difference:.2g} in a logit "
                 f"(at most {TOLERANCE}); the versions of torch, onnx and onnxruntime don't fit together"
             )
         digest = sha256(staged / ONNX_FILE)
-        (staged / AGREEMENT_FILE).write_text(json.dumps({**found, "sha256": digest}))
+        (staged / AGREEMENT_FILE).write_text(json.dumps({**to_plain(found), "sha256": digest}))
         run.folder.put_folder(staged, f"{TRIALS}/{name}/{ONNX}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

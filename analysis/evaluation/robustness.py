@@ -190,7 +190,7 @@ def _figures(
     return {
         "examples": len(labels),
         "accuracy": None if denied else _mean(says),
-        "f1": None if denied or not len(labels) else classification_metrics(labels, probabilities, symptoms)["f1"],
+        "f1": None if denied or not len(labels) else classification_metrics(labels, probabilities, symptoms).f1,
         "still_says": _mean(says) if denied else None,
         "symptom_probability": _mean(probabilities[np.arange(len(labels)), labels]),
         "mean_confidence": _mean(probabilities.max(axis=1)),
@@ -245,7 +245,7 @@ def subgroups(
             "accuracy": float(right.mean()),
             "low": low,
             "high": high,
-            "f1": classification_metrics(labels[inside], probabilities[inside], symptoms)["f1"],
+            "f1": classification_metrics(labels[inside], probabilities[inside], symptoms).f1,
         }
         row |= dict.fromkeys(("disagreement", "harmed", "helped"))
         if against is not None:

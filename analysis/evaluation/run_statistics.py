@@ -131,7 +131,7 @@ def _model(
         ),
         "confusion": resampled.confusions[:, place].sum(axis=0).astype(int),
         "calibration": _calibration(on_test, on_validation) if on_validation else None,
-        "validation_f1": classification_metrics(on_validation.labels, on_validation.probabilities, run.symptoms)["f1"]
+        "validation_f1": classification_metrics(on_validation.labels, on_validation.probabilities, run.symptoms).f1
         if on_validation
         else None,
         "test_f1": macro_f1,

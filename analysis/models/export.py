@@ -66,7 +66,7 @@ def export(run: Run, name: str, to: Path) -> None:
     try:
         if has_graph(run, name):
             shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
-        for file in card["sha256"]:
+        for file in card.sha256:
             if file != ONNX_FILE:
                 shutil.copyfile(deployed / file, staged / file)
         tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))

@@ -22,7 +22,7 @@ from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.notes import NoteColumns, read_rows
 from run_folder.errors import InputError
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, int8_overflows, predict
+from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
 
@@ -63,7 +63,7 @@ class ExportedModel:
         settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text()))
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
         self.inputs = InputMaker(settings)
-        self._model = OnnxDeployed(path / ONNX_FILE, {}, threads)
+        self._model = OnnxRunner(path / ONNX_FILE, threads)
         self._tokenizer = load_tokenizer(path)
 
     def overflows_here(self) -> bool:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.evaluation.leaderboard import SCHEME_NOTES
+from run_folder.records import from_plain
+from run_folder.results import Int8Facts
+from trainables import scheme_note
 
 PyTorchForm = Literal["stock", "own", "none"]
 """Loaded by PyTorch as any Hugging Face model, by a loader of ours, or not at all (INT8 graphs)."""
@@ -141,24 +143,38 @@ def _size(record: Mapping[str, Any]) -> str:
         )
     if model["runtime"] != "torch":
         lines.append("- " + _int8(record))
-    if model.get("scheme") in SCHEME_NOTES:
-        lines.append(f"- {model['scheme']}: {SCHEME_NOTES[model['scheme']]}")
+    note = scheme_note(record["strategy"], model.get("scheme"))
+    if note:
+        lines.append(f"- {model['scheme']}: {note}")
     return "## Size and cost\n\n" + "\n".join(lines) + "\n"
 
 
 def _int8(record: Mapping[str, Any]) -> str:
-    chosen, bits = record["hyperparameters"], 7 if record["settings"]["reduce_range"] else 8
-    fine = "one scale per output channel" if chosen["per_channel"] else "one scale per tensor"
-    embeddings = "INT8" if chosen["quantize_embeddings"] else "FP32"
+    model, facts = record["model"], _int8_facts(record)
+    fine = "one scale per output channel" if facts.per_channel else "one scale per tensor"
+    embeddings = "INT8" if facts.embeddings else "FP32"
     needs = (
-        "" if bits == 7 else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
+        ""
+        if facts.weight_bits == 7
+        else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
     )
-    together = (
-        "; the figures of a text move a little with those in its batch" if chosen["scheme"] != "ptq_static" else ""
-    )
+    together = "" if facts.static else "; the figures of a text move a little with those in its batch"
     return (
-        f"INT8 by `{chosen['scheme']}`, {fine}, weights of {bits} bits, embeddings {embeddings}, "
-        f"{len(record['model'].get('fp32_layers', []))} Linear layers left FP32{needs}{together}"
+        f"INT8 by `{model['scheme']}`, {fine}, weights of {facts.weight_bits} bits, embeddings {embeddings}, "
+        f"{len(model.get('fp32_layers', []))} Linear layers left FP32{needs}{together}"
+    )
+
+
+def _int8_facts(record: Mapping[str, Any]) -> Int8Facts:
+    """As the deployed model's card says; a model of an older version, as its configuration says."""
+    if "int8" in record["model"]:
+        return from_plain(record["model"]["int8"], Int8Facts, "the deployed model's card")
+    chosen = record["hyperparameters"]
+    return Int8Facts(
+        weight_bits=7 if record["settings"]["reduce_range"] else 8,
+        per_channel=chosen["per_channel"],
+        embeddings=chosen["quantize_embeddings"],
+        static=chosen["scheme"] == "ptq_static",
     )
 
 

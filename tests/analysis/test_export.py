@@ -30,7 +30,7 @@ from run_folder.run import Run
 from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from tests.waiting import guarded, until
-from trainables.parts.deployed import OnnxDeployed, TorchDeployed, predict
+from trainables.parts.deployed import OnnxRunner, TorchRunner, predict
 from trainables.parts.metrics import classification_metrics, softmax
 
 INT8 = ("quantization", "combined")
@@ -58,7 +58,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
 ) -> None:
     run = finished.run
     test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
-    deployed = OnnxDeployed(exported[strategy] / "model.onnx", {}, threads=os.cpu_count() or 1)
+    deployed = OnnxRunner(exported[strategy] / "model.onnx", threads=os.cpu_count() or 1)
     expected = predict(deployed.logits, test, pad)
     session = ort.InferenceSession(exported[strategy] / "model.onnx", providers=["CPUExecutionProvider"])
 
@@ -68,7 +68,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
     # Other optimisations round otherwise, and INT8 rounds coarsely.
     near = 0.1 if strategy in INT8 else 1e-5
     np.testing.assert_allclose(predict(by_the_runtime_alone, test, pad), expected, atol=near)
-    found = classification_metrics(test.labels, softmax(expected), run.symptoms)
+    found = to_plain(classification_metrics(test.labels, softmax(expected), run.symptoms))
     record = check_export(exported[strategy])
     assert record["test"] == found
     name = run.best(strategy, 1)[0].name
@@ -80,7 +80,7 @@ def test_the_exported_graph_gives_the_reported_test_figures(
 def test_the_pytorch_form_and_the_graph_agree(strategy: str, finished: FinishedRun, exported: dict[str, Path]) -> None:
     run = finished.run
     test, pad = tokenised(run, "test"), run.manifest["pad_token_id"]
-    by_torch = predict(TorchDeployed(load_pytorch(exported[strategy]), {}).logits, test, pad)
+    by_torch = predict(TorchRunner(load_pytorch(exported[strategy])).logits, test, pad)
     model = ExportedModel(exported[strategy])
     by_onnx = predict(model._model.logits, test, pad)
     assert np.abs(by_torch - by_onnx).max() < 1e-4

@@ -31,8 +31,7 @@ from analysis.statistics.resampling import METRICS, resample
 from analysis.statistics.verdict import verdicts
 from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
-from run_folder.records import from_plain
-from run_folder.results import Metrics
+from run_folder.records import to_plain
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests.tiny_runs import FinishedRun
@@ -65,7 +64,7 @@ def made_run(
             name = f"{strategy}-0000" + f"-seed{seed + 1}" * bool(seed)
             again = f"{strategy}-0000" if seed else None
             scores = classification_metrics(LABELS, guesses(LABELS, seed, skill), SYMPTOMS)
-            final = replace(deployed_result(0.5, 4, 1.0), validation=from_plain(scores, Metrics, "test"))
+            final = replace(deployed_result(0.5, 4, 1.0), validation=scores)
             record = TrialRecord(name, strategy, seed, seed, {}, {}, state="finished", final=final, repeats=again)
             trials[name] = record
     strategies = list(dict.fromkeys(trial.strategy for trial in trials.values()))
@@ -81,7 +80,8 @@ def made_run(
         for split, shift in ((TEST, 10), (VALIDATION, 20)):
             found = Predictions(ids, labels, guesses(labels, number + shift, skills[strategy][seed]))
             write_predictions(run, name, split, found)
-        figures = {TEST: classification_metrics(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)}
+        scores = classification_metrics(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)
+        figures = {TEST: to_plain(scores)}
         run.folder.write(f"results/trials/{name}.json", json.dumps(figures).encode())
     return run
 

@@ -55,10 +55,10 @@ def test_point_figures_are_those_of_the_leaderboard(sample: Sample, resampled: R
     labels, _, probabilities = sample
     for model, figures in enumerate(resampled.point):
         metrics = classification_metrics(labels, probabilities[model], SYMPTOMS)
-        assert figures[0] == pytest.approx([metrics[name] for name in METRICS])  # type: ignore[literal-required]
+        assert figures[0] == pytest.approx([getattr(metrics, name) for name in METRICS])
         for symptom, row in zip(SYMPTOMS, figures[1:], strict=True):
-            scores = metrics["per_symptom"][symptom]
-            assert row[1:] == pytest.approx([scores[name] for name in METRICS[1:]])  # type: ignore[literal-required]
+            scores = metrics.per_symptom[symptom]
+            assert row[1:] == pytest.approx([getattr(scores, name) for name in METRICS[1:]])
         chosen = probabilities[model].argmax(axis=1)
         assert figures[1:, 0] == pytest.approx([np.mean((labels == c) == (chosen == c)) for c in range(4)])
 
@@ -132,7 +132,7 @@ def test_a_symptom_that_is_absent_has_no_figures_and_leaves_macro_averages(sampl
     assert (intervals.undefined[4, 1:] == 200).all()
     assert np.isfinite(intervals.low[0]).all()
     metrics = classification_metrics(labels[kept], probabilities[0, kept], SYMPTOMS)
-    assert intervals.point[0, F1] == pytest.approx(metrics["f1"])
+    assert intervals.point[0, F1] == pytest.approx(metrics.f1)
 
 
 def test_resamples_without_a_rare_symptom_are_counted_not_averaged() -> None:

@@ -24,8 +24,9 @@ from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from tests.ledgers import most_often
 from tests.tiny_runs import quiet
-from tests.trainables.conftest import start as start_trainable
+from tests.trainables.conftest import start as start_trial
 from tests.waiting import GUARD_SECONDS, until
+from trainables.base import TrialConfig
 from tune_jobs.commands.launch import _settings
 from tune_jobs.commands.options import parser
 from tune_jobs.preparing.create_run import create_run, load_prepared
@@ -185,7 +186,7 @@ def test_one_trial_at_a_time_ends_to_the_last_digit_as_if_undisturbed(arena: Are
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("arena", [2], indirect=True)
-def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena, tmp_path: Path) -> None:
+def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena) -> None:
     if arena.kills < 10:
         pytest.skip("takes long: give --kills 10 or more")
     victims = [VICTIMS[i % len(VICTIMS)] for i in range(arena.kills)]
@@ -195,16 +196,15 @@ def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena, tmp
     assert Counter(trial.strategy for trial in run.trials.values()) == dict.fromkeys(run.strategies, 4)
     assert {trial.state for trial in run.trials.values()} <= {"finished", "stopped"}
     for trial in run.trials.values():
-        alone = results_alone(run, trial, tmp_path / trial.name)
+        alone = results_alone(run, trial)
         assert [epoch.f1 for epoch in trial.epochs] == alone[: len(trial.epochs)], trial.name
     print(f"{tried} kills survived")
 
 
-def results_alone(run: Run, trial: TrialRecord, workdir: Path) -> list[float]:
+def results_alone(run: Run, trial: TrialRecord) -> list[float]:
     """Validation macro F1 of each epoch of a trial that is trained here, by itself."""
     prepared = load_prepared(run.folder)
-    teacher = None if trial.teacher is None else run.folder.child(trial.teacher).uri
-    config = {"hyperparameters": dict(trial.hyperparameters), "seed": trial.seed, "teacher": teacher}
-    epochs = run.settings["epochs"]
-    inner = start_trainable(trial.strategy, config, prepared.data, prepared.encoder, workdir, epochs=epochs)
-    return [inner.step()["f1"] for _ in range(inner.epochs)]
+    teacher = None if trial.teacher is None else run.folder.child(trial.teacher)
+    config = TrialConfig(dict(trial.hyperparameters), trial.seed, teacher)
+    alone = start_trial(trial.strategy, config, prepared.data, prepared.encoder, epochs=run.settings["epochs"])
+    return [alone.epoch().f1 for _ in range(alone.epochs)]

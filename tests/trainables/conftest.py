@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
+from run_folder.folder import Folder
+from run_folder.results import DeployedResult
 from search_spaces import STRATEGIES, paper_configuration
 from trainables import trainable_class
-from trainables.base import StrategyTrainable, TrainSettings
-from trainables.parts.deployed import ONNX_FILE, TorchDeployed, deploy_torch, predict, sha256
+from trainables.base import TrainSettings, Trial, TrialConfig
+from trainables.parts.deployed import ONNX_FILE, TorchRunner, deploy_torch, predict, sha256
 from trainables.parts.int8.onnx_export import export_onnx
 from trainables.parts.int8.teacher_graph import GRAPH, HASH_FILE
 from trainables.parts.model.encoder import EncoderWeights
@@ -28,23 +31,33 @@ COMBINED_ALL = {
     "vocabulary": "corpus", "ratio": 0.5, "importance": "taylor", "scheme": "ptq_static", "calibration": "minmax",
     "quantize_embeddings": True, "fp32_layers": 0.1,
 }  # fmt: skip
-VARIANTS: dict[str, dict[str, Any]] = {
-    **{strategy: {} for strategy in STRATEGIES},
+CHANGES: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "distillation": {},
     "distillation-narrow": {"smaller_in": "both", "width_ratio": 0.5, "learning_rate": 1e-2},
     "distillation-relations": {"matching": "relations", "matching_weight": 1.0},
     "low_rank": {"learning_rate": 1e-2},
     "low_rank-svd": {**SVD, "svd_learning_rate": 3e-3},
+    "pruning": {},
     "pruning-structured": {**STRUCTURED, "importance": "magnitude", "start": "baseline"},
     "pruning-taylor": {**STRUCTURED, "importance": "taylor", **RECOVERY},
-    "combined": {"ratio": 0.5},
-    "combined-all": {**COMBINED_ALL},
+    "quantization": {},
     "quantization-ptq": {"scheme": "ptq_dynamic", "quantize_embeddings": True},
     "quantization-static": {"scheme": "ptq_static", "calibration": "percentile", "fp32_layers": 0.1},
+    "combined": {"ratio": 0.5},
+    "combined-all": {**COMBINED_ALL},
 }
 """Strategy, or strategy-variant, to what differs from the paper's configuration."""
 
-UNTRAINED = ("quantization-ptq", "quantization-static")
-"""Variants that deploy what they are given."""
+VARIANTS = [*(strategy for strategy in STRATEGIES if strategy not in CHANGES), *CHANGES]
+"""All that the contract holds for: also strategies that this file does not know."""
+
+
+def trains(variant: str) -> bool:
+    """Whether the variant trains; otherwise it deploys what it is given."""
+    if variant.startswith("quantization-"):
+        return False
+    return any(name.endswith("learning_rate") for name in paper_configuration(variant.partition("-")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -99,34 +112,31 @@ def tiny(architecture: str) -> Any:
     return tiny_model(architecture)
 
 
-def configuration(variant: str, teacher: str, seed: int = 3) -> dict[str, Any]:
+def configuration(variant: str, teacher: str, seed: int = 3, **changes: Any) -> TrialConfig:
+    """The variant's configuration; ``teacher`` is left out where it needs none."""
     strategy = variant.partition("-")[0]
-    hyperparameters = {**paper_configuration(strategy), "learning_rate": 3e-3, "batch_size": 8, **VARIANTS[variant]}
-    needs_teacher = trainable_class(strategy).needs_teacher
-    return {"hyperparameters": hyperparameters, "seed": seed, "teacher": teacher if needs_teacher else None}
+    quick = {"learning_rate": 3e-3, "batch_size": 8}
+    hyperparameters = {**paper_configuration(strategy), **quick, **CHANGES.get(variant, {}), **changes}
+    return TrialConfig(hyperparameters, seed, Folder(teacher) if trainable_class(strategy).needs_teacher else None)
 
 
-def start(
-    variant: str, config: dict[str, Any], data: TrialData, weights: EncoderWeights, workdir: Path, **settings: Any
-) -> StrategyTrainable:
-    """A trainable as a worker sets it up, without Ray around it."""
+def start(variant: str, config: TrialConfig, data: TrialData, weights: EncoderWeights, **settings: Any) -> Trial:
+    """A trial of the variant's strategy; settings are those of ``SETTINGS`` unless given."""
     cls = trainable_class(variant.partition("-")[0])
-    trainable = cls.__new__(cls)
-    trainable.setup(config, data, weights, TrainSettings(**{"epochs": SETTINGS.epochs, **settings}), workdir)
-    return trainable
+    return cls(config, data, weights, replace(SETTINGS, **settings))
 
 
-def run_to_end(trainable: StrategyTrainable) -> list[dict[str, Any]]:
-    results = [trainable.step()]
-    while not results[-1].get("done"):
-        results.append(trainable.step())
-    return results
+def run_to_end(trial: Trial, home: Path) -> DeployedResult:
+    """Train what is left to train, and deploy to ``home / "deployed"``."""
+    while not trial.is_trained:
+        trial.epoch()
+    return trial.deploy(home / "deployed")
 
 
-def parameters(trainable: StrategyTrainable) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainable.model.state_dict().items()}
+def parameters(trial: Trial) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trial.model.state_dict().items()}
 
 
 def logits(model: torch.nn.Module, data: TrialData) -> np.ndarray:
     """(validation examples, classes) in evaluation mode."""
-    return predict(TorchDeployed(model, {}).logits, data.validation, data.pad_token_id)
+    return predict(TorchRunner(model).logits, data.validation, data.pad_token_id)

@@ -9,7 +9,7 @@ from onnx.reference.op_run import OpRun
 
 from clinical_notes.batches import TrialData
 from trainables.parts.agreement import validation_logits
-from trainables.parts.deployed import OnnxDeployed, int8_overflows
+from trainables.parts.deployed import OnnxRunner, int8_overflows
 
 INT16 = np.iinfo(np.int16)
 
@@ -40,7 +40,7 @@ def pair_sums(inputs: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np
     return left[..., 0::2, None] * right[0::2] + left[..., 1::2, None] * right[1::2]
 
 
-class ReferenceDeployed:
+class ReferenceRunner:
     """An INT8 graph run by ONNX's reference implementation, whose integer sums are exact.
 
     Args:
@@ -48,7 +48,6 @@ class ReferenceDeployed:
     """
 
     def __init__(self, path: Path, *, saturating: bool = False) -> None:
-        self.card: dict[str, object] = {}
         self._graph = ReferenceEvaluator(str(path), new_ops=[MatMulInteger] if saturating else [])
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -59,4 +58,4 @@ class ReferenceDeployed:
 def unsaturated_logits(path: Path, data: TrialData, *, reduce_range: bool) -> NDArray[np.float32]:
     """Logits of an INT8 graph by this CPU's kernels, or, where they saturate on its weights, in exact integers."""
     saturates = int8_overflows() and not reduce_range
-    return validation_logits(ReferenceDeployed(path) if saturates else OnnxDeployed(path, {}, threads=1), data)
+    return validation_logits(ReferenceRunner(path) if saturates else OnnxRunner(path, threads=1), data)

@@ -61,12 +61,13 @@ def test_each_part_makes_the_deployed_graph_smaller(
     few = dataclasses.replace(trial_data, train=dataclasses.replace(trial_data.train))
     few.train.tokens[few.train.tokens > 40] -= 20  # leaves tokens that no training text has
     for name, change in changes.items():
-        config = configuration("combined-all", teacher)
-        config["hyperparameters"] |= COMBINED_ALL | {"fp32_layers": 0.0, "scheme": scheme} | change
-        final = run_to_end(start("combined-all", config, few, encoder_weights, tmp_path / name))[-1]["final"]
-        sizes[name] = final["parameters"]
-        assert final["runtime"] == "onnxruntime"
-        assert 0 <= final["agreement"]["same_predictions"] <= 1
+        changed = COMBINED_ALL | {"fp32_layers": 0.0, "scheme": scheme} | change
+        config = configuration("combined-all", teacher, **changed)
+        final = run_to_end(start("combined-all", config, few, encoder_weights), tmp_path / name)
+        sizes[name] = final.parameters
+        assert final.runtime == "onnxruntime"
+        assert final.agreement is not None
+        assert 0 <= final.agreement.same_predictions <= 1
     assert sizes["whole"] > sizes["shallow"] > sizes["pruned"] > sizes["trimmed"]
     graphs = {name: (tmp_path / name / "deployed" / "model.onnx").stat().st_size for name in ("trimmed", "all")}
     assert graphs["all"] != graphs["trimmed"]

@@ -1,7 +1,9 @@
 """What every strategy promises, whatever it does to the model."""
 
 import math
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +16,31 @@ from onnx import numpy_helper
 from safetensors.torch import load_file
 
 from clinical_notes.batches import TrialData
+from run_folder.folder import Folder
+from run_folder.results import DeployedResult, EpochResult, TrialFailed
 from tests.export_cache import ExportCache
+from trainables import trainable_class
+from trainables.base import TrialConfig, TrialError
 from trainables.parts.deployed import ONNX_FILE, predict
 from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
+from tune_jobs.searching.ray_adapters import REPORT
+from tune_jobs.searching.trial_actor import RunTrainable
 
-from .conftest import SETTINGS, UNTRAINED, VARIANTS, configuration, parameters, run_to_end, start
+from .conftest import CHANGES, SETTINGS, VARIANTS, configuration, parameters, run_to_end, start, trains
 
 CONTRACT = [name for name in VARIANTS if name not in ("pruning-structured", "combined")]
 """Two do nothing that "pruning-taylor" and "combined-all" don't."""
-TRAINED = [name for name in CONTRACT if name not in UNTRAINED]
+TRAINED = [name for name in CONTRACT if trains(name)]
 INT8 = ("quantization", "combined")
 """Strategies whose weights have 8 bits or 7."""
 
+Result = EpochResult | DeployedResult
 
-def without_time(result: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in result.items() if name != "seconds"}
-    if "final" in kept:
-        kept["final"] = {name: value for name, value in kept["final"].items() if name != "seconds"}
-    return kept
+
+def without_time(result: Any) -> Any:
+    return replace(result, seconds=0.0) if isinstance(result, Result) else result
 
 
 @pytest.mark.parametrize(
@@ -49,19 +56,20 @@ def test_a_trial_ends_in_a_deployed_model_whose_figures_are_the_reported_ones(
     tmp_path: Path,
 ) -> None:
     config = configuration(variant, teacher)
-    trainable = start(variant, config, trial_data, encoder_weights, tmp_path, reduce_range=reduce_range)
-    results = run_to_end(trainable)
-    assert len(results) == (1 if variant in UNTRAINED else SETTINGS.epochs + 1)
-    assert all(math.isfinite(result["f1"]) for result in results)
-    final = results[-1]["final"]
+    trial = start(variant, config, trial_data, encoder_weights, reduce_range=reduce_range)
+    final = run_to_end(trial, tmp_path)
+    assert len(trial.results) == (SETTINGS.epochs if trains(variant) else 0)
+    assert all(math.isfinite(result.f1) for result in trial.results)
+    assert math.isfinite(final.validation.f1)
     deployed = load_deployed(tmp_path / "deployed")
     logits = predict(deployed.logits, trial_data.validation, trial_data.pad_token_id)
     again = classification_metrics(trial_data.validation.labels, softmax(logits), trial_data.symptoms)
-    assert final["validation"] == again
-    assert results[-1]["f1"] == again["f1"]
+    assert final.validation == again
+    assert final.figure("f1") == again.f1
     weights = [p for p in (tmp_path / "deployed").iterdir() if p.suffix in (".onnx", ".safetensors")]
-    assert final["bytes"] == sum(p.stat().st_size for p in weights)
-    assert 0 < final["nonzero_parameters"] <= final["parameters"]
+    assert final.bytes == sum(p.stat().st_size for p in weights)
+    assert 0 < final.nonzero_parameters <= final.parameters
+    assert (final.int8 is None) == (final.runtime == "torch")
     if variant.startswith(INT8):
         assert largest_int8(tmp_path / "deployed") == (64 if reduce_range else 127)
 
@@ -73,12 +81,11 @@ def largest_int8(directory: Path) -> int:
 
 
 @pytest.mark.parametrize("variant", TRAINED)
-def test_training_learns(
-    variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
-) -> None:
-    trainable = start(variant, configuration(variant, teacher), trial_data, encoder_weights, tmp_path, epochs=6)
-    results = [trainable.step() for _ in range(6)]
-    assert results[-1]["train_loss"] < 0.9 * results[0]["train_loss"]
+def test_training_learns(variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights) -> None:
+    epochs = 6 if variant in CHANGES else 40  # a strategy without quick hyperparameters of its own takes longer
+    trial = start(variant, configuration(variant, teacher), trial_data, encoder_weights, epochs=epochs)
+    results = [trial.epoch() for _ in range(epochs)]
+    assert results[-1].train_loss < 0.9 * results[0].train_loss
 
 
 class Worker:
@@ -90,16 +97,17 @@ class Worker:
     def continued(
         self,
         variant: str,
-        config: dict[str, Any],
+        config: TrialConfig,
         data: TrialData,
         weights: EncoderWeights,
-        workdir: Path,
+        home: Path,
         checkpoint: Path,
-    ) -> list[dict[str, Any]]:
-        trainable = start(variant, config, data, weights, workdir)
-        trainable.load_checkpoint(str(checkpoint))
+    ) -> list[Result]:
+        trial = start(variant, config, data, weights)
+        trial.load(checkpoint)
         with self._exports.installed():
-            return run_to_end(trainable)
+            final = run_to_end(trial, home)
+        return [*trial.results, final]
 
 
 @pytest.fixture(scope="module")
@@ -114,42 +122,70 @@ def test_a_checkpoint_continues_in_a_fresh_actor_as_if_never_interrupted(
     variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path, actor: Any
 ) -> None:
     config = configuration(variant, teacher)
-    straight = start(variant, config, trial_data, encoder_weights, tmp_path / "a")
-    expected = [without_time(result) for result in run_to_end(straight)]
+    straight = start(variant, config, trial_data, encoder_weights)
+    final = run_to_end(straight, tmp_path / "a")
+    expected = [without_time(result) for result in (*straight.results, final)]
 
-    first = start(variant, config, trial_data, encoder_weights, tmp_path / "b")
-    first.step()
+    first = start(variant, config, trial_data, encoder_weights)
+    first.epoch()
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
-    first.save_checkpoint(str(checkpoint))
+    first.save(checkpoint)
     later = actor.continued.remote(variant, config, trial_data, encoder_weights, tmp_path / "c", checkpoint)
-    assert [without_time(result) for result in ray.get(later)] == expected[1:]
+    assert [without_time(result) for result in ray.get(later)] == expected
 
 
 @pytest.mark.parametrize("variant", CONTRACT)
-def test_reset_equals_a_fresh_start(
+def test_a_new_trial_in_a_used_process_equals_one_in_a_fresh_process(
     variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
-    used = start(variant, configuration(variant, teacher, seed=1), trial_data, encoder_weights, tmp_path / "a")
+    """One process of Ray's runs one trial after another."""
+    used = adapter(variant, 1, teacher, trial_data, encoder_weights, tmp_path / "a")
     used.step()
-    assert used.reset_config(configuration(variant, teacher, seed=2))
-    fresh = start(variant, configuration(variant, teacher, seed=2), trial_data, encoder_weights, tmp_path / "b")
-    expected, got = parameters(fresh), parameters(used)
+    used.config = ray_config(variant, 2)
+    assert used.reset_config(used.config)
+    fresh = adapter(variant, 2, teacher, trial_data, encoder_weights, tmp_path / "b")
+    expected, got = parameters(fresh._start()), parameters(used._start())
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    torch.manual_seed(2)
-    reset_result = without_time(used.step())
-    torch.manual_seed(2)
-    assert reset_result == without_time(fresh.step())
+    first, again = (without_time(trainable.step()[REPORT].result) for trainable in (fresh, used))
+    assert isinstance(first, Result)
+    assert again == first
+
+
+def ray_config(variant: str, seed: int) -> dict[str, Any]:
+    strategy = variant.partition("-")[0]
+    return {
+        "trial": f"{strategy}-{seed:04d}",
+        "strategy": strategy,
+        "hyperparameters": configuration(variant, "").hyperparameters,
+        "seed": seed,
+        "teacher": "teacher" if trainable_class(strategy).needs_teacher else None,
+        "until": None,
+        "continues": None,
+        "parts": 1,
+        "known_epochs": 0,
+    }
+
+
+def adapter(
+    variant: str, seed: int, teacher: str, data: TrialData, weights: EncoderWeights, home: Path
+) -> RunTrainable:
+    """The Ray Tune trainable in a run's folder, without Ray around it."""
+    shutil.copytree(teacher, home / "teacher")
+    trainable = RunTrainable.__new__(RunTrainable)
+    trainable.config = ray_config(variant, seed)
+    trainable.setup(trainable.config, data, weights, SETTINGS, Folder(home))
+    return trainable
 
 
 @pytest.mark.parametrize("variant", TRAINED)
 def test_a_checkpoint_is_safetensors_and_plain_data(
     variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
-    trainable = start(variant, configuration(variant, teacher), trial_data, encoder_weights, tmp_path)
-    trainable.step()
-    trainable.save_checkpoint(str(tmp_path))
+    trial = start(variant, configuration(variant, teacher), trial_data, encoder_weights)
+    trial.epoch()
+    trial.save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".safetensors", ".json"}
     assert "random.torch" in load_file(tmp_path / "training.safetensors")
 
@@ -158,17 +194,26 @@ def test_a_checkpoint_is_safetensors_and_plain_data(
 def test_a_non_finite_loss_ends_the_trial_with_its_reason(
     variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
-    config = configuration(variant, teacher)
-    rates = [name for name in config["hyperparameters"] if name.endswith("learning_rate")]
-    config["hyperparameters"] |= dict.fromkeys(rates, 1e30)
-    results = run_to_end(start(variant, config, trial_data, encoder_weights, tmp_path))
-    assert results[-1]["failed"].startswith("non-finite")
+    rates = [name for name in configuration(variant, teacher).hyperparameters if name.endswith("learning_rate")]
+    config = configuration(variant, teacher, **dict.fromkeys(rates, 1e30))
+    with pytest.raises(TrialError, match=r"^non-finite"):
+        run_to_end(start(variant, config, trial_data, encoder_weights), tmp_path)
     assert not (tmp_path / "deployed").exists()
 
 
-def test_the_shared_weights_are_copied_not_trained(
+def test_the_reason_of_a_failed_trial_is_reported_without_the_errors_name(
     teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
+    trainable = adapter("baseline", 1, teacher, trial_data, encoder_weights, tmp_path)
+    trainable.config["hyperparameters"] |= {"learning_rate": 1e30}
+    reports = (trainable.step()[REPORT].result for _ in range(SETTINGS.epochs))
+    failure = next(result for result in reports if isinstance(result, TrialFailed))
+    assert failure.reason.startswith("non-finite")
+
+
+def test_the_shared_weights_are_copied_not_trained(
+    teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights
+) -> None:
     before = {name: array.copy() for name, array in encoder_weights.arrays.items()}
-    start("baseline", configuration("baseline", teacher), trial_data, encoder_weights, tmp_path).step()
+    start("baseline", configuration("baseline", teacher), trial_data, encoder_weights).epoch()
     assert all((before[name] == array).all() for name, array in encoder_weights.arrays.items())

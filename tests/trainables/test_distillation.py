@@ -21,8 +21,8 @@ from clinical_notes.batches import TrialData, collate
 from search_spaces import space_of
 from tests.conftest import tiny_model
 from trainables.base import TrialError
-from trainables.distillation import DistillationTrainable
-from trainables.parts.deployed import TorchDeployed, deploy_torch, predict
+from trainables.distillation import DistillationTrial
+from trainables.parts.deployed import TorchRunner, deploy_torch, predict
 from trainables.parts.model import encoder, stored
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.student import axes_of, chosen_layers, narrow, narrowed_config, residual_importance
@@ -42,15 +42,13 @@ def started(
     teacher: str,
     model: PreTrainedModel,
     data: TrialData,
-    workdir: Path,
     epochs: int = SETTINGS.epochs,
     **changes: Any,
-) -> DistillationTrainable:
-    config = configuration(variant, teacher)
-    config["hyperparameters"] |= changes
-    trainable = start(variant, config, data, EncoderWeights.of(model), workdir, epochs=epochs)
-    assert isinstance(trainable, DistillationTrainable)
-    return trainable
+) -> DistillationTrial:
+    config = configuration(variant, teacher, **changes)
+    trial = start(variant, config, data, EncoderWeights.of(model), epochs=epochs)
+    assert isinstance(trial, DistillationTrial)
+    return trial
 
 
 def parameter_count(model: torch.nn.Module) -> int:
@@ -67,7 +65,7 @@ def test_every_suggested_student_is_smaller_than_its_teacher(
     shapes = set()
     for _ in range(25):
         suggested = space_of("distillation")(study.ask())
-        student = started("distillation", own_teacher, model, trial_data, tmp_path, **suggested).model
+        student = started("distillation", own_teacher, model, trial_data, **suggested).model
         shapes.add((suggested.get("depth_ratio"), suggested.get("width_ratio")))
         assert parameter_count(student) < parameter_count(model)
     assert len(shapes) > 5
@@ -77,14 +75,14 @@ def test_a_student_as_large_as_its_teacher_is_refused(
     model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrialError, match="as large as its teacher"):
-        started("distillation", own_teacher, model, trial_data, tmp_path, depth_ratio=1.0)
+        started("distillation", own_teacher, model, trial_data, depth_ratio=1.0)
 
 
 def test_the_student_copies_the_chosen_layers(
     model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
 ) -> None:
-    trainable = started("distillation", own_teacher, model, trial_data, tmp_path, depth_ratio=0.5, layers="last")
-    students = list(encoder.layers_of(trainable.model))
+    trial = started("distillation", own_teacher, model, trial_data, depth_ratio=0.5, layers="last")
+    students = list(encoder.layers_of(trial.model))
     teachers = list(encoder.layers_of(model))
     assert len(students) == 1
     assert torch.equal(students[0].query.weight, teachers[-1].query.weight)
@@ -240,11 +238,11 @@ def test_the_teachers_logits_are_computed_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = started("distillation", own_teacher, model, trial_data, tmp_path)
-    live = predict(TorchDeployed(model, {}).logits, trial_data.train, trial_data.pad_token_id)
+    first = started("distillation", own_teacher, model, trial_data)
+    live = predict(TorchRunner(model).logits, trial_data.train, trial_data.pad_token_id)
     np.testing.assert_allclose(first._teacher_logits.numpy(), live, atol=1e-6)
     monkeypatch.setattr("trainables.parts.training.teaching.predict", None)  # a second computation would fail
-    second = started("distillation", own_teacher, model, trial_data, tmp_path)
+    second = started("distillation", own_teacher, model, trial_data)
     assert torch.equal(first._teacher_logits, second._teacher_logits)
 
 
@@ -323,16 +321,16 @@ def test_padding_neither_counts_nor_learns() -> None:
 def test_the_live_teacher_is_neither_trained_nor_saved(
     model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
 ) -> None:
-    trainable = started("distillation-relations", own_teacher, model, trial_data, tmp_path)
-    trainable.step()
-    teacher = trainable._live_teacher
+    trial = started("distillation-relations", own_teacher, model, trial_data)
+    trial.epoch()
+    teacher = trial._live_teacher
     assert teacher is not None
     assert not teacher.training
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in teacher.state_dict().items())
-    trainable.save_checkpoint(str(tmp_path))
+    trial.save(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
-    whole_table = {name for name in trainable.model.state_dict() if name.endswith("word_embeddings.embedding.weight")}
-    assert saved.keys() == trainable.model.state_dict().keys() - whole_table
+    whole_table = {name for name in trial.model.state_dict() if name.endswith("word_embeddings.embedding.weight")}
+    assert saved.keys() == trial.model.state_dict().keys() - whole_table
     layers = encoder.layer_names(model.config).layers
     assert not any(f"{layers}.1." in name for name in saved)  # the student has one layer, the teacher two
 
@@ -340,10 +338,10 @@ def test_the_live_teacher_is_neither_trained_nor_saved(
 def test_no_teacher_is_kept_where_relations_are_not_matched(
     model: PreTrainedModel, trial_data: TrialData, own_teacher: str, tmp_path: Path
 ) -> None:
-    trainable = started("distillation-relations", own_teacher, model, trial_data, tmp_path)
-    trainable.reset_config(configuration("distillation", own_teacher))
-    assert trainable._live_teacher is None
-    assert math.isfinite(trainable.step()["train_loss"])
+    assert started("distillation-relations", own_teacher, model, trial_data)._live_teacher is not None
+    trial = started("distillation", own_teacher, model, trial_data)
+    assert trial._live_teacher is None
+    assert math.isfinite(trial.epoch().train_loss)
 
 
 @pytest.mark.parametrize("width_ratio", [1.0, 0.75])
@@ -353,15 +351,15 @@ def test_a_students_relations_approach_its_teachers(
     sharpen(model)
     deploy_torch(model, Path(own_teacher) / "deployed", trial_data)
     changes = {"width_ratio": width_ratio, "matching_weight": 10.0, "dropout": 0.0, "learning_rate": 1e-3}
-    trainable = started("distillation-relations", own_teacher, model, trial_data, tmp_path, epochs=8, **changes)
+    trial = started("distillation-relations", own_teacher, model, trial_data, epochs=8, **changes)
     batch = inputs(trial_data, 16)
 
     @torch.no_grad()
     def distance() -> float:
-        trainable.forward(batch)
-        return float(relation_loss(*trainable._vectors, trainable._relation_heads))
+        trial.forward(batch)
+        return float(relation_loss(*trial._vectors, trial._relation_heads))
 
     before = distance()
-    losses = [trainable.step()["train_loss"] for _ in range(trainable.epochs)]
+    losses = [trial.epoch().train_loss for _ in range(trial.epochs)]
     assert losses[-1] < 0.9 * losses[0]
     assert distance() < 0.7 * before

@@ -1,5 +1,6 @@
 """Low rank: LoRA's ranks and merging; layers factorised by truncated SVD, on every architecture's names of layers."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,11 @@ from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
-from trainables.low_rank import layer_ranks, target_paths
 from trainables.parts.deployed import predict
 from trainables.parts.model import encoder, factorisation, stored
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.factorisation import factorise_layers, input_moments, low_rank_factors, rank_for
+from trainables.parts.model.lora import layer_ranks, target_paths
 from trainables.parts.model.surgery import FactorisedLinear
 from trainables.parts.open_deployed import load_deployed
 from trainables.parts.training.seen_words import restore_words
@@ -30,12 +31,11 @@ def flat(paths: list[list[str]]) -> list[str]:
 def test_lora_merged_equals_unmerged(
     pattern: str, model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    config = configuration("low_rank", "")
-    config["hyperparameters"] |= {"rank": 8, "rank_pattern": pattern, "targets": "all"}
-    trainable = start("low_rank", config, trial_data, EncoderWeights.of(model), tmp_path)
-    trainable.step()
-    unmerged = logits(trainable.model, trial_data)
-    trainable.deploy(tmp_path)
+    config = configuration("low_rank", "", **{"rank": 8, "rank_pattern": pattern, "targets": "all"})
+    trial = start("low_rank", config, trial_data, EncoderWeights.of(model))
+    trial.epoch()
+    unmerged = logits(trial.model, trial_data)
+    trial.write_model(tmp_path)
     merged = stored.load_model(tmp_path)
     assert merged.state_dict().keys() == model.state_dict().keys()
     torch.testing.assert_close(logits(merged, trial_data), unmerged, atol=1e-5, rtol=0)
@@ -44,10 +44,9 @@ def test_lora_merged_equals_unmerged(
 def test_lora_trains_the_asked_projections_and_the_head_alone(
     model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    config = configuration("low_rank", "")
-    config["hyperparameters"] |= {"targets": "query_value"}
-    trainable = start("low_rank", config, trial_data, EncoderWeights.of(model), tmp_path)
-    trained = [name for name, p in trainable.model.named_parameters() if p.requires_grad]
+    config = configuration("low_rank", "", **{"targets": "query_value"})
+    trial = start("low_rank", config, trial_data, EncoderWeights.of(model))
+    trained = [name for name, p in trial.model.named_parameters() if p.requires_grad]
     lora = [name for name in trained if "lora_" in name]
     names = encoder.layer_names(model.config)
     assert len(lora) == 2 * 2 * 2  # layers, projections, A and B
@@ -59,10 +58,9 @@ def test_lora_trains_the_asked_projections_and_the_head_alone(
 def test_a_rank_pattern_changes_ranks_and_not_the_scale(
     pattern: str, model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    config = configuration("low_rank", "")
-    config["hyperparameters"] |= {"rank": 8, "rank_pattern": pattern, "lora_alpha_ratio": 1.5}
-    trainable = start("low_rank", config, trial_data, EncoderWeights.of(model), tmp_path)
-    adapted = [module for module in trainable.model.modules() if isinstance(module, LoraLayer)]
+    config = configuration("low_rank", "", **{"rank": 8, "rank_pattern": pattern, "lora_alpha_ratio": 1.5})
+    trial = start("low_rank", config, trial_data, EncoderWeights.of(model))
+    adapted = [module for module in trial.model.modules() if isinstance(module, LoraLayer)]
     assert [module.r["default"] for module in adapted] == [rank for rank in PATTERNS[pattern] for _ in range(4)]
     assert {module.scaling["default"] for module in adapted} == {1.5}
 
@@ -143,10 +141,9 @@ def test_moments_are_those_of_the_texts_without_padding(model: PreTrainedModel, 
 def test_factors_start_the_same_whatever_the_random_state(
     model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    weights, config = EncoderWeights.of(model), configuration("low_rank-svd", "", seed=1)
-    config["hyperparameters"] |= {"dropout": 0.3}
-    first = parameters(start("low_rank-svd", config, trial_data, weights, tmp_path))
-    second = parameters(start("low_rank-svd", {**config, "seed": 2}, trial_data, weights, tmp_path))
+    weights, config = EncoderWeights.of(model), configuration("low_rank-svd", "", seed=1, dropout=0.3)
+    first = parameters(start("low_rank-svd", config, trial_data, weights))
+    second = parameters(start("low_rank-svd", dataclasses.replace(config, seed=2), trial_data, weights))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -154,54 +151,50 @@ def test_factors_start_the_same_whatever_the_random_state(
 def test_the_asked_layers_shrink_as_asked(
     targets: str, factorised: int, model: PreTrainedModel, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    config = configuration("low_rank-svd", "")
-    config["hyperparameters"] |= {"svd_targets": targets, "kept_parameters": 0.4}
-    trainable = start("low_rank-svd", config, trial_data, EncoderWeights.of(model), tmp_path)
+    config = configuration("low_rank-svd", "", **{"svd_targets": targets, "kept_parameters": 0.4})
+    trial = start("low_rank-svd", config, trial_data, EncoderWeights.of(model))
     for path in flat(target_paths(model, targets)):
-        full, pair = model.get_submodule(path), trainable.model.get_submodule(path)
+        full, pair = model.get_submodule(path), trial.model.get_submodule(path)
         assert isinstance(pair, FactorisedLinear)
         kept = (pair.down.weight.numel() + pair.up.weight.numel()) / full.weight.numel()
         assert kept == pytest.approx(0.4, abs=0.04)
-    assert sum(isinstance(module, FactorisedLinear) for module in trainable.model.modules()) == 2 * factorised
-    restore_words(trainable.model)
-    assert sum(p.numel() for p in trainable.model.parameters()) < sum(p.numel() for p in model.parameters())
-    assert all(p.requires_grad for p in trainable.model.parameters())
-    assert trainable.optimizer.param_groups[0]["lr"] == config["hyperparameters"]["svd_learning_rate"]
+    assert sum(isinstance(module, FactorisedLinear) for module in trial.model.modules()) == 2 * factorised
+    restore_words(trial.model)
+    assert sum(p.numel() for p in trial.model.parameters()) < sum(p.numel() for p in model.parameters())
+    assert all(p.requires_grad for p in trial.model.parameters())
+    assert trial.optimizer.param_groups[0]["lr"] == config.hyperparameters["svd_learning_rate"]
 
 
 @pytest.mark.parametrize("init", ["activations", "weights"])
 def test_the_start_is_that_which_was_asked(
     init: str, encoder_weights: EncoderWeights, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    config = configuration("low_rank-svd", "")
-    config["hyperparameters"] |= {"svd_init": init}
-    trainable = start("low_rank-svd", config, trial_data, encoder_weights, tmp_path)
+    config = configuration("low_rank-svd", "", **{"svd_init": init})
+    trial = start("low_rank-svd", config, trial_data, encoder_weights)
     model = encoder_weights.build()
     path = target_paths(model, "all")[1][0]
-    pair = trainable.model.get_submodule(path)
+    pair = trial.model.get_submodule(path)
     moments = input_moments(model, [path], trial_data)[path] if init == "activations" else None
     down, up = low_rank_factors(model.get_submodule(path).weight.detach(), moments, pair.rank)
     torch.testing.assert_close(pair.up.weight @ pair.down.weight, (up @ down).float())
 
 
 def test_a_factorised_model_reloads_as_it_was(model: PreTrainedModel, trial_data: TrialData, tmp_path: Path) -> None:
-    trainable = start(
-        "low_rank-svd", configuration("low_rank-svd", ""), trial_data, EncoderWeights.of(model), tmp_path, epochs=1
-    )
-    trainable.step()
-    trained = logits(trainable.model, trial_data)
-    final = trainable.step()["final"]
+    trial = start("low_rank-svd", configuration("low_rank-svd", ""), trial_data, EncoderWeights.of(model), epochs=1)
+    trial.epoch()
+    trained = logits(trial.model, trial_data)
+    final = trial.deploy(tmp_path / "deployed")
     deployed = load_deployed(tmp_path / "deployed")
     assert (predict(deployed.logits, trial_data.validation, trial_data.pad_token_id) == trained).all()
-    assert final["scheme"] == deployed.card["scheme"] == "svd"
-    assert final["parameters"] == sum(p.numel() for p in trainable.model.parameters())
+    assert final.scheme == deployed.card.scheme == "svd"
+    assert final.parameters == sum(p.numel() for p in trial.model.parameters())
     full = tmp_path / "full"
     stored.save_model(model, full)
-    assert final["bytes"] < (full / stored.WEIGHTS_FILE).stat().st_size
+    assert final.bytes < (full / stored.WEIGHTS_FILE).stat().st_size
 
 
 def test_the_card_of_a_merged_model_says_so(
     encoder_weights: EncoderWeights, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    trainable = start("low_rank", configuration("low_rank", ""), trial_data, encoder_weights, tmp_path)
-    assert run_to_end(trainable)[-1]["final"]["scheme"] == "lora"
+    trial = start("low_rank", configuration("low_rank", ""), trial_data, encoder_weights)
+    assert run_to_end(trial, tmp_path).scheme == "lora"

@@ -15,9 +15,10 @@ from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TokenisedExamples, TrialData
+from run_folder.results import Agreement, Int8Facts
 from tests.conftest import SYMPTOMS, make_examples, tiny_model
 from trainables.parts.agreement import agreement, validation_logits
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, TorchDeployed, deploy_torch, int8_overflows
+from trainables.parts.deployed import ONNX_FILE, Deployed, OnnxRunner, TorchRunner, deploy_torch, int8_overflows
 from trainables.parts.int8 import teacher_graph
 from trainables.parts.int8.activation_ranges import (
     EXAMPLES,
@@ -34,10 +35,10 @@ from trainables.parts.int8.sensitivity import encoder_linear_paths, most_sensiti
 from trainables.parts.model import encoder, surgery
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
-from trainables.quantization import QuantizationTrainable
+from trainables.quantization import QuantizationTrial
 
 from .conftest import configuration, run_to_end, start
-from .int8_reference import INT16, ReferenceDeployed, pair_sums, unsaturated_logits
+from .int8_reference import INT16, ReferenceRunner, pair_sums, unsaturated_logits
 
 OPTIONS = Int8Options("qat", per_channel=True, embeddings=True, fp32_share=0.0, reduce_range=False)
 STATIC = dataclasses.replace(OPTIONS, scheme="ptq_static")
@@ -55,7 +56,7 @@ def options(reduce_range: bool) -> Int8Options:
 
 
 def logits(model: PreTrainedModel, data: TrialData) -> np.ndarray:
-    return validation_logits(TorchDeployed(model, {}), data)
+    return validation_logits(TorchRunner(model), data)
 
 
 def written(
@@ -65,24 +66,23 @@ def written(
     options: Int8Options,
     fp32_layers: list[str] | None = None,
     graph: Path | None = None,
-) -> OnnxDeployed:
+) -> Deployed:
     """The INT8 model that stands for this FP32 one, of which ``graph`` is the export."""
     write_int8(model, directory, data, options, fp32_layers or [], logits(model, data), graph)
     deployed = load_deployed(directory)
-    assert isinstance(deployed, OnnxDeployed)
+    assert isinstance(deployed.runner, OnnxRunner)
     return deployed
 
 
 def trained(
-    model: PreTrainedModel, teacher: str, data: TrialData, workdir: Path, changes: dict[str, Any], **settings: Any
-) -> QuantizationTrainable:
+    model: PreTrainedModel, teacher: str, data: TrialData, changes: dict[str, Any], **settings: Any
+) -> QuantizationTrial:
     """QAT after one epoch."""
-    config = configuration("quantization", teacher)
-    config["hyperparameters"] |= changes
-    trainable = start("quantization", config, data, EncoderWeights.of(model), workdir, **settings)
-    trainable.step()
-    assert isinstance(trainable, QuantizationTrainable)
-    return trainable
+    config = configuration("quantization", teacher, **changes)
+    trial = start("quantization", config, data, EncoderWeights.of(model), **settings)
+    trial.epoch()
+    assert isinstance(trial, QuantizationTrial)
+    return trial
 
 
 @pytest.mark.parametrize(("per_channel", "reduce_range"), [(True, False), (False, True)])
@@ -95,20 +95,22 @@ def test_the_int8_model_computes_what_training_on_its_grid_computed(
     reduce_range: bool,
 ) -> None:
     changes = {"per_channel": per_channel, "quantize_embeddings": True, "fp32_layers": 0.25}
-    trainable = trained(model, own_teacher, trial_data, tmp_path, changes, reduce_range=reduce_range)
-    fake = validation_logits(TorchDeployed(trainable.model, {}), trial_data)  # type: ignore[arg-type]
-    spared = fp32_in_training(trainable.model)
+    trial = trained(model, own_teacher, trial_data, changes, reduce_range=reduce_range)
+    fake = validation_logits(TorchRunner(trial.model), trial_data)  # type: ignore[arg-type]
+    spared = fp32_in_training(trial.model)
     (tmp_path / "out").mkdir()
-    trainable.deploy(tmp_path / "out")
+    trial.write_model(tmp_path / "out")
     deployed = load_deployed(tmp_path / "out")
-    full = validation_logits(TorchDeployed(trainable.model, {}), trial_data)  # type: ignore[arg-type]
+    full = validation_logits(TorchRunner(trial.model), trial_data)  # type: ignore[arg-type]
     real = unsaturated_logits(tmp_path / "out" / ONNX_FILE, trial_data, reduce_range=reduce_range)
     assert np.abs(real - fake).max() < 0.02 * np.abs(fake).max()
     assert np.abs(real - fake).max() < np.abs(full - fake).max()
-    assert deployed.card["agreement"] == agreement(fake, validation_logits(deployed, trial_data))
-    assert deployed.card["scheme"] == "qat"
+    assert deployed.card.agreement == agreement(fake, validation_logits(deployed, trial_data))
+    assert deployed.card.scheme == "qat"
+    bits = 7 if reduce_range else 8
+    assert deployed.card.int8 == Int8Facts(weight_bits=bits, per_channel=per_channel, embeddings=True, static=False)
     assert len(spared) == 3
-    assert set(deployed.card["fp32_layers"]) == spared
+    assert set(deployed.card.fp32_layers or ()) == spared
     assert spared <= set(encoder_linear_paths(model))
 
 
@@ -140,7 +142,7 @@ def test_this_cpus_kernels_saturate_on_8_bit_weights_if_it_is_said_to_and_never_
 ) -> None:
     quantize(model, graph, tmp_path, options)
     exact, saturating = (
-        validation_logits(ReferenceDeployed(tmp_path / ONNX_FILE, saturating=saturating), trial_data)
+        validation_logits(ReferenceRunner(tmp_path / ONNX_FILE, saturating=saturating), trial_data)
         for saturating in (False, True)
     )
     near = 0.005 * np.abs(logits(model, trial_data)).max()
@@ -148,7 +150,7 @@ def test_this_cpus_kernels_saturate_on_8_bit_weights_if_it_is_said_to_and_never_
         np.testing.assert_array_equal(saturating, exact)
     else:
         assert np.abs(saturating - exact).max() > 3 * near
-    kernels = validation_logits(OnnxDeployed(tmp_path / ONNX_FILE, {}, 1), trial_data)
+    kernels = validation_logits(OnnxRunner(tmp_path / ONNX_FILE, 1), trial_data)
     assert np.abs(kernels - (saturating if int8_overflows() else exact)).max() < near
 
 
@@ -199,16 +201,16 @@ def test_ptq_changes_the_teacher_little_and_says_how_little(
     model: PreTrainedModel, trial_data: TrialData, exported_teacher: str, tmp_path: Path, reduce_range: bool
 ) -> None:
     config = configuration("quantization-ptq", exported_teacher)
-    weights = EncoderWeights.of(model)
-    trainable = start("quantization-ptq", config, trial_data, weights, tmp_path, reduce_range=reduce_range)
-    (result,) = run_to_end(trainable)
-    assert result["epoch"] == 0
+    trial = start("quantization-ptq", config, trial_data, EncoderWeights.of(model), reduce_range=reduce_range)
+    result = run_to_end(trial, tmp_path)
+    assert not trial.results
+    assert result.epoch == 0
     deployed = load_deployed(tmp_path / "deployed")
     full = logits(model, trial_data)
     expected = agreement(full, validation_logits(deployed, trial_data))
-    assert result["final"]["agreement"] == deployed.card["agreement"] == expected
+    assert result.agreement == deployed.card.agreement == expected
     real = unsaturated_logits(tmp_path / "deployed" / ONNX_FILE, trial_data, reduce_range=reduce_range)
-    assert 0 < agreement(full, real)["max_logit_difference"] < 0.1 * np.abs(full).max()
+    assert 0 < agreement(full, real).max_logit_difference < 0.1 * np.abs(full).max()
 
 
 def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_export_of_its_own_gives(
@@ -231,11 +233,11 @@ def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_e
     deploy_torch(model, home / "deployed", trial_data)
     graph = home / teacher_graph.GRAPH / ONNX_FILE
 
-    def deploy(variant: str, name: str) -> QuantizationTrainable:
+    def deploy(variant: str, name: str) -> QuantizationTrial:
         config = configuration(variant, str(home))
-        trial = start(variant, config, trial_data, encoder_weights, tmp_path / name)
-        run_to_end(trial)
-        assert isinstance(trial, QuantizationTrainable)
+        trial = start(variant, config, trial_data, encoder_weights)
+        run_to_end(trial, tmp_path / name)
+        assert isinstance(trial, QuantizationTrial)
         return trial
 
     def files(directory: Path) -> dict[str, bytes]:
@@ -257,9 +259,9 @@ def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_e
 
 def test_agreement_of_two_models_by_hand() -> None:
     reference = np.array([[1.0, 2.0], [3.0, 1.0]], np.float32)
-    assert agreement(reference, reference) == {"max_logit_difference": 0.0, "same_predictions": 1.0}
+    assert agreement(reference, reference) == Agreement(max_logit_difference=0.0, same_predictions=1.0)
     other = np.array([[1.5, 2.0], [0.5, 1.0]], np.float32)
-    assert agreement(reference, other) == {"max_logit_difference": 2.5, "same_predictions": 0.5}
+    assert agreement(reference, other) == Agreement(max_logit_difference=2.5, same_predictions=0.5)
 
 
 def test_calibration_reads_training_examples_alone_and_always_the_same(trial_data: TrialData) -> None:
@@ -467,9 +469,9 @@ def test_pruned_factorised_and_trimmed_models_become_int8_too(
     for options, reduce_range in itertools.product((OPTIONS, STATIC), (False, True)):
         options = dataclasses.replace(options, reduce_range=reduce_range)
         deployed = written(model, int8, trial_data, options, chosen, tmp_path / "fp32.onnx")
-        assert deployed.card["agreement"] == agreement(full, validation_logits(deployed, trial_data))
+        assert deployed.card.agreement == agreement(full, validation_logits(deployed, trial_data))
         real = unsaturated_logits(int8 / ONNX_FILE, trial_data, reduce_range=reduce_range)
-        assert 0 < agreement(full, real)["max_logit_difference"] < 0.1 * np.abs(full).max()
+        assert 0 < agreement(full, real).max_logit_difference < 0.1 * np.abs(full).max()
         arrays = initializers(int8)
         assert any(array.dtype == np.uint8 and array.shape == (41, 32) for array in arrays)
         assert any(array.shape == up.shape and np.array_equal(array, up) for array in arrays)
@@ -490,12 +492,12 @@ def test_int8_is_a_quarter_of_fp32_and_tells_nothing_of_the_machine(trial_data: 
         )
     )
     deploy_torch(model, tmp_path / "fp32", trial_data)
-    fp32 = load_deployed(tmp_path / "fp32").card["bytes"]
+    fp32 = load_deployed(tmp_path / "fp32").card.bytes
     export_onnx(model, tmp_path / "fp32.onnx")
     (tmp_path / "int8").mkdir()
     for options in (OPTIONS, STATIC):
         deployed = written(model, tmp_path / "int8", trial_data, options, graph=tmp_path / "fp32.onnx")
-        assert deployed.card["bytes"] < 0.3 * fp32
+        assert deployed.card.bytes < 0.3 * fp32
         assert b"site-packages" not in (tmp_path / "int8" / ONNX_FILE).read_bytes()
 
 
@@ -512,8 +514,8 @@ def test_the_nonzero_parameters_are_those_that_the_grid_leaves(
     for options, reduce_range in itertools.product((OPTIONS, STATIC), (False, True)):
         options = dataclasses.replace(options, reduce_range=reduce_range)
         card = written(model, tmp_path / "int8", trial_data, options, graph=tmp_path / "fp32.onnx").card
-        assert card["parameters"] == sum(p.numel() for p in model.parameters())
-        assert zeros <= card["parameters"] - card["nonzero_parameters"] < 1.2 * zeros + 400
+        assert card.parameters == sum(p.numel() for p in model.parameters())
+        assert zeros <= card.parameters - card.nonzero_parameters < 1.2 * zeros + 400
 
 
 class TestTorchao:
@@ -533,15 +535,16 @@ class TestTorchao:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(QuantizationTrainable, "_on_gpu", True)
-        config = configuration("quantization", own_teacher)
-        config["hyperparameters"] |= {"scheme": scheme, "quantize_embeddings": True, "calibration": "minmax"}
-        trainable = start("quantization", config, trial_data, EncoderWeights.of(model), tmp_path)
-        final = run_to_end(trainable)[-1]["final"]
+        monkeypatch.setattr(QuantizationTrial, "_on_gpu", True)
+        changes = {"scheme": scheme, "quantize_embeddings": True, "calibration": "minmax"}
+        config = configuration("quantization", own_teacher, **changes)
+        trial = start("quantization", config, trial_data, EncoderWeights.of(model))
+        final = run_to_end(trial, tmp_path)
         full = logits(model, trial_data)
-        assert final["runtime"] == "torchao"
-        assert set(final["fp32_layers"]) == set(linear_paths(model)) - set(encoder_linear_paths(model))
-        difference = final["agreement"]["max_logit_difference"]
+        assert final.runtime == "torchao"
+        assert set(final.fp32_layers or ()) == set(linear_paths(model)) - set(encoder_linear_paths(model))
+        assert final.agreement is not None
+        difference = final.agreement.max_logit_difference
         assert difference < 1e-5 if scheme == "qat" else 1e-6 < difference < 0.1 * np.abs(full).max()
 
     def test_what_is_read_back_is_what_was_written_and_requantizes_to_itself(
@@ -557,9 +560,9 @@ class TestTorchao:
         write_int8_gpu(model, tmp_path, trial_data, options, unsupported(model), reference)
         assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
         deployed = load_deployed(tmp_path)
-        assert isinstance(deployed, TorchDeployed)
-        assert deployed.card["agreement"] == agreement(reference, validation_logits(deployed, trial_data))
-        tensors = deployed.model.state_dict()
+        assert isinstance(deployed.runner, TorchRunner)
+        assert deployed.card.agreement == agreement(reference, validation_logits(deployed, trial_data))
+        tensors = deployed.runner.model.state_dict()
         ours = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Int8Tensor)}
         assert len(ours) > len(encoder_linear_paths(model))
         rounded = tiny_model(model.config.model_type)

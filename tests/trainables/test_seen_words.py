@@ -8,7 +8,7 @@ import torch
 
 from clinical_notes.batches import TrialData
 from trainables import base
-from trainables.base import StrategyTrainable
+from trainables.base import Trial
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.stored import load_model
 
@@ -17,12 +17,10 @@ from .conftest import configuration, run_to_end, start
 
 def trained_words(
     variant: str, decay: float, teacher: str, data: TrialData, weights: EncoderWeights, home: Path
-) -> tuple[StrategyTrainable, torch.Tensor]:
+) -> tuple[Trial, torch.Tensor]:
     """A trial that has ended, and the word embeddings that it deployed."""
-    config = configuration(variant, teacher)
-    config["hyperparameters"]["weight_decay"] = decay
-    trial = start(variant, config, data, weights, home)
-    run_to_end(trial)
+    trial = start(variant, configuration(variant, teacher, weight_decay=decay), data, weights)
+    run_to_end(trial, home)
     return trial, load_model(home / "deployed").get_input_embeddings().weight.detach()
 
 
@@ -40,8 +38,8 @@ def test_a_trial_ends_as_if_the_whole_table_were_trained(
     monkeypatch.setattr(base, "train_seen_words", lambda model, tokens: None)
     whole, all_words = trained_words(variant, 0.0, *of_run, tmp_path / "whole")
     torch.testing.assert_close(words, all_words, rtol=0, atol=1e-6)
-    assert [r["f1"] for r in ours.results] == [r["f1"] for r in whole.results]
-    assert [r["train_loss"] for r in ours.results] == pytest.approx([r["train_loss"] for r in whole.results], rel=1e-5)
+    assert [r.f1 for r in ours.results] == [r.f1 for r in whole.results]
+    assert [r.train_loss for r in ours.results] == pytest.approx([r.train_loss for r in whole.results], rel=1e-5)
 
 
 def test_words_that_training_lacks_stay_as_they_were_and_have_no_moments(

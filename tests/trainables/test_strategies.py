@@ -11,7 +11,6 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from clinical_notes.batches import TrialData, collate
-from trainables.base import StrategyTrainable
 from trainables.parts.deployed import deploy_torch
 from trainables.parts.model.encoder import EncoderWeights
 
@@ -24,10 +23,10 @@ from .conftest import configuration, logits, run_to_end, start
 def test_every_architecture_trains_and_deploys(
     variant: str, model: PreTrainedModel, own_teacher: str, trial_data: TrialData, tmp_path: Path
 ) -> None:
-    trainable = start(variant, configuration(variant, own_teacher), trial_data, EncoderWeights.of(model), tmp_path)
-    final = run_to_end(trainable)[-1]["final"]
-    assert final["runtime"] == ("onnxruntime" if variant == "quantization" else "torch")
-    assert math.isfinite(final["validation"]["f1"])
+    trial = start(variant, configuration(variant, own_teacher), trial_data, EncoderWeights.of(model))
+    final = run_to_end(trial, tmp_path)
+    assert final.runtime == ("onnxruntime" if variant == "quantization" else "torch")
+    assert math.isfinite(final.validation.f1)
 
 
 def test_a_saved_model_reloads_by_stock_transformers(
@@ -38,15 +37,11 @@ def test_a_saved_model_reloads_by_stock_transformers(
     np.testing.assert_array_equal(logits(stock, trial_data), logits(model, trial_data))
 
 
-def test_class_weights_weigh_the_loss(
-    trial_data: TrialData, encoder_weights: EncoderWeights, teacher: str, tmp_path: Path
-) -> None:
+def test_class_weights_weigh_the_loss(trial_data: TrialData, encoder_weights: EncoderWeights, teacher: str) -> None:
     weights = np.array([0.1, 1.0, 3.0], np.float32)
     weighted = dataclasses.replace(trial_data, class_weights=weights)
-    trainable: StrategyTrainable = start(
-        "baseline", configuration("baseline", teacher), weighted, encoder_weights, tmp_path
-    )
+    trial = start("baseline", configuration("baseline", teacher), weighted, encoder_weights)
     batch = collate(trial_data.train, np.arange(6), trial_data.pad_token_id)
     scores = torch.randn(6, 3)
     expected = functional.cross_entropy(scores, batch["labels"], weight=torch.tensor(weights))
-    assert torch.equal(trainable.loss(scores, batch["labels"], np.arange(6)), expected)
+    assert torch.equal(trial.loss(scores, batch["labels"], np.arange(6)), expected)

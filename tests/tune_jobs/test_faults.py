@@ -20,12 +20,15 @@ from run_folder.events import read_events
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import checkpoints_of
+from run_folder.results import DeployedResult, EpochResult, Report, TrialFailed
 from run_folder.run import open_run
 from tests.tiny_runs import quiet, settings_for
 from tests.waiting import GUARD_SECONDS
-from trainables.base import StrategyTrainable, TrainSettings
+from trainables import base
+from trainables.base import TrainSettings
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
+from tune_jobs.searching.ray_adapters import REPORT
 from tune_jobs.searching.run_search import Execution, SearchHaltedError, search
 from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
@@ -182,8 +185,30 @@ class Trial:
         settings = TrainSettings(epochs=3)
         self._inner.setup(self._inner.config, prepared.data, prepared.encoder, settings, folder, checkpoint_share=share)
 
-    def step(self) -> dict[str, Any]:
-        return {name: value for name, value in self._inner.step().items() if name != "seconds"}
+    def step(self) -> Report:
+        """The next report, without the time that it took."""
+        report: Report = self._inner.step()[REPORT]
+        if isinstance(report.result, EpochResult | DeployedResult):
+            return replace(report, result=replace(report.result, seconds=0.0))
+        return report
+
+    def epoch(self) -> EpochResult:
+        """The next report, which is of an epoch."""
+        result = self.step().result
+        assert isinstance(result, EpochResult)
+        return result
+
+    def deployed(self) -> DeployedResult:
+        """The next report, which is of the deployed model."""
+        result = self.step().result
+        assert isinstance(result, DeployedResult)
+        return result
+
+    def failure(self) -> str:
+        """The reason in the next report, which is of a failure."""
+        result = self.step().result
+        assert isinstance(result, TrialFailed)
+        return result.reason
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +235,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
 ) -> None:
     folder = suggested[0]
     trial = Trial(*suggested)
-    results = [trial.step() for _ in range(3)]
+    results = [trial.epoch() for _ in range(3)]
     name = "manifest.json" if damage.startswith("record") else "model.safetensors"
     damaged = Path(folder.uri) / "trials/baseline-0000/epoch-0003" / name
     whole = damaged.read_bytes()
@@ -219,21 +244,23 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         damaged.write_bytes(whole[:-1] if damage.endswith("cut") else whole[:-1] + bytes([whole[-1] ^ 1]))
     again = Trial(*suggested)
     found = [again.step() for _ in range(3)]
-    assert "epoch-0003 is damaged" in found[0].pop("warning")
-    assert found == results
+    (warning,) = found[0].warnings
+    assert "epoch-0003 is damaged" in warning
+    assert [report.result for report in found] == results
+    assert not any(report.warnings for report in found[1:])
 
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that were trained."""
     sizes: list[int] = []
-    backward = StrategyTrainable._backward
+    backward = base.Trial._backward
 
-    def counted(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+    def counted(self: base.Trial, index: Any, share: float) -> torch.Tensor:
         sizes.append(len(index))
         return backward(self, index, share)
 
-    monkeypatch.setattr(StrategyTrainable, "_backward", counted)
+    monkeypatch.setattr(base.Trial, "_backward", counted)
     return sizes
 
 
@@ -247,7 +274,7 @@ def test_a_trial_that_starts_again_trains_no_epoch_again_that_a_checkpoint_holds
     again = Trial(*suggested)
     assert [again.step(), again.step()] == results
     assert not batches
-    assert again.step()["epoch"] == 3
+    assert again.epoch().epoch == 3
     assert len(batches) == per_epoch
 
 
@@ -267,7 +294,7 @@ def test_epochs_too_short_for_a_checkpoint_each_are_trained_again_and_reported_o
     again = Trial(*suggested, known=2)
     assert again.step() == results[2]
     assert len(batches) == 2 * per_epoch
-    assert again.step()["final"]["validation"] == undisturbed.step()["final"]["validation"]
+    assert again.deployed().validation == undisturbed.deployed().validation
 
 
 def test_a_trial_that_goes_on_from_another_fails_where_that_ones_checkpoint_is_gone(
@@ -275,34 +302,34 @@ def test_a_trial_that_goes_on_from_another_fails_where_that_ones_checkpoint_is_g
 ) -> None:
     folder, prepared, suggestion = suggested
     further = replace(suggestion, record=replace(suggestion.record, name="baseline-0001", continues="baseline-0000"))
-    assert "no checkpoint of baseline-0000 is left" in Trial(folder, prepared, further).step()["failed"]
+    assert "no checkpoint of baseline-0000 is left" in Trial(folder, prepared, further).failure()
 
 
 def test_memory_that_runs_out_in_a_later_epoch_reports_no_earlier_one_again(
     suggested: tuple[Folder, Prepared, Suggestion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = Trial(*suggested)
-    assert [trial.step()["epoch"] for _ in range(2)] == [1, 2]
-    backward = StrategyTrainable._backward
+    assert [trial.epoch().epoch for _ in range(2)] == [1, 2]
+    backward = base.Trial._backward
 
-    def out_of_memory_once(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
-        monkeypatch.setattr(StrategyTrainable, "_backward", backward)
+    def out_of_memory_once(self: base.Trial, index: Any, share: float) -> torch.Tensor:
+        monkeypatch.setattr(base.Trial, "_backward", backward)
         raise MemoryError
 
-    monkeypatch.setattr(StrategyTrainable, "_backward", out_of_memory_once)
-    assert trial.step()["epoch"] == 3
+    monkeypatch.setattr(base.Trial, "_backward", out_of_memory_once)
+    assert trial.epoch().epoch == 3
 
 
 def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_same(
     suggested: tuple[Folder, Prepared, Suggestion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suggested[2].record.hyperparameters["dropout"] = 0.0  # type: ignore[index]
-    plain = Trial(*suggested).step()
+    plain = Trial(*suggested).epoch()
     shutil.rmtree(Path(suggested[0].uri) / "trials")
     sizes: list[int] = []
-    backward = StrategyTrainable._backward
+    backward = base.Trial._backward
 
-    def short_of_memory(self: StrategyTrainable, index: Any, share: float) -> torch.Tensor:
+    def short_of_memory(self: base.Trial, index: Any, share: float) -> torch.Tensor:
         sizes.append(len(index))
         if len(index) > 16:
             raise RuntimeError(
@@ -310,14 +337,17 @@ def test_a_trial_without_the_memory_goes_on_in_half_batches_and_computes_the_sam
             )
         return backward(self, index, share)
 
-    monkeypatch.setattr(StrategyTrainable, "_backward", short_of_memory)
-    halved = Trial(*suggested).step()
-    assert "half batches" in halved.pop("warning")
+    monkeypatch.setattr(base.Trial, "_backward", short_of_memory)
+    report = Trial(*suggested).step()
+    halved = report.result
+    assert isinstance(halved, EpochResult)
+    (warning,) = report.warnings
+    assert "half batches" in warning
     assert sizes[0] > 16
     assert max(sizes[1:]) <= 16
-    assert halved["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
-    assert halved["f1"] == pytest.approx(plain["f1"])
+    assert halved.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
+    assert halved.f1 == pytest.approx(plain.f1)
 
     shutil.rmtree(Path(suggested[0].uri) / "trials")
-    monkeypatch.setattr(StrategyTrainable, "_backward", lambda *_: (_ for _ in ()).throw(MemoryError()))
-    assert Trial(*suggested).step()["failed"] == "out of memory, with half batches too"
+    monkeypatch.setattr(base.Trial, "_backward", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    assert Trial(*suggested).failure() == "out of memory, with half batches too"

@@ -22,13 +22,13 @@ from run_folder.errors import InputError
 from run_folder.events import EpochEnded, Suggested, read_events
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
-from run_folder.names import DEPLOYED, TRIALS
+from run_folder.names import DEPLOYED, TRIALS, checkpoints_of
 from run_folder.records import to_plain
+from run_folder.results import DeployedResult, TrialFailed
 from run_folder.run import open_run
 from search_spaces import STRATEGIES, paper_configuration
 from tests.tiny_runs import FinishedRun, quiet, settings_for
 from tests.waiting import guarded
-from trainables import trainable_class
 from trainables.base import TrainSettings
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
@@ -36,9 +36,11 @@ from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
 from tune_jobs.cluster.connection import connected
 from tune_jobs.preparing.create_run import Prepared, create_run
+from tune_jobs.searching.ray_adapters import REPORT
 from tune_jobs.searching.run_search import Execution, search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
+from tune_jobs.searching.trial_actor import RunTrainable
 from tune_jobs.settings import RunSettings
 
 
@@ -77,7 +79,7 @@ def test_the_reported_figures_are_the_deployed_models(finished: FinishedRun) -> 
         deployed = load_deployed(Path(run.folder.uri) / TRIALS / trial.name / DEPLOYED)
         probabilities = softmax(predict(deployed.logits, validation, prepared.data.pad_token_id))
         again = classification_metrics(validation.labels, probabilities, run.symptoms)
-        assert again == to_plain(trial.deployed.validation)
+        assert again == trial.deployed.validation
 
 
 def test_no_test_example_reaches_a_trial(finished: FinishedRun) -> None:
@@ -179,27 +181,44 @@ def test_a_trial_that_breaks_fails_alone(uneven: Ledger) -> None:
     assert TrialState.FAIL not in states[1:]
 
 
-def test_a_strategy_runs_under_a_plain_tuner(
+def test_the_runs_trainable_runs_under_a_plain_tuner(
     ray_address: str, local_ray: None, tmp_path: Path, trial_data: TrialData, encoder_weights: EncoderWeights
 ) -> None:
-    """The trainables are ordinary Ray Tune trainables: setup, step, save, load, reset."""
+    """It is an ordinary Ray Tune trainable, one process of which runs a trial after the other."""
     ray.init(address=ray_address, log_to_driver=False)
+    folder = Folder(tmp_path / "run")
     trainable = tune.with_parameters(
-        trainable_class("baseline"), data=trial_data, encoder=encoder_weights, settings=TrainSettings(epochs=2)
+        RunTrainable, data=trial_data, encoder=encoder_weights, settings=TrainSettings(epochs=2), folder=folder
     )
-    hyperparameters = {**paper_configuration("baseline"), "learning_rate": tune.grid_search([1e-3, 1e30])}
+    rates = {"baseline-0000": 1e-3, "baseline-0001": 1e30}
+    configuration = {
+        "trial": tune.grid_search(list(rates)),
+        "strategy": "baseline",
+        "hyperparameters": {
+            **paper_configuration("baseline"),
+            "learning_rate": tune.sample_from(lambda config: rates[config["trial"]]),
+        },
+        "seed": 1,
+        **dict.fromkeys(("teacher", "until", "continues")),
+        "parts": 1,
+        "known_epochs": 0,
+        "cpus": 1,
+        "gpus": 0,
+    }
     results = tune.Tuner(
         trainable,
-        param_space={"hyperparameters": hyperparameters, "seed": 1},
+        param_space=configuration,
         tune_config=tune.TuneConfig(metric="f1", mode="max", reuse_actors=True, max_concurrent_trials=1),
         run_config=tune.RunConfig(
-            storage_path=str(tmp_path), verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1)
+            storage_path=str(tmp_path),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it keeps its own
         ),
     ).fit()
     assert not results.errors
-    last = [result.metrics for result in results if result.metrics]
-    assert [("final" in metrics, "failed" in metrics) for metrics in last] == [(True, False), (False, True)]
-    assert results[0].checkpoint is not None
+    last = [result.metrics[REPORT].result for result in results if result.metrics]
+    assert [type(result) for result in last] == [DeployedResult, TrialFailed]
+    assert checkpoints_of(folder, "baseline-0000")
 
 
 def test_a_resumed_search_that_is_done_starts_nothing(finished: FinishedRun) -> None:

@@ -4,17 +4,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_notes.batches import TrialData
-from trainables.parts.deployed import Deployed, predict
+from run_folder.results import Agreement
+from trainables.parts.deployed import Runner, predict
 
 
-def agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> dict[str, float]:
+def agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> Agreement:
     """How near two models' logits (n, classes) of the same texts are."""
-    return {
-        "max_logit_difference": float(np.abs(logits - reference).max()),
-        "same_predictions": float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
-    }
+    return Agreement(
+        max_logit_difference=float(np.abs(logits - reference).max()),
+        same_predictions=float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+    )
 
 
-def validation_logits(deployed: Deployed, data: TrialData) -> NDArray[np.float32]:
-    """(n, classes) logits of the validation texts; their labels are not looked at."""
-    return predict(deployed.logits, data.validation, data.pad_token_id)
+def validation_logits(model: Runner, data: TrialData) -> NDArray[np.float32]:
+    """(n, classes) logits of the validation texts; their labels are not read."""
+    return predict(model.logits, data.validation, data.pad_token_id)

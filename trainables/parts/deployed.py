@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -14,11 +15,13 @@ from transformers import PreTrainedModel
 
 from clinical_notes.batches import TokenisedExamples, TrialData, collate, sorted_batches
 from run_folder.errors import InputError
+from run_folder.records import from_plain, to_json
+from run_folder.results import Agreement, Int8Facts, ModelFacts, Runtime
 from trainables.parts.model import stored
 from trainables.parts.model.multiply_accumulates import multiply_accumulates
 
 FORMAT = 1
-"""Of a deployed model's folder."""
+"""Version of a deployed model's folder."""
 CARD_FILE = "deployed.json"
 ONNX_FILE = "model.onnx"
 PREDICT_BATCH = 32
@@ -28,17 +31,46 @@ LogitsOf = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """(input_ids, attention_mask), each (batch, length), to logits (batch, classes)."""
 
 
-class Deployed(Protocol):
-    card: dict[str, Any]
+@dataclass(frozen=True, kw_only=True)
+class Card(ModelFacts):
+    """What the file ``deployed.json`` of a deployed model's folder says.
 
-    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]: ...
+    Attributes:
+        format: version of the folder.
+        symptoms: class names, in the order of the logits.
+        sha256: hashes of the files that the model needs, by name.
+    """
+
+    format: int
+    symptoms: tuple[str, ...]
+    sha256: Mapping[str, str]
 
 
-class TorchDeployed:
-    """A model that PyTorch runs."""
+class Runner(Protocol):
+    """A model in memory, ready to predict."""
 
-    def __init__(self, model: PreTrainedModel, card: dict[str, Any]) -> None:
-        self.model, self.card = model.eval(), card
+    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(batch, classes) of inputs (batch, length)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployed model, opened: its card, and what runs it."""
+
+    card: Card
+    runner: Runner
+
+    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(batch, classes) of inputs (batch, length)."""
+        return self.runner.logits(input_ids, attention_mask)
+
+
+class TorchRunner:
+    """A model that PyTorch runs, on the device that it is on."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.eval()
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -49,14 +81,14 @@ class TorchDeployed:
         return np.asarray(output.logits.float().cpu().numpy())
 
 
-class OnnxDeployed:
-    """A model that ONNX Runtime runs.
+class OnnxRunner:
+    """A model that ONNX Runtime runs on the CPU.
 
-    A dynamically quantized model's logits of a text depend on its batch mates, since a batch's activations share one
-    scale; a statically quantized model's don't.
+    With a dynamically quantized model, the logits of a text depend on the other texts of its batch, since a batch's
+    activations share one scale; with a statically quantized model they don't.
     """
 
-    def __init__(self, path: Path, card: dict[str, Any], threads: int) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -64,7 +96,6 @@ class OnnxDeployed:
         self._session = ort.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
         )
-        self.card = card
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -74,8 +105,8 @@ class OnnxDeployed:
 def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int) -> NDArray[np.float32]:
     """Logits (n, classes) in the order of the examples, computed in batches of similar length.
 
-    The batches are always the same ones, so that figures can be repeated; those of a dynamically quantized model are
-    the figures of texts in such company (see ``OnnxDeployed``).
+    The batches are always the same, so that figures can be repeated: with a dynamically quantized model they depend on
+    the batches (see ``OnnxRunner``).
     """
     rows: list[NDArray[np.float32]] = []
     order: list[NDArray[np.int64]] = []
@@ -88,78 +119,93 @@ def predict(logits_of: LogitsOf, examples: TokenisedExamples, pad_token_id: int)
     return logits
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a model is, and what a text costs it.
+
+    Attributes:
+        nonzero_parameters: those that are not zero.
+        macs: multiply–accumulates of a text of ``macs_length`` word pieces, the training texts' typical length.
+    """
+
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    macs_length: int
+
+
+def size_of(model: PreTrainedModel, data: TrialData) -> Size:
+    """The size of a model before it is quantized."""
+    return Size(
+        parameters=sum(p.numel() for p in model.parameters()),
+        nonzero_parameters=sum(int(p.detach().count_nonzero()) for p in model.parameters()),
+        macs=multiply_accumulates(model, data.typical_length),
+        macs_length=data.typical_length,
+    )
+
+
 def deploy_torch(
-    model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False, **more: Any
+    model: PreTrainedModel, directory: Path, data: TrialData, *, packed: bool = False, scheme: str | None = None
 ) -> None:
     """Write a model that PyTorch runs, and its card.
 
     Args:
         packed: see ``stored.save_model``.
-        more: what else the card says.
+        scheme: how the strategy compressed it, where it has several ways.
     """
     stored.save_model(model, directory, packed=packed)
-    card = {"runtime": "torch", **size_of(model, data), "packed": packed, **more}
     weights = stored.weights_file(directory)
     assert weights is not None
-    _write_card(directory, card, data, [weights, stored.CONFIG_FILE])
+    write_card(directory, data, size_of(model, data), "torch", weights, packed=packed, scheme=scheme)
 
 
-def deploy_onnx(directory: Path, model: PreTrainedModel, size: Mapping[str, int], data: TrialData, **more: Any) -> None:
-    """Write card and configuration beside a finished ``model.onnx``.
+def write_card(
+    directory: Path,
+    data: TrialData,
+    size: Size,
+    runtime: Runtime,
+    weights: str,
+    *,
+    scheme: str | None = None,
+    packed: bool | None = None,
+    fp32_layers: Sequence[str] | None = None,
+    agreement: Agreement | None = None,
+    int8: Int8Facts | None = None,
+) -> None:
+    """Write the card of a deployed model whose weights and configuration are in ``directory``.
 
     Args:
-        model: the model that was exported; its configuration tells shape and labels.
-        size: of it, as ``size_of`` gives it.
-        more: what else the card says.
+        weights: name of the file with the weights; its bytes are the model's.
+        scheme: and what follows: see ``ModelFacts``.
     """
-    stored.save_config(model, directory)
-    _write_card(directory, {"runtime": "onnxruntime", **size, **more}, data, [ONNX_FILE, stored.CONFIG_FILE])
+    card = Card(
+        format=FORMAT,
+        symptoms=data.symptoms,
+        sha256={name: sha256(directory / name) for name in (weights, stored.CONFIG_FILE)},
+        bytes=(directory / weights).stat().st_size,
+        runtime=runtime,
+        parameters=size.parameters,
+        nonzero_parameters=size.nonzero_parameters,
+        macs=size.macs,
+        macs_length=size.macs_length,
+        packed=packed,
+        scheme=scheme,
+        fp32_layers=None if fp32_layers is None else tuple(fp32_layers),
+        agreement=agreement,
+        int8=int8,
+    )
+    (directory / CARD_FILE).write_bytes(to_json(card, indent=2))
 
 
-def deploy_torchao(
-    directory: Path, model: PreTrainedModel, size: Mapping[str, int], data: TrialData, **more: Any
-) -> None:
-    """As ``deploy_onnx``, for the weights of a model of torchao's."""
-    stored.save_config(model, directory)
-    _write_card(directory, {"runtime": "torchao", **size, **more}, data, [stored.OWN_WEIGHTS_FILE, stored.CONFIG_FILE])
-
-
-def size_of(model: PreTrainedModel, data: TrialData) -> dict[str, int]:
-    """Parameters, those that are not zero, and multiply–accumulates of a text of typical length."""
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "nonzero_parameters": sum(int(p.detach().count_nonzero()) for p in model.parameters()),
-        "macs": multiply_accumulates(model, data.typical_length),
-        "macs_length": data.typical_length,
-    }
-
-
-def _write_card(directory: Path, card: Mapping[str, Any], data: TrialData, files: Sequence[str]) -> None:
-    """``files``: the weights, whose bytes count, then what else the model needs."""
-    record = {
-        "format": FORMAT,
-        "symptoms": list(data.symptoms),
-        "bytes": (directory / files[0]).stat().st_size,
-        "sha256": {name: sha256(directory / name) for name in files},
-        **card,
-    }
-    (directory / CARD_FILE).write_text(json.dumps(record, indent=2))
-
-
-def figures_of(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card says of the model itself: sizes, costs, scheme."""
-    return {name: value for name, value in card.items() if name not in ("format", "symptoms", "sha256")}
-
-
-def read_card(directory: Path) -> dict[str, Any]:
+def read_card(directory: Path) -> Card:
     """The card of a deployed model whose files are as they were written.
 
     Raises:
         InputError: there is none, it is of another version, or a file is missing or was changed.
     """
     try:
-        card: dict[str, Any] = json.loads((directory / CARD_FILE).read_text())
-        written, hashes = card["format"], dict(card["sha256"])
+        values = json.loads((directory / CARD_FILE).read_text())
+        written = values["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{directory}: no deployed model here ({CARD_FILE} is missing or unreadable)") from None
     if written != FORMAT:
@@ -167,12 +213,20 @@ def read_card(directory: Path) -> dict[str, Any]:
             f"{directory}: written by another version (format {written}, this one reads {FORMAT}); "
             "use the version that wrote it"
         )
-    check_files(directory, hashes)
+    card = from_plain(values, Card, str(directory / CARD_FILE))
+    check_files(directory, card.sha256)
     return card
 
 
 def check_files(directory: Path, hashes: Mapping[str, str]) -> None:
-    """Raises: InputError: a file is missing, is not the one whose SHA-256 this is, or is not in this very folder."""
+    """Check files by their SHA-256.
+
+    Args:
+        hashes: by the files' names in ``directory``.
+
+    Raises:
+        InputError: a file is missing or was changed, or its name leads out of the folder.
+    """
     for name, digest in hashes.items():
         if Path(name).name != name:
             raise InputError(f"{directory}: lists {name!r}, which is no file's name; make the folder again")
@@ -183,7 +237,7 @@ def check_files(directory: Path, hashes: Mapping[str, str]) -> None:
 
 
 def int8_overflows() -> bool:
-    """Whether this CPU's INT8 kernels saturate on 8-bit weights (x86 without VNNI or AMX), so that 7 bits are right."""
+    """Whether this CPU's INT8 sums overflow with 8-bit weights, so that 7 bits are right: x86 without VNNI or AMX."""
     able = torch.cpu.get_capabilities()
     return able["architecture"] == "x86_64" and not any(
         able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -191,5 +245,6 @@ def int8_overflows() -> bool:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

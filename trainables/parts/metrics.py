@@ -1,26 +1,16 @@
 """The paper's metrics, overall (macro averages) and per symptom (one against the rest)."""
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
-
-class Scores(TypedDict):
-    precision: float
-    recall: float
-    f1: float
-    auroc: float | None  # None: not defined, the symptom (or every other one) is absent
-
-
-class Metrics(Scores):
-    accuracy: float
-    per_symptom: dict[str, Scores]
+from run_folder.results import Metrics, Scores
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities (…, classes) of logits (…, classes)."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 

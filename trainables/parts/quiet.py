@@ -1,4 +1,4 @@
-"""Libraries that speak of their own business on every channel they have, silenced."""
+"""Silence libraries that print, warn or log about details."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No prints, warnings, or log records below ERROR inside."""
+    """Inside the block nothing is printed or warned of, and log records below ERROR are dropped."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

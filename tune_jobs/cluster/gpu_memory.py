@@ -19,10 +19,11 @@ from rich.console import Console
 
 from clinical_notes.batches import TokenisedExamples, TrialData
 from run_folder.errors import InputError
+from run_folder.folder import Folder
 from search_spaces import paper_configuration
 from search_spaces.overrides import distributions_of, narrow, narrowed_space, nearest
 from trainables import trainable_class
-from trainables.base import TrainSettings
+from trainables.base import TrainSettings, TrialConfig
 from trainables.parts.deployed import PREDICT_BATCH, deploy_torch
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.cluster.connection import RESOURCE_UNITS, TrialResources
@@ -198,17 +199,14 @@ def fits_in_memory(
     """Train a trial for ``settings.epochs``; a teacher, where it has one, is the encoder as it is."""
     strategy, hyperparameters = configuration
     cls = trainable_class(strategy)
-    trainable = cls.__new__(cls)
     with tempfile.TemporaryDirectory() as teacher:
         if cls.needs_teacher:
             (Path(teacher) / "deployed").mkdir()
             deploy_torch(encoder.build(), Path(teacher) / "deployed", data)
         try:
-            trainable.setup(
-                {"hyperparameters": hyperparameters, "seed": 0, "teacher": teacher}, data, encoder, settings
-            )
-            for _ in range(trainable.epochs):
-                trainable.step()
-        except Exception as error:  # whatever else breaks it, its trial will tell
+            trial = cls(TrialConfig(hyperparameters, 0, Folder(teacher)), data, encoder, settings)
+            while not trial.is_trained:
+                trial.epoch()
+        except Exception as error:  # any other error will end its trial with a reason
             return not is_out_of_memory(error)
     return True

@@ -1,4 +1,4 @@
-"""The run's one Ray Tune trainable: it becomes the strategy that its configuration names."""
+"""The run's one Ray Tune trainable: it runs the trials of every strategy, and keeps their checkpoints."""
 
 import contextlib
 import errno
@@ -20,10 +20,9 @@ from ray import tune
 from clinical_notes.batches import TrialData
 from run_folder.folder import Folder, storage_reason
 from run_folder.names import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
-from run_folder.records import from_plain
 from run_folder.results import DeployedResult, EpochResult, Report, Result, StorageFailed, TrialFailed
 from trainables import trainable_class
-from trainables.base import StrategyTrainable, TrainSettings, TrialError
+from trainables.base import TrainSettings, Trial, TrialConfig, TrialError
 from trainables.parts.deployed import sha256
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.searching.ray_adapters import REPORT
@@ -31,9 +30,9 @@ from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY
 
 MANIFEST = "manifest.json"
 HUNG = "hung"
-"""File in a trial's folder that says after how many seconds its process was ended."""
+"""File in a trial's folder: the seconds after which its process was ended."""
 CHECKPOINT_SHARE = 0.05
-"""Of a trial's training time, what its checkpoints may take; epochs that are short beside them share one."""
+"""Share of a trial's training time that checkpoints may take; where epochs are short, several share one."""
 _EPOCH = EPOCH_PREFIX + "{:04d}"
 
 
@@ -41,7 +40,7 @@ class RunTrainable(tune.Trainable):
     """Runs one trial after another of any strategy, and keeps their checkpoints in the run's folder.
 
     Checkpoints are ours, not Ray's: a trial continues from its folder wherever and whenever it is started again.
-    Epochs that the ledger knows and no checkpoint holds are then trained once more, and reported no more.
+    Epochs that the ledger has and no checkpoint holds are then trained again, but not reported again.
     """
 
     def setup(  # type: ignore[override]
@@ -58,15 +57,15 @@ class RunTrainable(tune.Trainable):
 
         Args:
             epoch_limit: seconds that a step may take; a trial that takes longer ends as failed.
-            checkpoint_share: of the training time, what checkpoints may take; the last epoch's is always written.
+            checkpoint_share: share of the training time that checkpoints may take; the last epoch always gets one.
         """
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
         self._epoch_limit, self._checkpoint_share = epoch_limit, checkpoint_share
         self._checkpoint_seconds: dict[str, float] = {}
-        """What the last checkpoint of a strategy took to write."""
+        """Seconds that the last checkpoint of each strategy took to write."""
         self._take(config)
         gc.collect()
-        gc.freeze()  # the libraries stay: what is collected between trials need not look through them each time
+        gc.freeze()  # the libraries stay, so that collecting between trials need not search them each time
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._take(new_config)
@@ -74,9 +73,10 @@ class RunTrainable(tune.Trainable):
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._inner: StrategyTrainable | None = None
+        self._trial: Trial | None = None
         self._warnings: list[str] = []
-        self._parts, self._reported = config["parts"], config["known_epochs"]
+        self._parts: int = config["parts"]
+        self._reported: int = config["known_epochs"]
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -97,12 +97,14 @@ class RunTrainable(tune.Trainable):
             if self._folder.exists(f"{self._home}/{HUNG}"):
                 seconds = self._folder.read(f"{self._home}/{HUNG}").decode()
                 return TrialFailed(f"an epoch took longer than {seconds} s")
-            result = self._next_result_or_in_half_batches()
+            result = self._result_within_memory()
             if isinstance(result, EpochResult):
                 self._reported = result.epoch
             return result
         except OSError as error:
             return StorageFailed(storage_reason(error))
+        except TrialError as error:
+            return TrialFailed(str(error))
         except Exception as error:
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else _reason(error)
         if os.strerror(errno.ENOSPC) in reason:  # safetensors and ONNX Runtime raise errors of their own
@@ -117,7 +119,7 @@ class RunTrainable(tune.Trainable):
             try:
                 self._folder.write(f"{self._home}/{HUNG}", f"{self._epoch_limit:g}".encode())
             finally:  # the storage may be what hangs
-                os._exit(1)  # the search deals the trial again, and its next process finds the note
+                os._exit(1)  # the search starts the trial again, and its next process finds the file
 
         timer = threading.Timer(self._epoch_limit or 0, give_up)
         timer.daemon = True
@@ -128,14 +130,14 @@ class RunTrainable(tune.Trainable):
         finally:
             timer.cancel()
 
-    def _next_result_or_in_half_batches(self) -> Result:
+    def _result_within_memory(self) -> Result:
         """The next result; where memory runs out, once more from the last checkpoint, in half batches."""
         try:
             return self._next_result()
         except Exception as error:
             if self._parts > 1 or not is_out_of_memory(error):
                 raise
-        self._inner, self._parts = None, 2
+        self._trial, self._parts = None, 2
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -143,38 +145,39 @@ class RunTrainable(tune.Trainable):
         return self._next_result()
 
     def _next_result(self) -> Result:
-        if self._inner is None:
+        if self._trial is None:
             with self._watched():
-                self._inner = self._start()
+                self._trial = self._start()
             self._unsaved_seconds = 0.0
-        if self._reported < len(self._inner.results):  # a finished epoch whose result did not reach the ledger
-            return from_plain(self._inner.results[self._reported], EpochResult, "checkpoint")
+        if self._reported < len(self._trial.results):  # a finished epoch whose result did not reach the ledger
+            return self._trial.results[self._reported]
+        trial = self._trial
         while True:
-            with self._watched():
-                result = _typed(self._step(self._inner))
+            with self._watched(), self._scratch() as scratch:
+                result = self._deploy(scratch, trial) if trial.is_trained else self._train(scratch, trial)
             if not isinstance(result, EpochResult) or result.epoch > self._reported:
                 return result
 
-    def _step(self, inner: StrategyTrainable) -> dict[str, Any]:
-        """The next epoch or the deployment, with what it leaves on the storage."""
-        with self._scratch() as scratch:
-            inner._workdir = scratch
-            result = inner.step()
-            if "final" in result:
-                self._folder.put_folder(scratch / DEPLOYED, f"{self._home}/{DEPLOYED}")
-            elif "failed" not in result:
-                self._unsaved_seconds += result["seconds"]
-                if self._checkpoint_is_due(inner):
-                    start = time.perf_counter()
-                    self._save(scratch, inner)
-                    self._checkpoint_seconds[self.config["strategy"]] = time.perf_counter() - start
-                    self._unsaved_seconds = 0.0
+    def _train(self, scratch: Path, trial: Trial) -> EpochResult:
+        """The next epoch, with its checkpoint where one is due."""
+        result = trial.epoch()
+        self._unsaved_seconds += result.seconds
+        if self._checkpoint_is_due(trial):
+            start = time.perf_counter()
+            self._save(scratch, trial)
+            self._checkpoint_seconds[self.config["strategy"]] = time.perf_counter() - start
+            self._unsaved_seconds = 0.0
         return result
 
-    def _checkpoint_is_due(self, inner: StrategyTrainable) -> bool:
-        """After the last epoch, which longer training would go on from, and whenever one is worth its time."""
+    def _deploy(self, scratch: Path, trial: Trial) -> DeployedResult:
+        result = trial.deploy(scratch / DEPLOYED)
+        self._folder.put_folder(scratch / DEPLOYED, f"{self._home}/{DEPLOYED}")
+        return result
+
+    def _checkpoint_is_due(self, trial: Trial) -> bool:
+        """After the last epoch, from which longer training would continue, and whenever it takes little enough time."""
         took = self._checkpoint_seconds.get(self.config["strategy"], 0.0)
-        return len(inner.results) == inner.epochs or took <= self._checkpoint_share * self._unsaved_seconds
+        return trial.is_trained or took <= self._checkpoint_share * self._unsaved_seconds
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -184,32 +187,32 @@ class RunTrainable(tune.Trainable):
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _start(self) -> StrategyTrainable:
-        cls = trainable_class(self.config["strategy"])
-        inner = cls.__new__(cls)  # Ray's constructor would open a log folder for a trial that it does not run
-        config = dict(self.config)
-        if config["teacher"] is not None:
-            config["teacher"] = self._folder.child(config["teacher"]).uri
+    def _start(self) -> Trial:
+        """The trial of the configuration, continued from its last whole checkpoint where it has one."""
+        config = self.config
+        teacher = None if config["teacher"] is None else self._folder.child(config["teacher"])
         settings = replace(
             self._settings,
             epochs=config["until"] or self._settings.epochs,
             parts=self._parts,
             device=self._device(),
         )
-        inner.setup(config, self._data, self._encoder, settings)
-        of = filter(None, (config["trial"], config["continues"]))
-        for checkpoint in (path for trial in of for path in reversed(checkpoints_of(self._folder, trial))):
+        trial = trainable_class(config["strategy"])(
+            TrialConfig(config["hyperparameters"], config["seed"], teacher), self._data, self._encoder, settings
+        )
+        names = filter(None, (config["trial"], config["continues"]))
+        for checkpoint in (path for name in names for path in reversed(checkpoints_of(self._folder, name))):
             with self._folder.local(checkpoint) as local:
                 if _is_whole(local):
-                    inner.load_checkpoint(str(local))
-                    return inner
+                    trial.load(local)
+                    return trial
             self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
         if config["continues"]:
-            raise TrialError(f"no checkpoint of {config['continues']} is left to go on from")
-        return inner
+            raise TrialError(f"no checkpoint of {config['continues']} is left to continue from")
+        return trial
 
     def _device(self) -> str:
-        """Where the trial trains; of a GPU that it shares it takes no more than its share."""
+        """Where the trial trains; of a shared GPU it may take its share of the memory."""
         if self._settings.device == "cuda" and not torch.cuda.is_available():
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             self._warnings.append(
@@ -218,26 +221,27 @@ class RunTrainable(tune.Trainable):
             )
             return "cpu"
         if self._settings.device == "cuda" and self.config["gpus"] < 1:
-            torch.cuda.set_per_process_memory_fraction(self.config["gpus"])  # Ray's fractions bind nobody
+            torch.cuda.set_per_process_memory_fraction(self.config["gpus"])  # Ray does not enforce its fractions
         return self._settings.device
 
-    def _save(self, scratch: Path, inner: StrategyTrainable) -> None:
-        """Publish a checkpoint (the best weights so far are in it), then drop all but it and the one before."""
+    def _save(self, scratch: Path, trial: Trial) -> None:
+        """Publish a checkpoint (the best weights so far are in it), then delete all but the last two."""
         staged = scratch / "checkpoint"
         staged.mkdir()
-        inner.save_checkpoint(str(staged))
+        trial.save(staged)
         hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / MANIFEST).write_text(json.dumps(hashes))
-        self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(len(inner.results))}")
+        self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(len(trial.results))}")
         for path in checkpoints_of(self._folder, self.config["trial"])[:-2]:
             self._folder.delete_folder(path)
 
 
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""In the messages of the RuntimeErrors by which PyTorch says so on a CPU, and CUDA outside PyTorch's allocator."""
+"""Parts of the messages of RuntimeErrors: PyTorch's on a CPU, and CUDA's outside PyTorch's allocator."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a CPU or a GPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in _OUT_OF_MEMORY
     )
@@ -256,16 +260,8 @@ def ray_result(report: Report) -> dict[str, Any]:
             return {"epoch": -1, "f1": math.nan, REPORT: report}
 
 
-def _typed(result: dict[str, Any]) -> Result:
-    if "failed" in result:
-        return TrialFailed(result["failed"])
-    if "final" in result:
-        return from_plain(result["final"], DeployedResult, "trial")
-    return from_plain(result, EpochResult, "trial")
-
-
 def _reason(error: Exception) -> str:
-    """One line; never more of the message than names the fault."""
+    """One line, cut short: a long message might quote data."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""What quantization learns from a few training examples: the inputs that each Linear layer really sees."""
+"""The inputs of each Linear layer on a few training examples, from which quantization takes its ranges."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -12,9 +12,9 @@ from clinical_notes.batches import TrialData, collate
 from trainables.parts.quiet import quiet
 
 EXAMPLES = 128
-"""Training examples used, always the same ones; fewer where there are fewer."""
+"""Number of training examples used, always the same ones; all where there are fewer."""
 PERCENTILE = 99.999
-"""High, since the few large activations of BERT matter (Wu et al. 2020, arXiv:2004.09602)."""
+"""Percent of the values in a range; high, since BERT's few large ones matter (Wu et al. 2020, arXiv:2004.09602)."""
 
 _BATCH = 16
 _BINS, _LEVELS = 1024, 256  # the search for the least entropy takes quadratically longer with more bins
@@ -46,7 +46,7 @@ def observe(
     see: Callable[[str, torch.Tensor], None],
     examples: int = EXAMPLES,
 ) -> None:
-    """Run the calibration batches and hand ``see`` each Linear's path and inputs (tokens, features), padding left out.
+    """Run the calibration batches and give ``see`` each Linear's path and inputs (tokens, features), without padding.
 
     Inputs without a length, as the classifier's, are (texts, features).
 
@@ -71,7 +71,7 @@ def observe(
 
 
 def activation_ranges(model: PreTrainedModel, data: TrialData, calibration: str) -> dict[str, Range]:
-    """Lowest and highest input of each Linear that its static INT8 grid is to hold, by path.
+    """Lowest and highest input of each Linear that its static INT8 grid must represent, by path.
 
     Args:
         calibration: "minmax"; "percentile", which leaves out the rarest values; or "entropy", the range whose

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from run_folder.results import Int8Facts
+
 STATIC = "ptq_static"
 
 
@@ -46,6 +48,15 @@ class Int8Options:
             reduce_range=reduce_range,
             calibration=hyperparameters.get("calibration", "minmax"),
             per_token=per_token,
+        )
+
+    def facts(self) -> Int8Facts:
+        """What the card of a model on this grid says of it."""
+        return Int8Facts(
+            weight_bits=7 if self.reduce_range else 8,
+            per_channel=self.per_channel,
+            embeddings=self.embeddings,
+            static=self.scheme == STATIC,
         )
 
 

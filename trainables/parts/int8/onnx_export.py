@@ -19,7 +19,7 @@ from trainables.parts.quiet import quiet
 
 _PRODUCTS = ("MatMul", "Gemm")
 _SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where the exporter notes the modules that a node comes from, outermost first, and its operator last."""
+"""Key under which the exporter notes the modules that a node comes from, outermost first, and its operator last."""
 
 
 class _LogitsOnly(nn.Module):
@@ -141,7 +141,7 @@ def quantize_onnx(
 
 
 def _spare_others(graph: onnx.GraphProto, kept: Collection[str], inputs: Collection[str]) -> None:
-    """Let these products alone read their rounded inputs: ONNX Runtime gives them to FP32 layers and residuals too."""
+    """Let only these products read their rounded inputs: ONNX Runtime gives them to FP32 layers and residuals too."""
     rounded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     exact = {
         node.output[0]: rounded[node.input[0]]

@@ -1,6 +1,7 @@
 """The INT8 model that ONNX Runtime's kernels run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from trainables.parts.agreement import agreement, validation_logits
-from trainables.parts.deployed import ONNX_FILE, OnnxDeployed, deploy_onnx, size_of
+from trainables.parts.deployed import ONNX_FILE, OnnxRunner, size_of, write_card
 from trainables.parts.int8.activation_ranges import activation_ranges, linear_paths
 from trainables.parts.int8.grid import STATIC, Int8Options
 from trainables.parts.int8.onnx_export import export_onnx, quantize_onnx
+from trainables.parts.model import stored
 
 
 def write_int8(
@@ -32,8 +34,8 @@ def write_int8(
         directory: exists.
         data: training texts calibrate; validation texts tell how near the INT8 model is to ``reference``.
         fp32_layers: as ``most_sensitive`` chose them, or fewer or more.
-        reference: ``validation_logits`` of the model that the INT8 one stands for: after training on the grid the
-            fake-quantized one (how well the training foresaw the kernels), else the FP32 one (what quantization did).
+        reference: ``validation_logits`` of the model that the INT8 model is compared with: after training on the grid
+            the fake-quantized one (how well training simulated the kernels), else the FP32 one (what quantization did).
         graph: what ``export_onnx`` wrote of this very model; None: it is exported now.
     """
     size = size_of(model, data)
@@ -51,12 +53,15 @@ def write_int8(
         ranges=ranges,
     )
     exported.unlink(missing_ok=True)
-    deploy_onnx(
+    stored.save_config(model, directory)
+    write_card(
         directory,
-        model,
-        {**size, "nonzero_parameters": size["parameters"] - zeros},
         data,
+        replace(size, nonzero_parameters=size.parameters - zeros),
+        "onnxruntime",
+        ONNX_FILE,
         scheme=options.scheme,
-        fp32_layers=list(fp32_layers),
-        agreement=agreement(reference, validation_logits(OnnxDeployed(target, {}, torch.get_num_threads()), data)),
+        fp32_layers=fp32_layers,
+        agreement=agreement(reference, validation_logits(OnnxRunner(target, torch.get_num_threads()), data)),
+        int8=options.facts(),
     )

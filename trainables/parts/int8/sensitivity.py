@@ -1,4 +1,4 @@
-"""Which layers of an encoder the INT8 grid hurts most."""
+"""Which layers of an encoder lose most precision on the INT8 grid."""
 
 from collections import defaultdict
 
@@ -13,7 +13,7 @@ from trainables.parts.model.encoder import layer_list
 
 
 def encoder_linear_paths(model: PreTrainedModel) -> list[str]:
-    """Paths of the Linear modules in the encoder's layers, the head's left out."""
+    """Paths of the Linear modules in the encoder's layers, without those of the head."""
     (prefix,) = (path for path, module in model.named_modules() if module is layer_list(model))
     return linear_paths(model.get_submodule(prefix), prefix)
 

@@ -1,4 +1,4 @@
-"""The FP32 graph of the run's best baseline, from which every trial that quantizes it as it is sets out."""
+"""The FP32 graph of the run's best baseline, with which every trial starts that quantizes it without training."""
 
 import functools
 import tempfile
@@ -11,14 +11,14 @@ from trainables.parts.deployed import ONNX_FILE, sha256
 from trainables.parts.int8.onnx_export import export_onnx
 
 GRAPH = "graph"
-"""In the teacher trial's folder: what ``export_onnx`` wrote of its model, once per run, and its SHA-256."""
+"""Folder in the teacher trial's folder: what ``export_onnx`` wrote of its model, once per run, and its SHA-256."""
 HASH_FILE = "sha256"
 
 
 def teacher_graph(folder: Folder, teacher: PreTrainedModel) -> Path:
     """Local path of the teacher's FP32 graph: as kept in its trial's folder, or exported now and kept there.
 
-    Trials that export it at once do no harm; a graph that is not as it was written is exported again.
+    Several trials may export it at the same time; a damaged graph is exported again.
     """
     if not _is_whole(folder):
         with tempfile.TemporaryDirectory() as temporary:
@@ -38,5 +38,5 @@ def _is_whole(folder: Folder) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _local(uri: str) -> Path:
-    """One copy from a remote storage serves all trials of a process."""
+    """Copied from a remote storage once per process."""
     return Folder(uri).local_copy(GRAPH)

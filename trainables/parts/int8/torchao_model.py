@@ -1,8 +1,8 @@
 """INT8 on a GPU: torchao's kernels, compiled by torch.compile. Needs the extra ``gpu``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,22 @@ from transformers import PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from trainables.parts.agreement import agreement, validation_logits
-from trainables.parts.deployed import TorchDeployed, deploy_torchao, size_of
+from trainables.parts.deployed import TorchRunner, size_of, write_card
 from trainables.parts.int8.activation_ranges import Range, activation_ranges, linear_paths
 from trainables.parts.int8.grid import STATIC, FakeWeight, Int8Options
 from trainables.parts.int8.sensitivity import encoder_linear_paths
 from trainables.parts.model import stored
 
 _TILE = 8
-"""cuBLAS's INT8 product wants features in eights, and more than 16 rows."""
+"""cuBLAS's INT8 product needs a multiple of eight features, and more than 16 rows."""
 _LEAST_LENGTH = 24
 
 
-class TorchaoDeployed(TorchDeployed):
-    """An INT8 model of torchao's; texts are padded to eights, and so that even one fills the kernels' least rows."""
+class TorchaoRunner(TorchRunner):
+    """An INT8 model of torchao's.
+
+    Texts are padded to a multiple of eight word pieces, and far enough that one text fills the kernels' smallest batch.
+    """
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         width = max(_LEAST_LENGTH, -(-input_ids.shape[1] // _TILE) * _TILE)
@@ -54,14 +57,14 @@ def _odd(linear: nn.Module) -> bool:
 def to_int8(
     model: PreTrainedModel, options: Int8Options, fp32_layers: Sequence[str], ranges: Mapping[str, Range] | None
 ) -> None:
-    """Round weights to the INT8 grid, in place, and have torchao's kernels run them.
+    """Round weights to the INT8 grid, in place, for torchao's kernels.
 
     Args:
-        ranges: of each Linear's inputs, by path; None: found for each token at each run.
+        ranges: of each Linear's inputs, by path; None: each run finds them for each token.
     """
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and path not in fp32_layers:
-            activations = _found_ranges() if ranges is None else _fixed_range(ranges[path], module.weight.device)
+            activations = _Activations(PerRow()) if ranges is None else _fixed_range(ranges[path], module.weight.device)
             module.weight = _frozen(_int8_weight(module.weight, options, activations))
         elif isinstance(module, nn.Embedding) and options.embeddings:
             table = Int8Tensor.from_hp(module.weight.detach(), PerTensor(), MappingType.ASYMMETRIC)
@@ -72,25 +75,40 @@ def _frozen(tensor: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
-def _int8_weight(weight: torch.Tensor, options: Int8Options, activations: Mapping[str, Any]) -> Int8Tensor:
+@dataclass(frozen=True)
+class _Activations:
+    """How a layer's inputs are rounded.
+
+    Attributes:
+        scale, zero_point: of a fixed range; None: each run finds them for each token.
+    """
+
+    granularity: PerRow | PerTensor
+    scale: torch.Tensor | None = None
+    zero_point: torch.Tensor | None = None
+
+
+def _int8_weight(weight: torch.Tensor, options: Int8Options, activations: _Activations) -> Int8Tensor:
     scale = FakeWeight(options.per_channel, options.reduce_range).scale(weight).reshape(-1, 1)
-    granularity = PerRow() if options.per_channel else PerTensor()
-    return Int8Tensor.from_hp(weight.detach(), granularity, scale=scale, **activations)
+    return Int8Tensor.from_hp(
+        weight.detach(),
+        PerRow() if options.per_channel else PerTensor(),
+        scale=scale,
+        act_quant_kwargs=QuantizeTensorToInt8Kwargs(activations.granularity, MappingType.ASYMMETRIC),
+        act_quant_scale=activations.scale,
+        act_quant_zero_point=activations.zero_point,
+    )
 
 
-def _found_ranges() -> dict[str, Any]:
-    return {"act_quant_kwargs": QuantizeTensorToInt8Kwargs(PerRow(), MappingType.ASYMMETRIC)}
-
-
-def _fixed_range(limits: Range, device: torch.device) -> dict[str, Any]:
+def _fixed_range(limits: Range, device: torch.device) -> _Activations:
     low, high = limits
     scale = (high - low) / 255 or 1.0
     zero = min(max(round(-128 - low / scale), -128), 127)
-    return {
-        "act_quant_kwargs": QuantizeTensorToInt8Kwargs(PerTensor(), MappingType.ASYMMETRIC),
-        "act_quant_scale": torch.full((1, 1, 1), scale, device=device),
-        "act_quant_zero_point": torch.full((1, 1, 1), zero, dtype=torch.int8, device=device),
-    }
+    return _Activations(
+        PerTensor(),
+        torch.full((1, 1, 1), scale, device=device),
+        torch.full((1, 1, 1), zero, dtype=torch.int8, device=device),
+    )
 
 
 def write_int8_gpu(
@@ -117,18 +135,20 @@ def write_int8_gpu(
     )
     zeros = sum(int((tensor.qdata == tensor.zero_point).sum()) for tensor in int8.values())
     zeros += sum(int((tensor == 0).sum()) for name, tensor in model.named_parameters() if name not in int8)
-    deploy_torchao(
+    write_card(
         directory,
-        model,
-        {**size, "nonzero_parameters": size["parameters"] - zeros},
         data,
+        replace(size, nonzero_parameters=size.parameters - zeros),
+        "torchao",
+        stored.OWN_WEIGHTS_FILE,
         scheme=options.scheme,
-        fp32_layers=list(fp32_layers),
-        agreement=agreement(reference, validation_logits(load_int8(directory, {}, model.device), data)),
+        fp32_layers=fp32_layers,
+        agreement=agreement(reference, validation_logits(load_int8(directory, model.device), data)),
+        int8=options.facts(),
     )
 
 
-def load_int8(directory: Path, card: dict[str, Any], device: torch.device) -> TorchaoDeployed:
+def load_int8(directory: Path, device: torch.device) -> TorchaoRunner:
     """Read what ``write_int8_gpu`` wrote; on a GPU it is compiled at its first run."""
     with safe_open(directory / stored.OWN_WEIGHTS_FILE, framework="pt", device=str(device)) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -138,4 +158,4 @@ def load_int8(directory: Path, card: dict[str, Any], device: torch.device) -> To
     model.load_state_dict(int8 | rest, assign=True)
     if device.type == "cuda":
         model.compile(dynamic=True)
-    return TorchaoDeployed(model, card)
+    return TorchaoRunner(model)

@@ -1,4 +1,4 @@
-"""The encoder that every strategy starts from, and the names of its layers' parts by architecture."""
+"""The encoder that every strategy starts from, and the names of its layers' modules by architecture."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ transformers_logging.disable_progress_bar()
 
 @dataclass(frozen=True)
 class LayerNames:
-    """Where an architecture keeps its layers, the options of their number and width, and a layer's Linear modules."""
+    """An architecture's names of its list of layers, its options for depth and width, and a layer's Linear modules."""
 
     layers: str
     depth_option: str
@@ -58,7 +58,7 @@ ARCHITECTURES: Mapping[str, LayerNames] = {
     "electra": _BERT,
     "distilbert": _DISTILBERT,
 }
-"""By ``model_type`` of the Hugging Face configuration."""
+"""Names by the Hugging Face configuration's ``model_type``."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,19 @@ class Layer:
 
 
 def layer_names(config: PreTrainedConfig) -> LayerNames:
+    """The names in this model's architecture."""
     return ARCHITECTURES[config.model_type]
 
 
 def layer_list(model: PreTrainedModel) -> nn.ModuleList:
+    """The module that holds the model's layers."""
     layers = model.base_model.get_submodule(layer_names(model.config).layers)
     assert isinstance(layers, nn.ModuleList)
     return layers
 
 
 def layers_of(model: PreTrainedModel) -> Iterator[Layer]:
+    """The Linear modules of each layer, from the first to the last."""
     names = layer_names(model.config)
     for module in layer_list(model):
         yield Layer(
@@ -104,6 +107,7 @@ def _has_module(model: nn.Module, name: str) -> bool:
 
 
 def head_size(config: PreTrainedConfig) -> int:
+    """Features of one attention head."""
     return int(config.hidden_size // config.num_attention_heads)
 
 
@@ -117,17 +121,23 @@ def keep_layers(model: PreTrainedModel, kept: list[int]) -> None:
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:
+    """Give all dropout modules this probability, in place."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
 
 
 def build_model(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
-    """A sequence classifier that holds exactly these tensors (not copies of them)."""
+    """A sequence classifier that holds these very tensors, not copies of them.
+
+    Args:
+        state: tensors by name, as ``state_dict`` gives them.
+    """
     return classifier_class(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=torch.float32)
 
 
 def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The architecture's class of sequence classifiers."""
     cls = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     assert isinstance(cls, type)
     assert issubclass(cls, PreTrainedModel)
@@ -135,6 +145,7 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 
 def config_from(values: Mapping[str, Any]) -> PreTrainedConfig:
+    """A configuration of the values in a ``config.json``."""
     config = CONFIG_MAPPING[values["model_type"]].from_dict(dict(values))
     assert isinstance(config, PreTrainedConfig)
     return config
@@ -149,9 +160,10 @@ class EncoderWeights:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "EncoderWeights":
+        """The weights of a model on the CPU, which share its memory."""
         return cls(model.config.to_dict(), {name: t.numpy() for name, t in model.state_dict().items()})
 
     def build(self) -> PreTrainedModel:
-        """A model of its own: the shared arrays are copied."""
+        """A model with copies of the shared arrays."""
         state = {name: torch.tensor(array) for name, array in self.arrays.items()}
         return build_model(config_from(self.config), state)

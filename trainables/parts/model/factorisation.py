@@ -1,4 +1,4 @@
-"""Linear layers replaced by pairs of thinner ones: truncated SVD, which may mind the layer's inputs."""
+"""Linear layers replaced by pairs of thinner ones: truncated SVD, of the weights or of the outputs."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ from trainables.parts.int8.activation_ranges import observe
 from trainables.parts.model.surgery import factorise
 
 EXAMPLES = 512
-"""Training texts that show what the layers' inputs look like."""
+"""Number of training texts from which the layers' inputs are known."""
 RIDGE = 1e-2
 """Added to the diagonal of the inputs' second moments, as a fraction of its mean."""
 
 
 def rank_for(in_features: int, out_features: int, kept: float) -> int:
-    """Rank at which two factors hold the fraction ``kept`` of a layer's weights.
+    """Rank at which two factors have the fraction ``kept`` of a layer's weights.
 
-    At least 1, and always a pair smaller than the layer; 0 where no pair is.
+    At least 1, and always such that the pair is smaller than the layer; 0 where no pair is.
     """
     full, per_rank = in_features * out_features, in_features + out_features
     return min(max(1, round(kept * full / per_rank)), (full - 1) // per_rank)
@@ -27,7 +27,7 @@ def rank_for(in_features: int, out_features: int, kept: float) -> int:
 
 @torch.no_grad()
 def input_moments(model: PreTrainedModel, paths: Sequence[str], data: TrialData) -> dict[str, torch.Tensor]:
-    """Second moments ``Σ x xᵀ`` of the inputs that Linear layers see on a few training texts.
+    """Second moments ``Σ x xᵀ`` of the inputs of Linear layers on a few training texts.
 
     Returns: (in, in) float64 by path.
     """
@@ -47,11 +47,11 @@ def low_rank_factors(
     """The pair of rank r whose outputs on the layer's inputs X are nearest: least ``‖W X − up down X‖_F``.
 
     Truncation-aware data whitening (SVD-LLM, Wang et al. 2024, section 3.1): with ``S Sᵀ = X Xᵀ`` the answer is
-    ``U_r Σ_r V_rᵀ S⁻¹`` of the SVD of ``W S``. That is ``U_r U_rᵀ W``, so that nothing need be inverted.
+    ``U_r Σ_r V_rᵀ S⁻¹`` of the SVD of ``W S``. That equals ``U_r U_rᵀ W``, so that nothing is inverted.
 
     Args:
         weight: (out, in).
-        moments: (in, in) ``X Xᵀ``; a small ridge lets the weights alone decide where the inputs say nothing.
+        moments: (in, in) ``X Xᵀ``; where the inputs say nothing, a small ridge leaves the choice to the weights.
             None: all inputs count alike, which is the truncated SVD of the weight itself.
 
     Returns: down (r, in) and up (out, r), float64, balanced: ``upᵀ up = down downᵀ``, diagonal.
@@ -60,7 +60,7 @@ def low_rank_factors(
     left = torch.linalg.svd(weight if moments is None else weight @ _whitening(moments), full_matrices=False).U[
         :, :rank
     ]
-    # Balanced factors train faster: no direction's step depends on how its size is shared out between the two.
+    # Balanced factors train faster: the steps of a direction do not depend on how its size is split between the two.
     inner, singular, right = torch.linalg.svd(left.T @ weight, full_matrices=False)
     root = singular.sqrt()
     return root[:, None] * right, left @ inner * root
@@ -74,11 +74,12 @@ def _whitening(moments: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def factorise_layers(model: PreTrainedModel, paths: Sequence[str], kept: float, data: TrialData | None) -> None:
-    """Replace Linear layers by factors that hold the fraction ``kept`` of their weights, in place.
+    """Replace Linear layers by factors that have the fraction ``kept`` of their weights, in place.
 
     Args:
-        paths: of the layers; one too small to gain is left as it is.
-        data: its training texts show what the layers' inputs look like; None: the weights alone decide.
+        paths: of the layers; a layer that factors would not make smaller stays as it is.
+        data: with it, the factors' outputs on its training texts are nearest to the layer's; None: their product to
+            the layer's weights.
     """
     linears = {}
     ranks = {}

@@ -1,4 +1,4 @@
-"""What a model costs, counted from its layers."""
+"""The computation that a model needs, counted from its layers."""
 
 import torch
 from torch import nn
@@ -7,9 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def multiply_accumulates(model: nn.Module, length: int) -> int:
-    """Multiply–accumulates of one text of ``length`` word pieces, special tokens included.
+    """Number of multiply–accumulates for one text of ``length`` word pieces, special tokens included.
 
-    Matrix products alone are counted, attention's too; a masked weight counts as any other, since kernels run it.
+    Only matrix products are counted, those of attention too. A masked weight counts as any other: kernels run it.
     """
     model.eval()
     device = next(model.parameters()).device

@@ -1,9 +1,8 @@
-"""A model on disk, whatever its shape: ``config.json``, and ``model.safetensors`` or, if not stock, our own file."""
+"""A model of any shape on disk: ``config.json``, and ``model.safetensors`` or, if not stock, our own file."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,26 +11,27 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from run_folder.errors import InputError
+from run_folder.records import from_plain, to_plain
 from trainables.parts.model.encoder import build_model, classifier_class, config_from
-from trainables.parts.model.surgery import restructure, structure_of
+from trainables.parts.model.surgery import STOCK, Structure, restructure, structure_of
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 OWN_WEIGHTS_FILE = "symptune.safetensors"
-"""Of a model that is not stock: under the usual name ``from_pretrained`` would fill what it misses at random."""
+"""Weights of a model that is not stock: under the usual name ``from_pretrained`` would draw missing ones at random."""
 STRUCTURE_KEY = "symptune_structure"
 """Key in ``config.json`` of a model whose shape no stock configuration describes."""
 
 _PACKED = "packed"
 _MASK, _VALUES = ".packed_mask", ".packed_values"
 _WORTH_PACKING = 1 / 16
-"""Fraction of zeros above which a bit per weight costs less than the zeros."""
+"""Fraction of zeros above which one bit per weight takes less room than the zeros."""
 
 
 def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False) -> None:
     """Write a model; one of stock shape that is not packed reloads by ``from_pretrained``.
 
     Args:
-        packed: zeros cost no disk: a tensor with many is written as a bit per weight and the weights that are left.
+        packed: zeros take no disk: a tensor with many is written as one bit per weight and its other weights.
     """
     directory.mkdir(parents=True, exist_ok=True)
     save_config(model, directory)
@@ -40,7 +40,7 @@ def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False)
     if packed:
         state, shapes = _pack(state)
         metadata[_PACKED] = json.dumps(shapes)
-    stock = not packed and not structure_of(model)
+    stock = not packed and structure_of(model) == STOCK
     save_file(state, directory / (WEIGHTS_FILE if stock else OWN_WEIGHTS_FILE), metadata=metadata)
 
 
@@ -50,12 +50,12 @@ def weights_file(directory: Path) -> str | None:
 
 
 def save_config(model: PreTrainedModel, directory: Path) -> None:
-    """Write the configuration, with what it cannot say of the model's shape under a key of ours."""
+    """Write the configuration, and under ``STRUCTURE_KEY`` what it cannot say of the model's shape."""
     model.config.architectures = [type(model).__name__]
     values = model.config.to_dict()
     structure = structure_of(model)
-    if structure:
-        values[STRUCTURE_KEY] = structure
+    if structure != STOCK:
+        values[STRUCTURE_KEY] = to_plain(structure)
     (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
 
 
@@ -63,7 +63,7 @@ def load_model(directory: Path) -> PreTrainedModel:
     """Read what ``save_model`` wrote: stock, pruned, factorised, trimmed or packed."""
     config, structure = _read_config(directory)
     state = _read_state(directory / (weights_file(directory) or WEIGHTS_FILE))
-    if not structure:
+    if structure == STOCK:
         return build_model(config, state)
     model = empty_model(directory)
     model.load_state_dict(state)
@@ -72,7 +72,7 @@ def load_model(directory: Path) -> PreTrainedModel:
 
 
 def empty_model(directory: Path) -> PreTrainedModel:
-    """A model of the shape that ``save_config`` wrote; its weights are to be loaded after."""
+    """A model of the shape that ``save_config`` wrote; its weights must be loaded afterwards."""
     config, structure = _read_config(directory)
     model = classifier_class(config)(config)
     restructure(model, structure)
@@ -80,7 +80,7 @@ def empty_model(directory: Path) -> PreTrainedModel:
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """A model's tokenizer; code that its folder brings is never run. Raises: InputError: it cannot be loaded."""
+    """A model's tokenizer; code in its folder is never run. Raises: InputError: it cannot be loaded."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         return tokenizer
@@ -89,9 +89,10 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"{directory}: its tokenizer cannot be loaded ({reason}); restore it") from error
 
 
-def _read_config(directory: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    values = json.loads((directory / CONFIG_FILE).read_text())
-    structure = values.pop(STRUCTURE_KEY, {})
+def _read_config(directory: Path) -> tuple[PreTrainedConfig, Structure]:
+    path = directory / CONFIG_FILE
+    values = json.loads(path.read_text())
+    structure = from_plain(values.pop(STRUCTURE_KEY, {}), Structure, str(path))
     return config_from(values), structure
 
 

@@ -1,12 +1,12 @@
 """Structured pruning: attention heads and feed-forward neurons, masked a few more at a time and then cut out.
 
 A mask lies on the columns of each layer's two output projections, so that a masked head or neuron contributes
-exactly nothing. All state is in the model's buffers, so that a checkpoint of the model carries it.
+exactly nothing.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -14,14 +14,13 @@ from torch.nn.utils import prune
 from transformers import PreTrainedModel
 
 from trainables.parts.model.encoder import Layer, head_size, layers_of
+from trainables.parts.model.masks import RATIO, install_mask, install_ratio, mask_of, ratio_of, raw_weight
 from trainables.parts.model.surgery import slice_layer
 
-STAGES = 10
-"""The pruned ratio rises this many times on its way to the target."""
 DECAY = 0.99
-"""What a Taylor score keeps of itself from one batch to the next."""
-RATIO, SCORE = "pruned_ratio", "taylor_score"
-"""Buffers of the model and of each output projection."""
+"""The share of a Taylor score that remains after one more batch."""
+SCORE = "taylor_score"
+"""Name of the buffer of an output projection that holds its Taylor scores."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,16 @@ class Groups:
 
 
 Importance = Callable[[Groups], torch.Tensor]
-"""(groups,) how much each would be missed."""
+"""(groups,) importance of each head or neuron."""
 
 
 def heads_of(layer: Layer, size: int) -> Groups:
+    """The attention heads of a layer; ``size`` is that of a head."""
     return Groups((layer.query, layer.key, layer.value), layer.attention_output, size)
 
 
 def neurons_of(layer: Layer) -> Groups:
+    """The feed-forward neurons of a layer."""
     return Groups((layer.feed_forward_in,), layer.feed_forward_out, 1)
 
 
@@ -58,71 +59,37 @@ def _groups_of(model: PreTrainedModel) -> Iterator[Groups]:
         yield neurons_of(layer)
 
 
-# Schedule
-
-
-def scheduled_ratio(target: float, end: float, done: float) -> float:
-    """Ratio that is due: cubic from 0 to ``target`` (Zhu & Gupta 2017, equation 1), in ``STAGES`` equal spans.
+class Structured:
+    """Masks the least important heads and neurons of each layer; the deployed model has them removed.
 
     Args:
-        end: fraction of training at which the target is reached; 0: at once.
-        done: fraction of training done.
-    """
-    passed = min(done / end, 1.0) if end > 0 else 1.0
-    stage = math.floor(passed * STAGES) / STAGES
-    return float(target * (1 - (1 - stage) ** 3))
-
-
-def ratio_of(model: nn.Module) -> torch.Tensor:
-    """() float64 ratio to which the model is masked."""
-    return model.get_buffer(RATIO)
-
-
-@dataclass
-class RatioSchedule:
-    """``scheduled_ratio`` over one training.
-
-    Asks the model for its ratio only where the schedule rises: on a GPU, asking waits for all that is under way.
+        importance: a key of ``IMPORTANCES``.
     """
 
-    target: float
-    end: float
-    _due: float = field(default=-1.0, init=False)
+    packed = False
 
-    def rise(self, model: nn.Module, done: float) -> float | None:
-        """The ratio to mask to now; None where the model is masked so far already."""
-        ratio = scheduled_ratio(self.target, self.end, done)
-        if ratio <= self._due:
-            return None
-        self._due = ratio
-        return ratio if ratio > ratio_of(model) else None
+    def __init__(self, importance: str) -> None:
+        self._importance = importance
+
+    def install(self, model: PreTrainedModel) -> None:
+        """Make every head and neuron maskable, all kept, in place."""
+        install_masks(model)
+
+    def learn_importance(self, model: PreTrainedModel) -> None:
+        """Called when the gradients of a batch are in the model."""
+        if self._importance == "taylor":
+            accumulate_taylor(model)
+
+    def prune_to(self, model: PreTrainedModel, ratio: float) -> None:
+        """Mask the share ``ratio`` of each layer's heads and neurons."""
+        update_masks(model, ratio, IMPORTANCES[self._importance])
+
+    def finish(self, model: PreTrainedModel) -> None:
+        """Remove the masked heads and neurons, and all that ``install`` installed, in place."""
+        cut(model)
 
 
 # Masks
-
-
-def install_mask(linear: nn.Linear, shape: Sequence[int]) -> None:
-    """Multiply the weight by a mask of booleans, all kept, wherever it is read; PyTorch's ``prune`` does it.
-
-    Args:
-        shape: of the mask: the weight's, or one that broadcasts to it.
-    """
-    prune.identity(linear, "weight")
-    mask = torch.ones(tuple(shape), dtype=torch.bool, device=raw_weight(linear).device)
-    linear.register_buffer("weight_mask", mask)  # a byte per entry where prune's own has four per weight
-
-
-def mask_of(linear: nn.Linear) -> torch.Tensor:
-    return linear.get_buffer("weight_mask")
-
-
-def raw_weight(linear: nn.Linear) -> nn.Parameter:
-    """The weight that is trained, under a mask or without one."""
-    return linear.get_parameter("weight_orig" if prune.is_pruned(linear) else "weight")
-
-
-def install_ratio(model: PreTrainedModel) -> None:
-    model.register_buffer(RATIO, torch.zeros((), dtype=torch.float64, device=model.device))
 
 
 def install_masks(model: PreTrainedModel) -> None:
@@ -144,7 +111,14 @@ def update_masks(model: PreTrainedModel, ratio: float, importance: Importance) -
 
 
 def keep_most_important(importance: torch.Tensor, kept: torch.Tensor, ratio: float) -> torch.Tensor:
-    """(n,) boolean: all but the ``ratio`` least important, of those ``kept`` so far, and at least one."""
+    """Keep all except the share ``ratio`` that is least important, and at least one.
+
+    Args:
+        importance: (n,).
+        kept: (n,) boolean: what is kept so far; the rest is not kept again.
+
+    Returns: (n,) boolean.
+    """
     removed = min(int(ratio * len(importance) + 0.5), len(importance) - 1)
     order = torch.argsort(importance.masked_fill(~kept, -math.inf), stable=True)
     still = kept.clone()
@@ -161,14 +135,14 @@ def _kept(groups: Groups) -> torch.Tensor:
 
 
 def magnitude(groups: Groups) -> torch.Tensor:
-    """Squared magnitude of the weights that a removal takes away."""
+    """(groups,) squared magnitude of the weights that removing each group removes."""
     rows = [linear.weight.detach().square().sum(dim=1) for linear in groups.inward]
     columns = raw_weight(groups.outward).detach().square().sum(dim=0)
     return torch.stack([*rows, columns]).sum(dim=0).view(-1, groups.size).sum(dim=1)
 
 
 def taylor(groups: Groups) -> torch.Tensor:
-    """Squared change of the loss that a removal makes, to first order, over the last batches.
+    """(groups,) squared change of the loss when each is removed, to first order, over the last batches.
 
     It is the squared derivative of the loss by a group's mask, that is, of the sum over its columns of weight times
     gradient (Molchanov et al. 2019, first order, on gates; Michel et al. 2019 take its absolute value for heads).
@@ -179,7 +153,7 @@ def taylor(groups: Groups) -> torch.Tensor:
 
 
 IMPORTANCES: Mapping[str, Importance] = {"magnitude": magnitude, "taylor": taylor}
-"""Searched choices."""
+"""Choices of the search, by name."""
 
 
 @torch.no_grad()
@@ -205,7 +179,7 @@ def cut(model: PreTrainedModel) -> None:
 
 
 def _uninstall(groups: Groups) -> list[int]:
-    """Take the mask away; returns the indices that it kept."""
+    """Remove the mask; returns the indices that it kept."""
     kept: list[int] = _kept(groups).nonzero().flatten().tolist()
     prune.remove(groups.outward, "weight")
     delattr(groups.outward, SCORE)

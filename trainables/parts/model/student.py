@@ -13,15 +13,16 @@ from trainables.parts.model.structured import heads_of, magnitude, neurons_of
 RESIDUAL = "residual"
 
 Axes = tuple[str | None, ...]
-"""What each axis of a tensor runs over: the name of a width that can be cut, or None (tokens, positions, classes)."""
+"""For each axis of a tensor the name of a width that can be cut, or None (tokens, positions, classes)."""
 
 
 def student_of(
     teacher: PreTrainedModel, *, depth_ratio: float, layers: str, width_ratio: float = 1.0
 ) -> PreTrainedModel:
-    """A new model of this share of the teacher's layers (rounded down, at least one) and width, of its weights.
+    """A new model with a share of the teacher's layers and width, made of its weights.
 
     Args:
+        depth_ratio: share of its layers, rounded down; at least one is kept.
         layers: which of them: see ``chosen_layers``.
         width_ratio: see ``narrow``.
     """
@@ -47,8 +48,8 @@ def narrow(model: PreTrainedModel, ratio: float) -> PreTrainedModel:
     """A copy, on the CPU, with the share ``ratio`` of attention heads, residual dimensions and feed-forward neurons.
 
     Heads keep their size, so that there are as many residual dimensions as kept heads times head size. Shares are
-    rounded down, but at least one is kept. What stays is what weighs most: heads and neurons of each layer, and the
-    dimensions between pooler and logits, by the squared magnitude of the weights that their removal takes away;
+    rounded down, but at least one is kept. The most important stay: heads and neurons of each layer, and the
+    dimensions between pooler and logits, by the squared magnitude of the weights that their removal removes;
     residual dimensions, which all layers share, as ``residual_importance`` says.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Changes to a model's shape that no stock configuration describes, and the plain record that makes them again."""
+"""Changes to a model's shape that no stock configuration describes, and the record by which they are made again."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -26,14 +26,14 @@ class FactorisedLinear(nn.Module):
 
 
 class TrimmedEmbedding(nn.Module):
-    """A word embedding with rows for the tokens in use alone; every other token reads the unknown token's row.
+    """A word embedding with rows for the tokens in use only; every other token reads the unknown token's row.
 
-    Token ids stay those of the whole vocabulary, so that the tokenizer is used as it is.
+    Token ids are still those of the whole vocabulary, so that the tokenizer needs no change.
 
     Args:
         row_of: (vocabulary,) int32 row of each token id.
-        rows: how many there are.
-        width: of a row.
+        rows: number of rows.
+        width: numbers per row.
     """
 
     row_of: torch.Tensor
@@ -49,7 +49,7 @@ class TrimmedEmbedding(nn.Module):
 
 
 def factorise(model: nn.Module, path: str, rank: int) -> FactorisedLinear:
-    """Put a factorised layer, weights not set, in the place of the Linear layer at ``path``."""
+    """Replace the Linear layer at ``path`` by a factorised one, whose weights are not set yet."""
     linear = model.get_submodule(path)
     assert isinstance(linear, nn.Linear)
     factorised = FactorisedLinear(linear.in_features, linear.out_features, rank).to(linear.weight.device)
@@ -63,7 +63,7 @@ def trim_vocabulary(model: PreTrainedModel, kept: Sequence[int], unknown: int) -
 
     Args:
         kept: token ids in use; ``unknown`` is kept too.
-        unknown: id of the token that stands for all others.
+        unknown: id of the token as which all others are read.
     """
     embedding = model.get_input_embeddings()
     assert isinstance(embedding, nn.Embedding)
@@ -76,12 +76,12 @@ def trim_vocabulary(model: PreTrainedModel, kept: Sequence[int], unknown: int) -
 
 
 def slice_layer(layer: Layer, heads: list[int], neurons: list[int], size: int) -> None:
-    """Remove all attention heads and feed-forward neurons but these, in place.
+    """Remove all attention heads and feed-forward neurons except these, in place.
 
     Args:
         layer: its Linear modules shrink.
         heads, neurons: indices to keep.
-        size: rows per head.
+        size: rows of a head.
     """
     rows = torch.cat([torch.arange(head * size, (head + 1) * size) for head in heads])
     columns = torch.tensor(neurons)
@@ -105,45 +105,62 @@ def keep_columns(linear: nn.Linear, columns: torch.Tensor) -> None:
     linear.in_features = len(columns)
 
 
-def widths(model: PreTrainedModel) -> list[dict[str, int]]:
-    """Heads and neurons of each layer as they stand."""
-    size = head_size(model.config)
-    return [
-        {"heads": layer.query.out_features // size, "neurons": layer.feed_forward_in.out_features}
-        for layer in layers_of(model)
-    ]
+@dataclass(frozen=True)
+class Width:
+    """Attention heads and feed-forward neurons of one layer."""
+
+    heads: int
+    neurons: int
 
 
-def structure_of(model: PreTrainedModel) -> dict[str, Any]:
-    """What the model's configuration does not say of its shape; empty for a stock shape.
+@dataclass(frozen=True)
+class Structure:
+    """What a model's configuration does not say of its shape; each field is None where the shape is stock.
 
-    Returns: ``widths`` (heads and neurons by layer), ``ranks`` (path of each factorised layer to its rank) and
-        ``rows`` (word embeddings that a trimmed vocabulary keeps), each where it applies.
+    Attributes:
+        widths: by layer.
+        ranks: of the factorised layers, by path.
+        rows: word embeddings that a trimmed vocabulary keeps.
     """
-    structure: dict[str, Any] = {}
-    neurons = getattr(model.config, layer_names(model.config).neurons_option)
-    stock = {"heads": int(model.config.num_attention_heads), "neurons": int(neurons)}
-    if any(found != stock for found in widths(model)):
-        structure["widths"] = widths(model)
-    ranks = {path: module.rank for path, module in model.named_modules() if isinstance(module, FactorisedLinear)}
-    if ranks:
-        structure["ranks"] = ranks
-    embedding = model.get_input_embeddings()
-    if isinstance(embedding, TrimmedEmbedding):
-        structure["rows"] = embedding.rows.num_embeddings
-    return structure
+
+    widths: tuple[Width, ...] | None = None
+    ranks: Mapping[str, int] | None = None
+    rows: int | None = None
 
 
-def restructure(model: PreTrainedModel, structure: Mapping[str, Any]) -> None:
-    """Give a freshly made model the shape that ``structure_of`` recorded; its weights are to be loaded after."""
+STOCK = Structure()
+
+
+def widths(model: PreTrainedModel) -> list[Width]:
+    """The present width of each layer."""
     size = head_size(model.config)
-    if "widths" in structure:
-        for layer, shape in zip(layers_of(model), structure["widths"], strict=True):
-            slice_layer(layer, list(range(shape["heads"])), list(range(shape["neurons"])), size)
-    for path, rank in structure.get("ranks", {}).items():
+    return [Width(layer.query.out_features // size, layer.feed_forward_in.out_features) for layer in layers_of(model)]
+
+
+def structure_of(model: PreTrainedModel) -> Structure:
+    """What the model's configuration does not say of its shape; ``STOCK`` where it says all."""
+    neurons = getattr(model.config, layer_names(model.config).neurons_option)
+    stock = Width(int(model.config.num_attention_heads), int(neurons))
+    found = widths(model)
+    ranks = {path: module.rank for path, module in model.named_modules() if isinstance(module, FactorisedLinear)}
+    embedding = model.get_input_embeddings()
+    return Structure(
+        widths=tuple(found) if any(width != stock for width in found) else None,
+        ranks=ranks or None,
+        rows=embedding.rows.num_embeddings if isinstance(embedding, TrimmedEmbedding) else None,
+    )
+
+
+def restructure(model: PreTrainedModel, structure: Structure) -> None:
+    """Give a new model of stock shape this shape, in place; its weights must be loaded afterwards."""
+    size = head_size(model.config)
+    if structure.widths is not None:
+        for layer, width in zip(layers_of(model), structure.widths, strict=True):
+            slice_layer(layer, list(range(width.heads)), list(range(width.neurons)), size)
+    for path, rank in (structure.ranks or {}).items():
         factorise(model, path, rank)
-    if "rows" in structure:
+    if structure.rows is not None:
         embedding = model.get_input_embeddings()
         assert isinstance(embedding, nn.Embedding)
         row_of = torch.zeros(embedding.num_embeddings, dtype=torch.int32)
-        model.set_input_embeddings(TrimmedEmbedding(row_of, structure["rows"], embedding.embedding_dim))
+        model.set_input_embeddings(TrimmedEmbedding(row_of, structure.rows, embedding.embedding_dim))

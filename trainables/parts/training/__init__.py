@@ -1,1 +1,1 @@
-"""What training is helped by: the teacher, embeddings, memory."""
+"""Parts of training: what a teacher gives, trained word embeddings, memory."""

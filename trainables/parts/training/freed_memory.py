@@ -6,13 +6,13 @@ import platform
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _NEVER = -1
 _LARGEST, _LARGEST_BEFORE_2_35 = 2**30, 2**25
-"""Bytes of the largest blocks that glibc takes from what it keeps."""
+"""Bytes of the largest blocks that glibc can take from memory it has kept."""
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep what it frees, where its C library is glibc.
+    """Have this process keep memory that it frees, where its C library is glibc.
 
-    It would give large blocks back to the system, and each step would wait again for pages that the last one had.
+    Otherwise large blocks go back to the system, and each step waits for the same pages again.
     """
     if platform.libc_ver()[0] != "glibc":
         return

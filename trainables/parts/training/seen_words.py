@@ -1,4 +1,4 @@
-"""Word embeddings that train only the rows which training shows: the others would cost time and learn nothing."""
+"""Word embeddings of which only the rows of the training texts' tokens are trained; others would only cost time."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from transformers import PreTrainedModel
 
 
 class SeenWords(nn.Module):
-    """Stands for a word embedding while it is trained.
+    """Replaces a word embedding during training.
 
-    A token that training doesn't show has no gradient, but a dense table's gradient, its moments and their update go
-    through its row in every step. Here its row stays as it is, also where the optimizer decays weights.
+    A token that no training text has gets no gradient, but computing a dense table's gradient, moments and update
+    includes its row in every step. Here its row stays as it is, also where the optimizer decays weights.
 
     Args:
-        embedding: the whole table, which takes the trained rows whenever the module goes into evaluation.
-        tokens: ids that training batches hold, without repeats.
+        embedding: the whole table; the trained rows are written to it when the module switches to evaluation.
+        tokens: ids in the training batches, without repeats.
     """
 
     row_of: torch.Tensor
@@ -53,7 +53,7 @@ class SeenWords(nn.Module):
 
 
 def train_seen_words(model: nn.Module, tokens: Sequence[int]) -> None:
-    """Train the word embeddings of these token ids alone, in place; nothing where they are frozen or changed."""
+    """Train only the word embeddings of these token ids, in place; no change where they are frozen or not stock."""
     if not isinstance(model, PreTrainedModel):  # peft's, whose encoder is frozen
         return
     embedding = model.get_input_embeddings()
@@ -62,7 +62,7 @@ def train_seen_words(model: nn.Module, tokens: Sequence[int]) -> None:
 
 
 def restore_words(model: nn.Module) -> None:
-    """Undo ``train_seen_words``; the table then holds what was trained."""
+    """Undo ``train_seen_words``; the table then has the trained rows."""
     words = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
     if isinstance(model, PreTrainedModel) and isinstance(words, SeenWords):
         words.write_back()

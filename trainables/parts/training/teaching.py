@@ -1,4 +1,4 @@
-"""What a student learns from its teacher, the run's best baseline."""
+"""What a student learns from its teacher, the run's best baseline: logits and relations of tokens."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from clinical_notes.batches import TrialData
 from run_folder.folder import Folder
-from trainables.parts.deployed import TorchDeployed, predict
+from trainables.parts.deployed import TorchRunner, predict
 from trainables.parts.model import encoder
 
 LOGITS_FILE = "train_logits.safetensors"
@@ -26,13 +26,19 @@ PROJECTIONS = ("query", "key", "value")
 
 
 def teacher_logits(folder: Folder, teacher: PreTrainedModel, data: TrialData) -> torch.Tensor:
-    """(training examples, classes): read from the teacher's folder, or computed and left there."""
+    """The teacher's logits of the training examples, read from its trial's folder, or computed and kept there.
+
+    Args:
+        folder: of the teacher's trial.
+
+    Returns: (training examples, classes).
+    """
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / LOGITS_FILE
         if folder.exists(LOGITS_FILE):
             path.write_bytes(folder.read(LOGITS_FILE))
             return load_file(path)["logits"]
-        logits = torch.from_numpy(predict(TorchDeployed(teacher, {}).logits, data.train, data.pad_token_id))
+        logits = torch.from_numpy(predict(TorchRunner(teacher).logits, data.train, data.pad_token_id))
         save_file({"logits": logits}, path)
         folder.write(LOGITS_FILE, path.read_bytes())
     return logits
@@ -47,7 +53,9 @@ def distillation_loss(
 
     Args:
         student, teacher: logits (batch, classes).
-        hard_loss: cross-entropy with the labels.
+        hard_loss: () cross-entropy with the labels.
+        alpha: weight of ``hard_loss``, from 0 to 1.
+        temperature: divides the logits of both.
     """
     soft_loss = functional.kl_div(
         functional.log_softmax(student / temperature, dim=-1),
@@ -80,7 +88,7 @@ def _keep_output(
 
 
 def relation_heads(teacher: PreTrainedConfig, student: PreTrainedConfig) -> int:
-    """As many as the teacher's attention heads, or the largest number below that divides both models' widths."""
+    """Number of relation heads: the teacher's attention heads, or the next smaller number that divides both widths."""
     common = math.gcd(teacher.hidden_size, student.hidden_size)
     return max(heads for heads in range(1, teacher.num_attention_heads + 1) if common % heads == 0)
 
@@ -90,9 +98,9 @@ def relation_loss(
 ) -> torch.Tensor:
     """MiniLMv2's multi-head self-attention relation distillation (Wang et al. 2021, arXiv:2012.15828).
 
-    The vectors of all attention heads are split anew into ``heads`` relation heads of size d. A relation is
+    The vectors of all attention heads are joined and split again into ``heads`` relation heads of size d. A relation is
     ``softmax(X Xᵀ / √d)``, and the loss ``KL(teacher ‖ student)``, averaged over relation heads and positions, is
-    summed over queries, keys and values. Padding neither relates nor counts.
+    summed over queries, keys and values. Padding is left out.
 
     Args:
         student, teacher: as ``last_projections`` gives them; the widths may differ.
