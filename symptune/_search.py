@@ -73,6 +73,7 @@ class SearchOptions(TypedDict, total=False):
     optuna_storage: str
     keep: int
     verbose: bool
+    log_level: Literal["debug", "info", "warning", "error"]
     seeds: int
     storage: str | Path
     top: int

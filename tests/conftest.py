@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
 
-RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "ray_address", "uneven"}
+RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "searched", "ray_address", "uneven"}
 """Fixtures that start Ray, in this process or by a command line."""
 SLOW_FIXTURES = RAY_FIXTURES | {"created", "start_python"}
 BROWSER_FIXTURES = {"browser"}
@@ -52,6 +52,7 @@ SLOW_PLACES = (
     "clinical_notes/test_examples.py::test_labels_do_not_depend_on_the_hash_seed",
     "clinical_notes/test_examples.py::test_the_number_of_workers",
     "clinical_notes/test_synthetic.py::test_tfidf",
+    "symptune/test_api.py::test_a_search_",
     "trainables/test_combined.py::test_each_part",
     "trainables/test_distillation.py::test_a_students_relations",
     "trainables/test_distillation.py::test_every_suggested",

@@ -140,7 +140,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ([], "give either GOLD"),
+        ([], "GOLD: give either this file, or --export-sample"),
         (["--export-sample", "5"], "--notes: needed"),
         (["--export-sample", "0", "--notes", "n.csv", "--out", "a.tsv"], "at least 1"),
         (["--export-sample", "5", "--notes", "n.csv", "--out", "a.xlsx"], ".tsv or .csv"),

@@ -129,7 +129,7 @@ def test_other_notes_are_not_taken_for_the_same(
 
 
 def test_the_command_line_finds_the_run_of_a_call_with_the_same_options(
-    notes: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    notes: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options: symptune.SearchOptions = {
@@ -173,7 +173,9 @@ def test_a_search_in_a_notebook_is_interrupted_and_called_again(
             print("interrupted")
         run = search()
         print(*[trial.state for trial in run.trials])
-        threading.Thread(target=lambda: print(search().name, "in a thread")).start()
+        thread = threading.Thread(target=lambda: print(search().name, "in a thread"))
+        thread.start()
+        thread.join()
         """,
         tmp_path,
     )
@@ -208,7 +210,7 @@ def test_a_thread_that_gets_no_signals_leaves_them_alone() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(symptune.SearchError, match=r"run none .*: .*baseline: no model"):
         symptune.search(
             notes, model=model_folder, max_length=40, storage=tmp_path, name="none", strategies=["baseline"], trials=1,
@@ -222,10 +224,13 @@ def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"trials": "many"}, "trials: invalid int value: 'many'"),
+        ({"trials": "many"}, "trials: give a whole number, not 'many'"),
         ({"trials": -1}, "trials: must be at least 1, got -1"),
         ({"unit": "word"}, "unit: invalid choice: 'word' (choose from 'note', 'sentence')"),
-        ({"hold_back": 1, "mentions": "mask"}, "hold_back: mentions mask hides every form, so leave one of them out"),
+        (
+            {"hold_back": 1, "mentions": "mask"},
+            "hold_back: mentions are masked, which hides every form; set only one of the two",
+        ),
         ({"address": "ray://127.0.0.1:1"}, "address: ray:// is for the command line"),
         ({"space": {"baseline": {"batch_sise": 3}}}, "space: the dictionary: "),
     ],
@@ -249,7 +254,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.rename(columns={"TEXT": "NOTE"}), r"^notes: the DataFrame has no column TEXT"),
+        (lambda table: table.rename(columns={"TEXT": "NOTE"}), r"^text_column: the DataFrame has no column TEXT"),
         (lambda table: table.iloc[:0], r"^notes: the DataFrame has a header and no rows"),
         (lambda table: table.to_dict(), r"^notes: give a path or a pandas DataFrame, not dict"),
     ],

@@ -160,9 +160,9 @@ def test_a_launch_records_them_and_goes_on_without_the_earlier_run(
     event.write_text(json.dumps(content))
     assert main(line) == main([*line, "--name", "new"]) == 0
     for folder in Path("runs").glob("[!o]*"):
-        settings = open_run(Folder(folder)).settings
-        assert settings["warm_start"] == "old"
-        assert settings["warm_configurations"] == {"baseline": [with_rate(2e-4)]}
+        settings = open_run(Folder(folder)).settings.search
+        assert settings.warm_start == "old"
+        assert settings.warm_configurations == {"baseline": [with_rate(2e-4)]}
     capsys.readouterr()
     assert main(["status", "new"]) == 0
     assert "\n  warm start from old: 1 configuration\n" in capsys.readouterr().out
