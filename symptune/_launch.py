@@ -1,11 +1,17 @@
 """The one module of the API that knows the command line's code."""
 
+from __future__ import annotations
+
 import io
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from typing import TYPE_CHECKING
 
 from run_folder.errors import InputError
+
+if TYPE_CHECKING:
+    from run_folder.folder import Folder
 
 
 class SearchError(RuntimeError):
@@ -49,7 +55,16 @@ def launch(arguments: Sequence[str], *, progress: bool) -> str:
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        lines = printed.getvalue().strip().splitlines()
-        why = lines[-1].strip() if lines else "what it printed says why"
-        raise SearchError(f"run {folder.name} ended without a result: {why}")
+        raise SearchError(f"run {folder.name} ended without a result: {_reason(folder, printed.getvalue())}")
     return folder.uri
+
+
+def _reason(folder: Folder, printed: str) -> str:
+    """Why a search has no result: why each strategy has no model, or, of a search that had to stop, its last words."""
+    from analysis.evaluation.leaderboard import build_leaderboard
+    from run_folder.run import open_run
+
+    run = open_run(folder)
+    if any(trial.state == "running" for trial in run.trials.values()):
+        return (printed.strip().splitlines() or ["what it printed says why"])[-1].strip()
+    return "; ".join(f"{name}: no model ({why})" for name, why in build_leaderboard(run, 1).without.items())
