@@ -1,4 +1,4 @@
-"""The one error that a user's bad input raises."""
+"""The errors that a command ends with: bad input, and a storage that takes nothing more."""
 
 from dataclasses import dataclass
 
@@ -26,6 +26,11 @@ class Problem:
         return f"{name}: {text}" if name else text
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 160 characters; its type where it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
 class InputError(ValueError):
     """Bad input: every problem names the file, row or setting at fault and the fix, in one line each."""
 
@@ -35,3 +40,7 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[Problem, ...]]:
         return type(self), self.problems
+
+
+class SearchHaltedError(Exception):
+    """A search stopped since its storage can't be written; the message says why, and how to continue."""

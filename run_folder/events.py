@@ -195,10 +195,14 @@ def _names_are_sound(event: Event) -> bool:
 
 
 def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
-    """Add one event to the trials; events that are not about a trial's course change nothing."""
+    """Add one event to the trials; events that are not about a trial's course change nothing.
+
+    Raises:
+        InputError: the event is about a trial that none before it suggested.
+    """
     match event:
         case Suggested():
-            inherited = trials[event.continues].epochs if event.continues else ()
+            inherited = _known(trials, event.continues).epochs if event.continues else ()
             trials[event.trial] = TrialRecord(
                 name=event.trial,
                 strategy=event.strategy,
@@ -214,14 +218,23 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
                 repeats=event.repeats,
             )
         case EpochEnded():
-            trial = trials[event.trial]
+            trial = _known(trials, event.trial)
             trials[event.trial] = replace(trial, epochs=(*trial.epochs, event.result))
         case Finished():
-            trials[event.trial] = replace(trials[event.trial], state="finished", final=event.final)
+            trials[event.trial] = replace(_known(trials, event.trial), state="finished", final=event.final)
         case Stopped():
-            trials[event.trial] = replace(trials[event.trial], state="stopped")
+            trials[event.trial] = replace(_known(trials, event.trial), state="stopped")
         case Failed():
-            trials[event.trial] = replace(trials[event.trial], state="failed", reason=event.reason)
+            trials[event.trial] = replace(_known(trials, event.trial), state="failed", reason=event.reason)
+
+
+def _known(trials: Mapping[str, TrialRecord], name: str) -> TrialRecord:
+    if name not in trials:
+        raise InputError(
+            f"the ledger tells of trial {name} before it was suggested: an event is missing; restore it from a copy of "
+            "the run"
+        )
+    return trials[name]
 
 
 def trials_of(events: Iterable[Event]) -> dict[str, TrialRecord]:

@@ -2,8 +2,7 @@
 
 import fcntl
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,7 +26,7 @@ def only_process(folder: Folder) -> Iterator[None]:
         yield
         return
     path = Path(folder.uri) / LOCK_FILE
-    made = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
+    made = [parent for parent in path.parents if not parent.exists()]
     with refusing("run"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -37,8 +36,18 @@ def only_process(folder: Folder) -> Iterator[None]:
         try:
             yield
         finally:
-            if made is not None and os.listdir(path.parent) == [LOCK_FILE]:  # nothing came of it
-                shutil.rmtree(made)
+            if made and os.listdir(path.parent) == [LOCK_FILE]:  # nothing came of it
+                path.unlink()
+                _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove these folders, innermost first, up to one that something else is in."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _lock(file: IO[str], folder: Folder) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem, SearchHaltedError
 
 if TYPE_CHECKING:
     from run_folder.folder import Folder
@@ -28,7 +28,7 @@ def launch(arguments: Sequence[str], *, progress: bool) -> str:
     """
     from rich.console import Console
 
-    from run_folder.folder import Folder
+    from run_folder.folder import Folder, storage_reason
     from tune_jobs.commands import launch as command
     from tune_jobs.commands.options import cluster_address, parser
     from tune_jobs.signals import INTERRUPTED, interruptible
@@ -42,29 +42,36 @@ def launch(arguments: Sequence[str], *, progress: bool) -> str:
         raise InputError(reason.removeprefix("argument ")) from None
     if (cluster_address(options) or "").startswith("ray://"):
         raise InputError(
-            "--address: ray:// is for the command line; here give auto or HOST:6379 on a node of the cluster, or run "
-            "`symptune launch --address ray://…` and open its run with open_run"
+            Problem(
+                "address",
+                "ray:// is for the command line",
+                "give auto or HOST:6379 on a node of the cluster, or run `symptune launch --address ray://…` and open "
+                "its run with open_run",
+            )
         )
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        raise InputError("--address: this process is connected to Ray already; call ray.shutdown() first")
-    printed = io.StringIO()
-    console = Console(width=None if sys.stdout.isatty() else 110) if progress else Console(file=printed, width=10_000)
-    with interruptible():
-        code = command.launch(options, console)
-    folder = Folder(options.storage).child(options.name)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    if code:
-        raise SearchError(f"run {folder.name} ended without a result: {_reason(folder, printed.getvalue())}")
+        raise InputError(Problem("address", "this process is connected to Ray already", "call ray.shutdown() first"))
+    console = Console(width=None if sys.stdout.isatty() else 110, quiet=not progress)
+    try:
+        with interruptible():
+            code = command.launch(options, console)
+        folder = Folder(options.storage).child(options.name)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise SearchError(f"run {folder.name} ended without a result: {_why_no_model(folder)}")
+    except SearchHaltedError as halt:
+        raise SearchError(f"run {options.name} stopped: {halt}") from None
+    except OSError as error:
+        raise SearchError(f"run {options.name} stopped: {storage_reason(error)}") from error
     return folder.uri
 
 
-def _reason(folder: Folder, printed: str) -> str:
-    """Why a search has no result: why each strategy has no model, or, of a search that had to stop, its last words."""
+def _why_no_model(folder: Folder) -> str:
+    """The reason of each strategy."""
     from analysis.evaluation.leaderboard import build_leaderboard
     from run_folder.run import open_run
 
-    run = open_run(folder)
-    if any(trial.state == "running" for trial in run.trials.values()):
-        return (printed.strip().splitlines() or ["what it printed says why"])[-1].strip()
-    return "; ".join(f"{name}: no model ({why})" for name, why in build_leaderboard(run, 1).without.items())
+    return "; ".join(
+        f"{name}: no model ({why})" for name, why in build_leaderboard(open_run(folder), 1).without.items()
+    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 from symptune._launch import launch
 from symptune._run import Run, open_run
 
@@ -113,7 +112,7 @@ def search(
             files = {} if isinstance(notes, str | Path) or path is None else {path: "the DataFrame"}
             if isinstance(options.get("space"), Mapping):
                 files[str(given["space"])] = "the dictionary"
-            raise InputError(_in_words_of_python(error, files)) from None
+            raise InputError(*(_in_words_of_python(problem, files) for problem in error.problems)) from None
     return open_run(folder)
 
 
@@ -207,13 +206,20 @@ def _arguments(notes: str | None, options: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def _in_words_of_python(error: InputError, files: Mapping[str, str]) -> str:
-    """The error with options by their Python names, outside command lines, and words in the place of these files."""
-    known = {f"--{name.replace('_', '-')}": name for name in ("notes", *SearchOptions.__annotations__)}
-    parts = str(error).split("`")
+def _in_words_of_python(problem: Problem, files: Mapping[str, str]) -> Problem:
+    """The problem with options by their Python names, and with words in the place of these files."""
+    texts = []
+    for text in (problem.message, problem.fix):
+        for file, words in files.items():
+            text = text.replace(file, words)
+        texts.append(_with_python_names(text))
+    return Problem(problem.field, *texts)
+
+
+def _with_python_names(text: str) -> str:
+    """Outside command lines, which are between backquotes."""
+    parts = text.split("`")
     for number in range(0, len(parts), 2):
-        parts[number] = re.sub(r"--[a-z-]+", lambda found: known.get(found[0], found[0]), parts[number])
-    message = "`".join(parts)
-    for file, words in files.items():
-        message = message.replace(file, words)
-    return message
+        for name in SearchOptions.__annotations__:
+            parts[number] = parts[number].replace(f"--{name.replace('_', '-')}", name)
+    return "`".join(parts)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from run_folder.errors import InputError
+from run_folder.errors import InputError, SearchHaltedError
 from run_folder.folder import storage_reason
 from tune_jobs.commands.options import cluster_address, option_name, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = option_name(problem.field) if problem.field else None
             print(f"symptune: error: {problem.told(name)}", file=sys.stderr)
         return 2
+    except SearchHaltedError as halt:
+        console.print(f"Stopped: {halt}", markup=False, soft_wrap=True)
+        return 1
     except OSError as error:
         print(f"symptune: error: {storage_reason(error)}; fix this, then run the command again", file=sys.stderr)
         return 1

@@ -246,6 +246,15 @@ def test_bad_options_are_told_by_their_python_names(
     assert not list(tmp_path.iterdir())
 
 
+def test_several_problems_are_told_together_each_with_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(symptune.InputError) as raised:
+        symptune.search(trials=-1, epochs=0, sample=2.0)
+    assert {problem.field for problem in raised.value.problems} == {"trials", "epochs", "sample"}
+
+
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="no option 'trails'; did you mean 'trials'"):
         symptune.search(trails=4)  # type: ignore[call-arg]

@@ -16,6 +16,7 @@ import pytest
 import torch
 from optuna.storages import InMemoryStorage
 
+from run_folder.errors import SearchHaltedError
 from run_folder.events import read_events
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
@@ -30,7 +31,7 @@ from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.ray_adapters import REPORT
-from tune_jobs.searching.run_search import SearchHaltedError, search
+from tune_jobs.searching.run_search import search
 from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage

@@ -233,6 +233,25 @@ def test_only_the_best_models_stay_on_the_storage(tmp_path: Path) -> None:
     assert folder.names("trials/baseline-0002") == ["deployed", "epoch-0002"]  # the best one's
 
 
+def test_a_failed_trial_that_trained_another_for_longer_does_so_again_when_it_is_retried(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+
+    def search(**plan: Any) -> Search:
+        study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {})
+        return Search(folder, Ledger(folder), {"baseline": study}, SearchPlan(1, **plan))
+
+    run_all(search())
+    longer = search(train_to=3)
+    first = longer.suggest()
+    assert first is not None
+    longer.report(first.record.name, fail("out of memory"))
+    again = search(retry_failed=True).suggest()
+    assert again is not None
+    assert again.record.retry_of == first.record.name
+    assert (again.record.continues, again.record.until) == ("baseline-0000", 3)
+    assert again.config()["known_epochs"] == 1
+
+
 def test_a_checkpoint_that_another_trial_goes_on_from_stays_until_that_one_has_ended(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
 

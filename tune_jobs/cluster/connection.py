@@ -14,7 +14,7 @@ import ray
 import torch
 from ray._private.services import canonicalize_bootstrap_address
 
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, first_line
 from tune_jobs.execution import TrialResources
 
 QUIET = {
@@ -64,7 +64,7 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
             runtime_env={"env_vars": _WORKER_ENVIRONMENT},
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = first_line(error)
         message = f"the Ray cluster at {address!r} cannot be joined ({reason})"
         raise InputError(Problem("address", message, "if it wants a token, set RAY_AUTH_MODE=token")) from error
     try:
@@ -80,7 +80,7 @@ def _check_answers(address: str) -> None:
         host, _, port = str(place).rpartition(":")
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
     except (OSError, ValueError, ConnectionError) as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = first_line(error)
         message = f"no Ray cluster answers at {address!r} ({reason})"
         raise InputError(Problem("address", message, "start one, or omit it")) from error
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from clinical_notes.synthetic import DEFAULT_PATIENTS
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, SearchHaltedError
 from run_folder.events import Extended
 from run_folder.folder import Folder, refusing
 from run_folder.ledger import Ledger
@@ -39,7 +39,7 @@ from tune_jobs.preparing.create_run import (
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.dealer import to_continue
 from tune_jobs.searching.repetitions import missing_repetitions
-from tune_jobs.searching.run_search import SearchHaltedError, search
+from tune_jobs.searching.run_search import search
 from tune_jobs.searching.study_storage import database_problems
 from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.signals import INTERRUPTED, interruptible
@@ -50,9 +50,6 @@ _LOGGED = ("run_folder", "tune_jobs")
 
 DEMO_LAYERS = 2
 """The embedded demonstration cuts its encoder to this depth, for speed."""
-
-HALTED = 1
-"""Exit code of a search whose storage could not be written."""
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:
@@ -163,6 +160,8 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         source = "synthetic notes" if settings.notes.path == SYNTHETIC else settings.notes.path
         console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
         with refusing("storage"), only_process(folder):
+            if folder.exists(RUN_FILE):
+                raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
             prepared = _create(folder, settings, execution)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
@@ -310,8 +309,7 @@ def _search_and_evaluate(
             return INTERRUPTED
         except SearchHaltedError as halt:
             _log.error("stopped: %s", halt)
-            console.print(f"Stopped: {halt}. Fix this, then run: {again}", markup=False, soft_wrap=True)
-            return HALTED
+            raise SearchHaltedError(f"{halt}. Fix this, then run: {again}") from None
         _log.info("the search has ended")
         show_status(ledger, settings.search, console, folder.name)
         if any(trial.state == "running" for trial in ledger.trials.values()) and not execution.only_seeds:

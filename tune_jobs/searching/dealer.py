@@ -64,7 +64,7 @@ class Dealer:
         for record in self.retries:
             if self._readiness.of(record.strategy, self.active):
                 self.retries.remove(record)
-                return self._variant_of(record, retry_of=record.name)
+                return self._variant_of(record, retry_of=record.name, continues=record.continues, until=record.until)
         if self._to_train_longer:
             record = self._to_train_longer.pop(0)
             return self._variant_of(record, continues=record.name, until=self._plan.train_to)

@@ -8,6 +8,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from rich.console import Console
 
+from run_folder.errors import SearchHaltedError
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.settings import RunSettings
@@ -27,10 +28,6 @@ from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import DATABASE_ERRORS, database_reason, study_storage
 from tune_jobs.searching.trial_actor import RunTrainable
 from tune_jobs.signals import interruptible, was_interrupted
-
-
-class SearchHaltedError(Exception):
-    """The search stopped since its storage can't be written; the message says why."""
 
 
 def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console) -> Ledger:

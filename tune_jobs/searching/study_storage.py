@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, first_line
 from run_folder.folder import Folder
 from run_folder.names import RUN_FILE
 
@@ -76,7 +76,7 @@ def database_problems(url: str | None) -> list[Problem]:
 def database_reason(error: BaseException) -> str:
     """One line for a database that failed; never its statements or password."""
     root = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    return f"the study database failed ({str(getattr(root, 'orig', None) or root).splitlines()[0][:160]})"
+    return f"the study database failed ({first_line(getattr(root, 'orig', None) or root)})"
 
 
 def _database(url: str) -> RDBStorage:

@@ -1,0 +1,64 @@
+"""Ledgers that are damaged are told in one line."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from run_folder.errors import InputError, Problem, first_line
+from run_folder.events import event_json
+from run_folder.folder import Folder
+from run_folder.ledger import Ledger
+
+SUGGESTED: dict[str, Any] = {
+    "event": "suggested", "trial": "baseline-0000", "strategy": "baseline", "number": 0, "seed": 1,
+    "hyperparameters": {"learning_rate": 1e-4}, "distributions": {}, "teacher": None,
+}  # fmt: skip
+RESULT = {
+    "epoch": 1, "f1": 0.5, "accuracy": 0.5, "precision": 0.5, "recall": 0.5, "auroc": None, "train_loss": 1.0,
+    "selectable": True, "seconds": 2.0,
+}  # fmt: skip
+EPOCH = {"event": "epoch", "trial": "baseline-0000", "result": RESULT}
+
+
+def ledger_of(folder: Path, *events: dict[str, Any]) -> Folder:
+    for number, event in enumerate(events):
+        Folder(folder).write(f"ledger/{number:08d}-{event['event']}.json", json.dumps(event).encode())
+    return Folder(folder)
+
+
+def test_events_are_written_as_they_were_read(tmp_path: Path) -> None:
+    ledger = Ledger(ledger_of(tmp_path, SUGGESTED, EPOCH))
+    assert [json.loads(event_json(event)) for event in ledger.events] == [SUGGESTED, EPOCH]
+    assert ledger.trials["baseline-0000"].epochs[0].auroc is None
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([EPOCH], "baseline-0000 before it was suggested"),
+        ([SUGGESTED | {"continues": "baseline-0007"}], "baseline-0007 before it was suggested"),
+        ([SUGGESTED | {"number": "0"}], r"00000000-suggested\.json: Expected `int`, got `str` - at `\$\.number`"),
+        ([SUGGESTED, EPOCH | {"result": {}}], r"00000001-epoch\.json: .*missing required field `epoch`"),
+        ([SUGGESTED, {"event": "unheard"}], r"00000001-unheard\.json is damaged"),
+    ],
+)
+def test_a_damaged_event_is_named_with_its_field(tmp_path: Path, events: list[dict[str, Any]], words: str) -> None:
+    folder = ledger_of(tmp_path, *events)
+    with pytest.raises(InputError, match=words) as caught:
+        Ledger(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_without_a_message_has_a_line_too() -> None:
+    assert first_line(ValueError()) == "ValueError"
+    assert first_line(ValueError("a\nb")) == "a"
+
+
+def test_problems_keep_their_fields_on_the_way_between_processes() -> None:
+    error = InputError(Problem("max_length", "must be at least 8", "give more"), "run.json is damaged")
+    again = copy.copy(error)  # which pickles it
+    assert again.problems == error.problems
+    assert str(again) == "max_length: must be at least 8; give more\nrun.json is damaged"

@@ -1,0 +1,32 @@
+"""The lock of a run's folder, and what is left where nothing came of a run."""
+
+from pathlib import Path
+
+import pytest
+
+from run_folder.errors import InputError
+from run_folder.folder import Folder
+from run_folder.lock import only_process
+
+
+def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no notes"), only_process(Folder(tmp_path / "deep" / "runs" / "mine")):
+        raise InputError("no notes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_run_that_was_created_meanwhile_stays(tmp_path: Path) -> None:
+    runs = tmp_path / "deep" / "runs"
+    with pytest.raises(InputError, match="no notes"), only_process(Folder(runs / "mine")):
+        Folder(runs / "other").write("run.json", b"{}")
+        raise InputError("no notes")
+    assert [path.name for path in runs.iterdir()] == ["other"]
+    assert (runs / "other" / "run.json").read_bytes() == b"{}"
+
+
+def test_a_run_that_has_files_stays(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "runs" / "mine")
+    with pytest.raises(InputError), only_process(folder):
+        folder.write("run.json", b"{}")
+        raise InputError("later")
+    assert folder.exists("run.json")
