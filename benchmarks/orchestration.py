@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--length", type=int, default=32, help="word pieces of each text")
+    parser.add_argument("--length", type=int, default=32, help="tokens of each text")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     encoder, console = encoder_of(options.layers, options.width), Console(width=130)

@@ -251,7 +251,7 @@ def trials_table(found: Mapping[str, Figures]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add_input_options(parser)
-    parser.add_argument("--padded", type=int, default=256, help="word pieces that the plain loop pads to (default 256)")
+    parser.add_argument("--padded", type=int, default=256, help="tokens that the plain loop pads to (default 256)")
     parser.add_argument("--teacher-layers", type=int, default=12, help="the student has half of them (default 12)")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of each side (default 3)")
     parser.add_argument("--epochs", type=int, default=5, help="of the trained trial (default 5, as a search's)")

@@ -108,7 +108,7 @@ def time_models(
     The models take turns text by text, so that a slow moment of the machine falls on all of them.
 
     Args:
-        lengths: word pieces of each text.
+        lengths: tokens of each text.
         seconds_per_model: how long to measure, within 3 to 30 rounds over the texts.
     """
     singles: dict[str, list[float]] = {name: [] for name in models}

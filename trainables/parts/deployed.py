@@ -125,7 +125,7 @@ class Size:
 
     Attributes:
         nonzero_parameters: those that are not zero.
-        macs: multiply–accumulates of a text of ``macs_length`` word pieces, the training texts' typical length.
+        macs: multiply–accumulates of a text of ``macs_length`` tokens, the training texts' typical length.
     """
 
     parameters: int
