@@ -114,7 +114,7 @@ def encoder_of(layers: int, width: int) -> EncoderWeights:
 
 
 def data_for(seconds: float, epochs: int, length: int, encoder: EncoderWeights) -> TrialData:
-    """So many examples that one process trains a trial in about ``seconds``."""
+    """As many examples as one process needs to train a trial in about ``seconds``."""
     batches = 8
     for _ in range(2):  # a short epoch takes longer for each batch than one of the size that it leads to
         took = seconds_of_an_epoch(some_data(batches * BATCH, length), encoder)

@@ -43,7 +43,7 @@ from trainables.parts.model.encoder import EncoderWeights
 from trainables.quantization import QuantizationTrial
 
 REACH = {"notes": 3.0, "sentences": 6.0, "distillation": 1.5}
-"""Times more examples per second, at least."""
+"""Aim: smallest ratio of examples per second."""
 
 Figures = dict[str, Any]
 
@@ -154,7 +154,7 @@ PARTS: Sequence[tuple[str, ModuleType, str]] = (
     ("evaluation", onnx_model, "validation_logits"),
     ("evaluation", base, "predict"),
 )
-"""What the parts of a trial are called here, and the functions that do them."""
+"""Name of each part of a trial, and the functions that do it."""
 NAMES = ("calibration", "export", "evaluation")
 
 TRIALS = {
@@ -163,7 +163,7 @@ TRIALS = {
     "PTQ static": "ptq_static",
     "QAT": "qat",
 }
-"""In this order: the first exports the baseline's graph, which the other PTQ trials of its run read."""
+"""Trials in order: the first exports the baseline's graph, which the other PTQ trials of its run read."""
 
 
 @contextlib.contextmanager

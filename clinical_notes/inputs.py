@@ -11,7 +11,7 @@ from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.units import UnitKind
 
 _CHARACTERS_PER_PIECE = 500
-"""More than any token with the placeholders and punctuation around it; bounds the work on a huge text."""
+"""Upper bound on a token's characters, with placeholders and punctuation around it; limits the work on a huge text."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from run_folder.options import name_of, option
 from run_folder.records import from_plain
 
 SYNTHETIC = "synthetic"
-"""In the place of a file: notes made by the program."""
+"""Value of ``path`` where the program makes the notes itself."""
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
 """The encoder that is installed with the program."""
 
@@ -52,7 +52,7 @@ class NotesSettings:
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How labelled examples are made of notes.
+    """How labelled examples are made from notes.
 
     Attributes:
         unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned.

@@ -22,7 +22,7 @@ from trainables.parts.open_deployed import load_deployed
 
 COSTS = f"{RESULTS}/costs.json"
 THREADS = 1
-"""One intra-op thread for every model: steadier than many, and what a service with a model per core runs."""
+"""Intra-op threads of every model: one is steadier than many, and is what a service with a model per core runs."""
 
 _TEXTS = 64
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 30

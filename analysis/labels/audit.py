@@ -23,7 +23,7 @@ _RESAMPLES = 2000
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
 _COUNTED = {"precision": [0, 1], "recall": [0, 2], "f1": [0, 1, 2]}
-"""Which of tp, fp and fn a figure is made of."""
+"""Positions in (tp, fp, fn) of the counts from which each figure is computed."""
 
 Labels = Mapping[str, frozenset[str]]
 """Status to the concepts that a text affirms or denies."""

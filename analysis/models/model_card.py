@@ -12,7 +12,7 @@ from run_folder.results import Agreement, Int8Facts, Metrics, ModelFacts, Scores
 from trainables import scheme_note
 
 PyTorchForm = Literal["stock", "own", "none"]
-"""Loaded by PyTorch as any Hugging Face model, by symptune's loader, or not at all (INT8 graphs)."""
+"""How PyTorch loads a model: as any Hugging Face model, by symptune's loader, or not at all (INT8 graphs)."""
 
 _LICENCES = {"all-MiniLM-L6-v2": "Apache-2.0", "emilyalsentzer/Bio_ClinicalBERT": "MIT"}
 

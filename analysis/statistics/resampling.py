@@ -1,6 +1,6 @@
 """The figures of models on one test set, and how they vary when its patients are drawn again.
 
-Intervals, differences and means over seeds are all made of :class:`Resampled`.
+Intervals, differences and means over seeds are all computed from :class:`Resampled`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
-"""Last axis of figures. On the axis before it, 0 is overall (macro averages) and 1 + c is class c against the rest."""
+"""The figures' last axis. On the axis before it, 0 is overall (macro averages) and 1 + c is class c against the rest."""
 OVERALL = "overall"
 """Name of the macro averages in tables whose other rows are symptoms."""
 RESAMPLES = 5_000

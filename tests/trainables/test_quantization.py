@@ -67,7 +67,7 @@ def written(
     fp32_layers: list[str] | None = None,
     graph: Path | None = None,
 ) -> Deployed:
-    """The INT8 model that stands for this FP32 one, of which ``graph`` is the export."""
+    """The INT8 model made from this FP32 one; ``graph`` is the FP32 model's export."""
     write_int8(model, directory, data, options, fp32_layers or [], logits(model, data), graph)
     deployed = load_deployed(directory)
     assert isinstance(deployed.runner, OnnxRunner)

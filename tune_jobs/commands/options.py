@@ -147,7 +147,7 @@ _READERS: Mapping[Any, Callable[[str], Any]] = {
 """Type of a field to what reads it from the command line."""
 
 
-# Options made of fields
+# Options built from fields
 
 
 def _add_fields(

@@ -45,7 +45,7 @@ _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even where other settings are wrong, so that all problems are reported together."""
 
 _DECIDE_EXAMPLES = NAMES["notes"] | NAMES["labels"] | {"seed"}
-"""Settings that the examples are made by."""
+"""Settings that decide the examples."""
 
 _PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
 
