@@ -48,7 +48,7 @@ from tune_jobs.settings import run_settings
 STRATEGY = "baseline"
 
 Found = dict[str, float]
-"""Result of one search: ``seconds`` from its start to its end, ``epochs`` trained, ``f1`` of the best trial on validation."""
+"""Result of a search: ``seconds`` it took, ``epochs`` trained, validation ``f1`` of the best trial."""
 
 
 @dataclass(frozen=True)

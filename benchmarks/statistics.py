@@ -1,4 +1,4 @@
-"""Whether the intervals hold the truth as often as they say, and verdicts err as seldom, on simulated test sets.
+"""Whether intervals contain the true value, and verdicts are right, as often as they claim, on simulated test sets.
 
     python -m benchmarks.statistics --runs 1000 --json statistics.json
 

@@ -115,7 +115,7 @@ class DeployedResult(ModelFacts):
 
     Attributes:
         validation: figures of the deployed model itself.
-        precision: of the forward passes in training.
+        precision: that of the forward passes in training.
         epoch: whose weights were deployed; 0 where nothing was trained.
         seconds: of all epochs.
     """

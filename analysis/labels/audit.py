@@ -85,7 +85,7 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
         if len(fields) != len(header):
             raise InputError(f"{path}: row {number} has {len(fields)} fields, the header {len(header)}; quote the text")
         if not fields[places["text"]].strip():
-            raise InputError(f"{path}: row {number} has no text; write it, or take the row out")
+            raise InputError(f"{path}: row {number} has no text; add it, or delete the row")
         labels = {}
         for status in STATUSES:
             names = [name.strip() for name in re.split("[;,]", fields[places[status]])]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
-"""The figures' last axis. On the axis before it, 0 is overall (macro averages) and 1 + c is class c against the rest."""
+"""The figures' last axis. On the axis before it, 0 is overall (macro averages), and 1 + c class c against the rest."""
 OVERALL = "overall"
 """Name of the macro averages in tables whose other rows are symptoms."""
 RESAMPLES = 5_000

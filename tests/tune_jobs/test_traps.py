@@ -111,7 +111,7 @@ def test_traps_3_4_and_11(cluster: None, tmp_path: Path) -> None:
 def test_trap_5(cluster: None, tmp_path: Path) -> None:
     tuner(tmp_path, trials=4, fails_below=0.6).fit()
     assert TrialState.FAIL in states(tmp_path)
-    (tmp_path / "fixed").touch()
+    (tmp_path / "repaired").touch()
     with pytest.raises(TuneError, match="KeyError"):
         tune.Tuner.restore(str(tmp_path / NAME), train, restart_errored=True).fit()
 

@@ -123,8 +123,8 @@ def _refusing_a_full_disk() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        message = f"{tempfile.gettempdir()} is too small for the texts that are found in them"
-        raise InputError(Problem("notes", message, "name a larger folder in TMPDIR")) from None
+        message = f"{tempfile.gettempdir()} is too small for the texts found in the notes"
+        raise InputError(Problem("notes", message, "set TMPDIR to a larger folder")) from None
 
 
 def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool = False) -> LabelledExamples:
