@@ -200,7 +200,9 @@ class _Weighing:
     ) -> NDArray[np.float64]:
         """(rows,) areas under the ROC curve: the weighted share of pairs in order, ties counting half."""
         in_order = pairs_in_order(scores, positive, self._numbers, self.units)
-        positives, negatives = (np.bincount(self._numbers[of], minlength=self.units) for of in (positive, ~positive))
+        positives, negatives = (
+            np.bincount(self._numbers[side], minlength=self.units) for side in (positive, ~positive)
+        )
         pairs = np.einsum("ij,ij->i", weights @ in_order, weights)
         return _ratio(pairs, (weights @ positives) * (weights @ negatives))
 
