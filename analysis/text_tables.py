@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 Cell = str | float | int | bool | None
-"""What a cell of a table holds; None: a gap."""
+"""Value of a table's cell; None leaves the cell empty."""
 Row = dict[str, Cell]
 """A row of a table, by column."""
 

@@ -30,7 +30,7 @@ from tune_jobs.settings import run_settings
 T = TypeVar("T")
 
 BERT_BASE = "bert-base"
-"""The option's name for BERT-base's shape with random weights, reading the embedded encoder's word pieces."""
+"""The option's name for BERT-base's shape with random weights, with the embedded encoder's tokenizer."""
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:

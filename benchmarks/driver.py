@@ -61,7 +61,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "files": [(Folder, "names"), (Folder, "exists"), (Folder, "delete_folder")],
     "ASHA": [(StrategyASHA, "on_trial_result")],
 }  # fmt: skip
-"""Whose calls are timed; what one spends in another's is the other's."""
+"""The parts whose calls are timed; time that a part spends in another is counted for the other."""
 
 OTHER = "other"
 NOT_THE_DRIVERS = "workers"

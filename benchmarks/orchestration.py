@@ -114,7 +114,7 @@ def encoder_of(layers: int, width: int) -> EncoderWeights:
 
 
 def data_for(seconds: float, epochs: int, length: int, encoder: EncoderWeights) -> TrialData:
-    """So many examples that one process trains a trial in about ``seconds``."""
+    """As many examples as one process needs to train a trial in about ``seconds``."""
     batches = 8
     for _ in range(2):  # a short epoch takes longer for each batch than one of the size that it leads to
         took = seconds_of_an_epoch(some_data(batches * BATCH, length), encoder)
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--length", type=int, default=32, help="word pieces of each text")
+    parser.add_argument("--length", type=int, default=32, help="tokens of each text")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     encoder, console = encoder_of(options.layers, options.width), Console(width=130)

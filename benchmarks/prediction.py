@@ -42,13 +42,13 @@ from trainables.parts.deployed import PREDICT_BATCH, int8_overflows, sha256
 from trainables.quantization import QuantizationTrial
 
 REACH = 5.0
-"""Times more sentences per second, at least."""
+"""Aim: smallest ratio of sentences per second."""
 MAX_LENGTH = 128
-"""The default of launch."""
+"""The default of ``launch --max-length``."""
 
 
 def sentences_of(notes: str, count: int) -> list[str]:
-    """So many cleaned sentences; those of a file with fewer are repeated."""
+    """``count`` cleaned sentences; if a file has fewer, they are repeated."""
     finder = MentionFinder(load_lexicon(None))
 
     def cleaned() -> Iterator[str]:

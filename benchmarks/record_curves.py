@@ -63,7 +63,7 @@ class Shared:
     seed: int
     overrides: Mapping[str, Mapping[str, Any]]
     models: Path
-    """Where deployed models are written."""
+    """Folder to which deployed models are written."""
 
 
 def configuration(
@@ -204,7 +204,7 @@ def pack(folder: Path, path: Path) -> None:
 
 
 _shared: Shared
-"""What a worker process was given."""
+"""What the trials share, as a worker process received it."""
 
 
 def _begin(shared: Shared) -> None:

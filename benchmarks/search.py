@@ -45,7 +45,7 @@ THEIRS: Mapping[str, Callable[..., Found]] = {
 REACH = {"symptune": 0.5, "symptune, ASHA": 0.25}
 """Largest share of the wall time of Trainer's searches, which stop no trial early."""
 MAX_LENGTH = 128
-"""The default of launch."""
+"""The default of ``launch --max-length``."""
 
 
 class ProcessorTime:

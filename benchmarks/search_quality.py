@@ -66,9 +66,9 @@ from tune_jobs.searching.teacher import TEACHER_STRATEGY
 TOLERANCE = 0.005
 """Macro F1 below the best recorded that counts as found, unless another is asked for."""
 SLOTS = 2
-"""Trials at a time, in virtual time."""
+"""Number of trials that run at once, in virtual time."""
 REACH = {"random": 1 / 3, "stock": 1.0}
-"""Ours over the other side's mean epochs, at most."""
+"""Aim: largest ratio of our mean epochs to the other side's."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Recorded:
     epochs: int
     space: Mapping[str, Mapping[str, Any]]
     trials: Mapping[str, Sequence[TrialRecord]]
-    """Finished ones, by strategy."""
+    """Finished trials, by strategy."""
     made_of: Mapping[str, Any]
-    """What its header says."""
+    """The header of the recording."""
 
     @functools.cached_property
     def weights(self) -> Mapping[str, Mapping[str, float]]:

@@ -48,7 +48,7 @@ from tune_jobs.settings import run_settings
 STRATEGY = "baseline"
 
 Found = dict[str, float]
-"""One search: ``seconds`` from its start to its end, ``epochs`` trained, ``f1`` of the best trial on validation."""
+"""Result of a search: ``seconds`` it took, ``epochs`` trained, validation ``f1`` of the best trial."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ ARGUMENTS = {
     "warmup_ratio": "warmup_steps",
     "label_smoothing": "label_smoothing_factor",
 }
-"""What ``TrainingArguments`` calls our hyperparameters; the others have the same name, and dropout is the model's."""
+"""Names in ``TrainingArguments`` of our hyperparameters, where they differ; dropout is set in the model."""
 
 
 class SmoothingTrainer(Trainer):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Whether the intervals hold the truth as often as they say, and verdicts err as seldom, on simulated test sets.
+"""Whether intervals contain the true value, and verdicts are right, as often as they claim, on simulated test sets.
 
     python -m benchmarks.statistics --runs 1000 --json statistics.json
 
@@ -28,7 +28,7 @@ from analysis.statistics.verdict import MARGIN, Outcome, verdicts
 SHARES = np.array([0.40, 0.25, 0.18, 0.11, 0.06])
 """Each symptom's share of the examples."""
 POPULATION = 40_000
-"""Patients from which a figure's truth is taken."""
+"""Number of patients from which a figure's true value is computed."""
 RESAMPLES = 2_000
 SPREAD = 0.3
 """Standard deviation between trainings, in logits."""
@@ -126,7 +126,7 @@ def resampled(sample: Sample, resamples: int = RESAMPLES) -> Resampled:
 
 
 def figure_coverage(generator: np.random.Generator, patients: int, runs: int) -> Figures:
-    """How often the interval of one model's figure holds the truth."""
+    """How often the interval of one model's figure contains the true value."""
     world = equals(1)
     truth = world.truth()[0]
     hits = []
@@ -148,7 +148,7 @@ def by_figure(shares: NDArray[np.float64]) -> Figures:
 def difference_coverage(
     generator: np.random.Generator, patients: int, runs: int, world: World | None = None, of_bca: bool = False
 ) -> Figures:
-    """How often the interval of the difference of two models holds the truth; ``of_bca``: a BCa interval instead.
+    """How often the interval of two models' difference contains the true value; ``of_bca``: a BCa interval.
 
     Without a world the models are equal by construction.
     """
@@ -215,9 +215,9 @@ def expected_f1(spread: float, trainings: int) -> float:
 def over_seeds(
     generator: np.random.Generator, patients: int, runs: int, seeds: int, spread: float, trainings: int = 100
 ) -> Figures:
-    """How often intervals hold the truth when trainings differ by luck: a mean over seeds, a difference of two.
+    """How often intervals of a mean over seeds, and of a difference, contain the true value; trainings differ by luck.
 
-    The mean's truth is that of this number of ``trainings``.
+    The true mean is estimated from this number of ``trainings``.
     """
     truth = expected_f1(spread, trainings)
     ours, theirs = list(range(seeds)), list(range(seeds, 2 * seeds))

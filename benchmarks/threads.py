@@ -26,7 +26,7 @@ from trainables.base import TrainSettings
 from trainables.baseline import BaselineTrial
 
 Layout = tuple[int, int]
-"""Trials at once, and threads of each."""
+"""Number of trials at once, and threads of each."""
 
 
 def layouts_of(cores: int) -> list[Layout]:

@@ -43,7 +43,7 @@ from trainables.parts.model.encoder import EncoderWeights
 from trainables.quantization import QuantizationTrial
 
 REACH = {"notes": 3.0, "sentences": 6.0, "distillation": 1.5}
-"""Times more examples per second, at least."""
+"""Aim: smallest ratio of examples per second."""
 
 Figures = dict[str, Any]
 
@@ -154,7 +154,7 @@ PARTS: Sequence[tuple[str, ModuleType, str]] = (
     ("evaluation", onnx_model, "validation_logits"),
     ("evaluation", base, "predict"),
 )
-"""What the parts of a trial are called here, and the functions that do them."""
+"""Name of each part of a trial, and the functions that do it."""
 NAMES = ("calibration", "export", "evaluation")
 
 TRIALS = {
@@ -163,7 +163,7 @@ TRIALS = {
     "PTQ static": "ptq_static",
     "QAT": "qat",
 }
-"""In this order: the first exports the baseline's graph, which the other PTQ trials of its run read."""
+"""Trials in order: the first exports the baseline's graph, which the other PTQ trials of its run read."""
 
 
 @contextlib.contextmanager
@@ -251,7 +251,7 @@ def trials_table(found: Mapping[str, Figures]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add_input_options(parser)
-    parser.add_argument("--padded", type=int, default=256, help="word pieces that the plain loop pads to (default 256)")
+    parser.add_argument("--padded", type=int, default=256, help="tokens that the plain loop pads to (default 256)")
     parser.add_argument("--teacher-layers", type=int, default=12, help="the student has half of them (default 12)")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of each side (default 3)")
     parser.add_argument("--epochs", type=int, default=5, help="of the trained trial (default 5, as a search's)")

@@ -20,7 +20,7 @@ class TokenisedExamples:
 
     Attributes:
         ids: (n,) example ids.
-        tokens: (sum of lengths,) int32 word-piece ids, special tokens included.
+        tokens: (sum of lengths,) int32 token ids, special tokens included.
         offsets: (n + 1,) int64; example i is ``tokens[offsets[i]:offsets[i + 1]]``.
         labels: (n,) int64 class indices.
     """
@@ -58,7 +58,7 @@ class TrialData:
 
     @property
     def typical_length(self) -> int:
-        """Mean word pieces of a training example, special tokens included; costs are counted at this length."""
+        """Mean tokens of a training example, special tokens included; costs are counted at this length."""
         return max(1, round(float(self.train.lengths.mean())))
 
     @property
@@ -74,7 +74,7 @@ def tokenise(
     labels: Sequence[int],
     max_length: int,
 ) -> TokenisedExamples:
-    """Word pieces of each text, cut at ``max_length`` (special tokens included)."""
+    """Tokens of each text, cut at ``max_length`` (special tokens included)."""
     mask = tokenizer.mask_token or tokenizer.unk_token
     prepared = [text.replace(MASK, mask) for text in texts]
     encoded = tokenizer(prepared, truncation=True, max_length=max_length)["input_ids"] if prepared else []

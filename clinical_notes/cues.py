@@ -23,7 +23,7 @@ _PHRASE_KINDS = (
     "pre_negation",
     "termination",
 )
-"""Kinds of cues that are phrases, in the order in which they are tried at a place."""
+"""Kinds of cues that are phrases, in the order in which they are tried at a position."""
 _OTHER_GROUPS = ("negating_header", "family_header", "qualifier")
 
 # Signs, grades and punctuation are no phrases and stay here.
@@ -33,7 +33,7 @@ _ZERO = (
     r"(?!.*\b(?:[1-9]|10) ?(?:/|out of) ?10\b)"
 )
 _PRESENT = r"(?:positive|trace|occasional|mild|minimal|slight|scant|[1-4]\+|\+[1-4])"
-"""How a finding begins that is present, after others that are absent: "no murmurs, 1+ ankle edema"."""
+"""Start of a finding that is present, after others that are absent: "no murmurs, 1+ ankle edema"."""
 _VERBS = (
     r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*(?<!ing)"
 )

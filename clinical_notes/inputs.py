@@ -11,7 +11,7 @@ from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.units import UnitKind
 
 _CHARACTERS_PER_PIECE = 500
-"""More than any word piece with the placeholders and punctuation around it; bounds the work on a huge text."""
+"""Upper bound on a token's characters, with placeholders and punctuation around it; limits the work on a huge text."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class InputSettings:
 
     Attributes:
         symptoms: the classes.
-        max_length: word pieces that the model was trained on; the rest of a text is not read.
+        max_length: tokens that the model was trained on; the rest of a text is not read.
         lexicon: the concepts that its notes were searched for.
     """
 

@@ -1,6 +1,6 @@
 """Example texts rewritten: the symptom hidden, renamed, or denied.
 
-They show what a model goes by. Mentions are found again in the example's text, whose punctuation may be gone.
+They show what a model relies on. Mentions are found again in the example's text, whose punctuation may be gone.
 """
 
 import re

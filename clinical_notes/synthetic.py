@@ -19,7 +19,7 @@ import numpy as np
 from clinical_notes.units import AFFIRMED, NEGATED, OTHER
 
 DEFAULT_PATIENTS = 75
-"""Enough for about 500 training sentences."""
+"""Default number of patients: enough for about 500 training sentences."""
 
 COLUMNS = (
     "ROW_ID",
@@ -78,7 +78,7 @@ _PERSIST = ("persists", "continues", "has worsened", "is still present", "recurr
             "has increased", "began")  # fmt: skip
 _ADJECTIVES = ("new", "recent", "mild", "significant", "intermittent", "occasional", "severe", "further", "obvious",
                "some", "associated", "episodic", "marked", "diffuse")  # fmt: skip
-"""Alike for affirmed and denied symptoms, so that a pair of neighbouring words tells little."""
+"""Adjectives for affirmed and denied symptoms alike, so that a pair of neighbouring words tells little."""
 _BUT = ("but", "however", "although", "though", "yet")
 _RELATIVE = ("Mother", "Her father", "His brother", "Her sister", "His grandmother", "Her aunt")
 _FILLER = ("Vital signs stable.", "Tolerating a regular diet.", "Plan discussed with the team.", "IV fluids at 75 cc/hr.",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 UnitKind = Literal["note", "sentence"]
 
 GROUP = "group_"
-"""Begins the names of columns that examples are grouped by."""
+"""Prefix of the columns that examples are grouped by."""
 
 AFFIRMED, NEGATED, OTHER = "affirmed", "negated", "other"
 """How a mention is asserted; OTHER is not about the patient now (family, hypothetical)."""

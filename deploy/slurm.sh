@@ -19,7 +19,7 @@ set -euo pipefail
 source "${SYMPTUNE_VENV:-$SLURM_SUBMIT_DIR/.venv}/bin/activate"
 storage=${SYMPTUNE_STORAGE:-$SLURM_SUBMIT_DIR/runs}  # a folder or URI that all nodes see
 
-# Whoever reaches a Ray cluster can run code on it: this job's has a token of its own.
+# Whoever reaches a Ray cluster can run code on it: so this job's cluster gets its own token.
 RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE RAY_AUTH_TOKEN

@@ -116,7 +116,7 @@ _TYPES: Mapping[str, type[Event]] = {
     "unskipped": Unskipped,
     "extended": Extended,
 }
-"""Kind, as the files name it, to type."""
+"""Type of an event by its kind, as the files name it."""
 _KINDS = {of: kind for kind, of in _TYPES.items()}
 
 

@@ -88,11 +88,11 @@ class ModelFacts:
 
     Attributes:
         macs: multiply–accumulates of a text of ``macs_length`` tokens.
-        bytes: of its weights on disk.
+        bytes: size of its weights on disk.
         packed: zeros take no disk; None for a graph.
         scheme: how its strategy compressed it, where it has several ways.
         fp32_layers: paths of the Linear layers that an INT8 model left in FP32.
-        agreement: of an INT8 model with the model that it was made of.
+        agreement: how closely an INT8 model follows the model that it was made from.
         int8: how an INT8 model is rounded; None for other models, and for INT8 models of older versions.
     """
 
@@ -115,7 +115,7 @@ class DeployedResult(ModelFacts):
 
     Attributes:
         validation: figures of the deployed model itself.
-        precision: of the forward passes in training.
+        precision: that of the forward passes in training.
         epoch: whose weights were deployed; 0 where nothing was trained.
         seconds: of all epochs.
     """

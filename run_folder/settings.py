@@ -10,7 +10,7 @@ from run_folder.options import name_of, option
 from run_folder.records import from_plain
 
 SYNTHETIC = "synthetic"
-"""In the place of a file: notes made by the program."""
+"""Value of ``path`` where the program makes the notes itself."""
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
 """The encoder that is installed with the program."""
 
@@ -52,7 +52,7 @@ class NotesSettings:
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How labelled examples are made of notes.
+    """How labelled examples are made from notes.
 
     Attributes:
         unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned.
@@ -65,7 +65,9 @@ class LabelSettings:
         hold_back: surface forms of each class that train and validation never show.
     """
 
-    unit: Literal["note", "sentence"] = field(default="sentence", metadata=option("what one example is"))
+    unit: Literal["note", "sentence"] = field(
+        default="sentence", metadata=option("an example is a sentence, or the start of a note")
+    )
     window_chars: int = field(
         default=1000, metadata=option("number of characters of a note that are read", metavar="N", low=1)
     )
@@ -123,7 +125,7 @@ class ModelSettings:
     )
     precision: Literal["auto", "float32", "bfloat16"] = field(
         default="auto",
-        metadata=option("of the forward passes in training", default="auto: bfloat16 where it is fast"),
+        metadata=option("precision of the forward passes in training", default="auto: bfloat16 where it is fast"),
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none", metadata=option("class weights of the cross-entropy")

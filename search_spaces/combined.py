@@ -22,7 +22,7 @@ PAPER = {
     "quantize_embeddings": False,
     "fp32_layers": 0.0,
 }
-"""The paper combines nothing; these are its settings of the parts."""
+"""First configuration: the paper combines nothing, so these are its settings of each part."""
 
 
 def space(trial: optuna.Trial) -> dict[str, str | int | float | bool]:

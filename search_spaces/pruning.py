@@ -14,7 +14,7 @@ PAPER = {
     "start": "pretrained",
     "recovery": "labels",
 }
-"""The author's run masked 30 % of each matrix before training began."""
+"""First configuration: the paper's author masked 30 % of each matrix before training."""
 
 
 def space(trial: optuna.Trial) -> dict[str, str | int | float | bool]:

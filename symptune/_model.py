@@ -22,7 +22,7 @@ class Model:
 
     Attributes:
         symptoms: in the order of the columns of probabilities.
-        max_length: word pieces of a text that are read; what comes after them is not.
+        max_length: tokens of a text that are read; what comes after them is not.
     """
 
     def __init__(self, exported: ExportedModel) -> None:

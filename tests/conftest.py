@@ -62,7 +62,7 @@ SLOW_PLACES = (
     "tune_jobs/test_gpus.py::test_every_measured",
     "tune_jobs/test_simulated.py",
 )
-"""How the ids of tests begin that export, simulate, measure, train for long, wait for a client or draw whole pages."""
+"""Prefixes of test ids: tests that export, simulate, measure, train for long, wait for a client or draw whole pages."""
 EXPORTING = ("quantization", "combined")
 """Strategies whose trials end with an export."""
 

@@ -43,7 +43,7 @@ class ExportCache:
 
 
 def digest(model: nn.Module, inputs: tuple[torch.Tensor, ...], options: dict[str, Any]) -> str:
-    """Of the modules, their settings, configuration, weights and buffers, of the example inputs and of the options."""
+    """SHA-256 of the modules' settings, configuration, weights and buffers, the example inputs and the options."""
     found = hashlib.sha256(repr((model, inputs, sorted(options.items()))).encode())
     for name, module in model.named_modules():
         settings = {key: value for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN)}

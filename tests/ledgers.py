@@ -7,7 +7,7 @@ from run_folder.events import EpochEnded, Event
 
 
 def most_often(events: Iterable[Event]) -> int:
-    """How often the most frequent event was recorded, each epoch of a trial being an event of its own."""
+    """How often the most frequent event was recorded, counting each epoch of a trial as a separate event."""
     seen = Counter(
         (type(event), getattr(event, "trial", None), event.result.epoch if isinstance(event, EpochEnded) else None)
         for event in events

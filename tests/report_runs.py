@@ -31,7 +31,7 @@ OUTCOMES = {
     "quantization": Outcome.EQUIVALENT,
     "combined": Outcome.WORSE,
 }
-"""Verdicts; a strategy that this file does not know gets "not known"."""
+"""Verdict of each strategy; one that is not listed gets "not known"."""
 SIZES = {
     "baseline": 91e6,
     "distillation": 45e6,
@@ -41,7 +41,7 @@ SIZES = {
     "combined": 12e6,
 }
 BYTES = {strategy: SIZES.get(strategy, 30e6) for strategy in STRATEGIES}
-"""Of the deployed model; a strategy that this file does not know gets one in the middle."""
+"""Size of each strategy's deployed model; a strategy that is not in ``SIZES`` gets one in the middle."""
 
 PAPER_ROW = {"strategy": "baseline", "metric": "f1", "paper": 0.94, "paper_low": 0.91, "paper_high": 0.96, "ours": 0.84}
 PAPER_ROW |= {"ours_low": 0.8, "ours_high": 0.87, "difference": -0.1}

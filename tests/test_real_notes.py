@@ -1,4 +1,4 @@
-"""The labeller on real reports, where they are at hand."""
+"""The labeller on real reports, where they are available."""
 
 from collections import Counter
 from pathlib import Path

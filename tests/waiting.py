@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 GUARD_SECONDS = 60 * 60
-"""After this a state that has not come will never come; it ends in a ``TimeoutError``, in no other verdict."""
+"""Time limit of a wait: it ends what hangs, by a ``TimeoutError``, and decides nothing else."""
 
 
 def until(happened: Callable[[], object], told: Callable[[], str] = lambda: "") -> None:

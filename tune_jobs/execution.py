@@ -86,7 +86,7 @@ class Execution:
         ),
     )  # fmt: skip
     log_level: Level = field(
-        default="info", metadata=option("least severe messages that are written to the logs in the run's folder")
+        default="info", metadata=option("lowest level of the messages in the logs in the run's folder")
     )
     retry_failed: bool = False
     train_to: int | None = None

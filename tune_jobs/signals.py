@@ -18,7 +18,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     global _received
     _received += 1
     if _received > 1:
-        os._exit(INTERRUPTED)  # what was being written stays a temporary file; resume needs no more than the ledger
+        os._exit(INTERRUPTED)  # what was being written stays a temporary file; resume needs only the ledger
     raise KeyboardInterrupt
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 CONTROLS = ("control-majority", "control-tfidf")
-"""The most frequent symptom for every text; TF-IDF of words and word pairs with logistic regression."""
+"""The control models: the most frequent symptom for every text; logistic regression on TF-IDF of words and pairs."""
 
 
 Predict = Callable[[Sequence[str]], NDArray[np.float64]]

@@ -22,7 +22,7 @@ from trainables.parts.open_deployed import load_deployed
 
 COSTS = f"{RESULTS}/costs.json"
 THREADS = 1
-"""One intra-op thread for every model: steadier than many, and what a service with a model per core runs."""
+"""Intra-op threads of every model: one is steadier than many, and is what a service with a model per core runs."""
 
 _TEXTS = 64
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 30
@@ -108,7 +108,7 @@ def time_models(
     The models take turns text by text, so that a slow moment of the machine falls on all of them.
 
     Args:
-        lengths: word pieces of each text.
+        lengths: tokens of each text.
         seconds_per_model: how long to measure, within 3 to 30 rounds over the texts.
     """
     singles: dict[str, list[float]] = {name: [] for name in models}

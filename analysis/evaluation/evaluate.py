@@ -94,8 +94,10 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
     for name in waiting:
         model = runnable(run, name, threads=os.cpu_count() or 1)
         found = {
-            split: Predictions(of.ids, of.labels, softmax(predict(model.logits, of, run.manifest.pad_token_id)))
-            for split, of in splits.items()
+            split: Predictions(
+                examples.ids, examples.labels, softmax(predict(model.logits, examples, run.manifest.pad_token_id))
+            )
+            for split, examples in splits.items()
         }
         _write(run, name, found, agreement=to_plain(agreement(run, name)) or {})
 
@@ -122,12 +124,12 @@ def _identity(run: Run, name: str) -> str:
 
 
 def _evaluate_control(run: Run, name: str) -> None:
-    train, *others = (run.examples(split) for split in (TRAIN, VALIDATION, TEST))
+    train, *held_out = (run.examples(split) for split in (TRAIN, VALIDATION, TEST))
     balanced = run.settings.model.class_weights == "balanced"
-    probabilities = control_probabilities(name, run.symptoms, train, others, balanced=balanced)
+    probabilities = control_probabilities(name, run.symptoms, train, held_out, balanced=balanced)
     found = {
-        split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), of)
-        for split, frame, of in zip((VALIDATION, TEST), others, probabilities, strict=True)
+        split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), predicted)
+        for split, frame, predicted in zip((VALIDATION, TEST), held_out, probabilities, strict=True)
     }
     scores = classification_metrics(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
     _write(run, name, found, validation=scores)

@@ -139,7 +139,7 @@ def _known(statistics: Statistics | None, first: Mapping[str, str]) -> Known:
 
 
 def _of_strategies(known: Known) -> dict[str, StrategyStatistics]:
-    return {name: of for name, of in known.items() if isinstance(of, StrategyStatistics)}
+    return {name: statistics for name, statistics in known.items() if isinstance(statistics, StrategyStatistics)}
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -164,8 +164,8 @@ def _figures(metrics: Scores, known: StrategyStatistics | ModelStatistics | None
 
 
 def _verdict(known: Known, strategy: str) -> Verdict | None:
-    of = known.get(strategy)
-    return of.verdict if isinstance(of, StrategyStatistics) else None
+    statistics = known.get(strategy)
+    return statistics.verdict if isinstance(statistics, StrategyStatistics) else None
 
 
 def _against(known: Known, strategy: str) -> Row:
@@ -198,8 +198,9 @@ def _verdict_rows(strategies: Sequence[str], known: Known, without: Mapping[str,
     rows = []
     judged = _of_strategies(known)
     for strategy in strategies if known else ():
-        of, verdict = judged.get(strategy), _verdict(known, strategy)
-        row: Row = {"strategy": strategy, "trial": of.trial if of else None, "seeds": len(of.seeds) if of else None}
+        found, verdict = judged.get(strategy), _verdict(known, strategy)
+        row: Row = {"strategy": strategy, "trial": found.trial if found else None}
+        row |= {"seeds": len(found.seeds) if found else None}
         row |= {"outcome": str(verdict.outcome) if verdict else None, **_difference(verdict)}
         row |= {name: getattr(verdict, name, None) for name in _VERDICT}
         missing = f"no model ({without[strategy]})" if strategy in without else NOT_EVALUATED
@@ -219,7 +220,7 @@ def _notes(statistics: Statistics | None, known: Known) -> tuple[str, ...]:
             f"{statistics.examples:,} examples."
         )
         notes += _seed_notes(strategies)
-    if any(of.verdict for of in strategies.values()):
+    if any(strategy.verdict for strategy in strategies.values()):
         notes.append(
             f"Verdicts: macro F1 against the baseline, p corrected over the strategies, margin {statistics.margin:g}."
         )
@@ -229,11 +230,11 @@ def _notes(statistics: Statistics | None, known: Known) -> tuple[str, ...]:
 def _seed_notes(strategies: Mapping[str, StrategyStatistics]) -> list[str]:
     """Which figures are means over several trainings, and which are of one."""
     spread = [
-        f"{name} {short(f1.point)} ± {short(f1.deviation)} ({len(of.seeds)} seeds)"
-        for name, of in strategies.items()
-        if (f1 := of.macro_f1).point is not None and f1.deviation is not None
+        f"{name} {short(f1.point)} ± {short(f1.deviation)} ({len(strategy.seeds)} seeds)"
+        for name, strategy in strategies.items()
+        if (f1 := strategy.macro_f1).point is not None and f1.deviation is not None
     ]
-    once = [name for name, of in strategies.items() if len(of.seeds) == 1]
+    once = [name for name, strategy in strategies.items() if len(strategy.seeds) == 1]
     notes = [f"Means over n seeds ± standard deviation over them, F1: {', '.join(spread)}."] * bool(spread)
     if once:
         which = ", ".join(once) if spread else "each strategy"

@@ -1,4 +1,4 @@
-"""Predictions of evaluated models, by example id and without text: what every figure is made of."""
+"""Predictions of evaluated models, by example id and without text: every figure is computed from them."""
 
 import hashlib
 import io

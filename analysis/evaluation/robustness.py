@@ -501,6 +501,6 @@ def print_robustness(run: Run, console: Console) -> None:
         figures = (*(model.readings[reading].f1 for reading in READINGS[:-1]), model.readings[NEGATED].still_says)
         table.add_row(model.strategy, *map(cell_text, figures))
     console.print(table)
-    console.print("There is no class for no symptom: a model has to name one also where the text denies it.")
+    console.print('There is no class "no symptom": a model names a symptom even where the text denies it.')
     for note in found.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

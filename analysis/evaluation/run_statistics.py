@@ -195,14 +195,14 @@ def write_statistics(run: Run, margin: float) -> None:
     """
     seeds = _seeds(run)
     controls = [name for name in CONTROLS if has_predictions(run, name, TEST)]
-    names = [name for of in seeds.values() for name in of] + controls
+    names = [name for trials in seeds.values() for name in trials] + controls
     if not names:
         return
     on_test, on_validation = (
         {name: read_predictions(run, name, split) for name in names if has_predictions(run, name, split)}
         for split in (TEST, VALIDATION)
     )
-    digests = [{name: of.digest for name, of in found.items()} for found in (on_test, on_validation)]
+    digests = [{name: predictions.digest for name, predictions in found.items()} for found in (on_test, on_validation)]
     asked = [_VERSION, digests, seeds, margin, RESAMPLES, LEVEL]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known = read_statistics(run)
@@ -253,14 +253,14 @@ def _statistics(
     )
     if found.patients < 2:
         return found
-    resampled = resample(labels, patients, np.stack([of.probabilities for of in on_test.values()]))
-    strategy_of = {name: strategy for strategy, of in seeds.items() for name in of}
-    places = {strategy: [names.index(name) for name in of] for strategy, of in seeds.items()}
+    resampled = resample(labels, patients, np.stack([predictions.probabilities for predictions in on_test.values()]))
+    strategy_of = {name: strategy for strategy, trials in seeds.items() for name in trials}
+    places = {strategy: [names.index(name) for name in trials] for strategy, trials in seeds.items()}
     strategies = {
         strategy: StrategyStatistics(
-            trial=of[0], seeds=tuple(of), figures=_over_seeds(run, resampled, places[strategy])
+            trial=trials[0], seeds=tuple(trials), figures=_over_seeds(run, resampled, places[strategy])
         )
-        for strategy, of in seeds.items()
+        for strategy, trials in seeds.items()
     }
     return replace(
         found,
@@ -342,8 +342,8 @@ def _compared(
     judged = verdicts(resampled, others, baseline, margin=margin)
     models = list(on_test.values())
     theirs = models[baseline[0]]
-    best = [models[of[0]] for of in others.values()]
-    tests = [mcnemar(theirs.labels, *(of.probabilities.argmax(axis=1) for of in (ours, theirs))) for ours in best]
+    best = [models[models_of_one[0]] for models_of_one in others.values()]
+    tests = [mcnemar(theirs.labels, *(side.probabilities.argmax(axis=1) for side in (ours, theirs))) for ours in best]
     corrected = holm([test.p for test in tests])
     areas = np.array([_delong(run, ours, theirs, patients) for ours in best])
     differences = _differences(run, resampled, list(others.values()), baseline)
@@ -365,15 +365,25 @@ def _differences(
 ) -> list[Mapping[str, Mapping[str, DifferenceFigure]]]:
     """A table for each of the ``others``, whose places in ``resampled`` these are."""
     found = [compare(resampled, models, baseline) for models in others]
-    for models, of in zip(others, found, strict=True):
+    for models, difference in zip(others, found, strict=True):
         if len(models) == len(baseline) == 1:  # as in verdicts
-            of.p[:, :-1] = swap_test(resampled, models[0], baseline[0])
-    overall = _holm_of_columns(np.array([of.p[0] for of in found]))
+            difference.p[:, :-1] = swap_test(resampled, models[0], baseline[0])
+    overall = _holm_of_columns(np.array([difference.p[0] for difference in found]))
     tables = []
-    for of, corrected in zip(found, overall, strict=True):
-        p_holm = np.full(of.p.shape, np.nan)
+    for difference, corrected in zip(found, overall, strict=True):
+        p_holm = np.full(difference.p.shape, np.nan)
         p_holm[0] = corrected
-        tables.append(_table(run, DifferenceFigure, point=of.point, low=of.low, high=of.high, p=of.p, p_holm=p_holm))
+        tables.append(
+            _table(
+                run,
+                DifferenceFigure,
+                point=difference.point,
+                low=difference.low,
+                high=difference.high,
+                p=difference.p,
+                p_holm=p_holm,
+            )
+        )
     return tables
 
 
@@ -398,7 +408,9 @@ def _undefined_note(run: Run, resampled: Resampled, counts: NDArray[np.int64]) -
     recall = resampled.replicates[:, 0, 1:, METRICS.index("recall")]
     lacking = np.isnan(recall[:, counts > 0])
     if lacking.any():
-        rare = [symptom for symptom, of in zip(np.array(run.symptoms)[counts > 0], lacking.T, strict=True) if of.any()]
+        rare = [
+            symptom for symptom, lacks in zip(np.array(run.symptoms)[counts > 0], lacking.T, strict=True) if lacks.any()
+        ]
         notes.append(
             f"{lacking.any(axis=1).sum():,} of {len(lacking):,} resamples lacked {' or '.join(rare)}, "
             "and intervals are of the others"

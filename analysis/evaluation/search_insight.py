@@ -294,12 +294,16 @@ def _history_row(trial: TrialRecord) -> HistoryRow:
 def insight_table(found: Insight) -> pd.DataFrame:
     """One row per figure: strategy, figure, of what, value, and the interval of an expected best."""
     rows: list[tuple[Any, ...]] = []
-    for strategy, of in found.strategies.items():
-        best = of.expected_best
-        rows += [(strategy, "trials", state, getattr(of, state), None, None) for state in _ENDS]
+    for strategy, insight in found.strategies.items():
+        best = insight.expected_best
+        rows += [(strategy, "trials", state, getattr(insight, state), None, None) for state in _ENDS]
         for trials, *values in zip(best.trials, best.mean, best.low, best.high, strict=True):
             rows.append((strategy, "expected_best", str(trials), *values))
-        plain = {"gap": to_plain(of.gap), "importance": of.importances, "stopped_after": of.stopped_after}
+        plain = {
+            "gap": to_plain(insight.gap),
+            "importance": insight.importances,
+            "stopped_after": insight.stopped_after,
+        }
         for figure, values_of in plain.items():
             rows += [(strategy, figure, name, value, None, None) for name, value in (values_of or {}).items()]
     return pd.DataFrame(rows, columns=["strategy", "figure", "of", "value", "low", "high"], dtype=object)
@@ -308,27 +312,28 @@ def insight_table(found: Insight) -> pd.DataFrame:
 def insight_markdown(found: Insight) -> str:
     """The same as tables that people read."""
     strategies = found.strategies
-    longest = max((len(its.expected_best.trials) for its in strategies.values()), default=0)
+    longest = max((len(insight.expected_best.trials) for insight in strategies.values()), default=0)
     budgets = sorted({2**power for power in range(longest.bit_length())} | {longest} - {0})
     parts: dict[str, list[Row]] = {
         f"Expected best validation macro F1, by the number of trials\n\n{HOW_SCORED}": [
-            {"strategy": name, **{str(n): its.expected_best.at(n) for n in budgets}} for name, its in strategies.items()
+            {"strategy": name, **{str(n): insight.expected_best.at(n) for n in budgets}}
+            for name, insight in strategies.items()
         ],
         "Validation and test macro F1 of each strategy's best trial": [
-            {"strategy": name, **{field.name: getattr(its.gap, field.name, None) for field in fields(Gap)}}
-            for name, its in strategies.items()
+            {"strategy": name, **{field.name: getattr(insight.gap, field.name, None) for field in fields(Gap)}}
+            for name, insight in strategies.items()
         ],
         "What mattered: shares of the variance of validation macro F1 (fANOVA)": [
-            {"strategy": name, "importances": _words(its.importances), "note": its.importances_note}
-            for name, its in strategies.items()
+            {"strategy": name, "importances": _words(insight.importances), "note": insight.importances_note}
+            for name, insight in strategies.items()
         ],
         "How trials ended": [
             {
                 "strategy": name,
-                **{state: getattr(its, state) for state in ("trials", *_ENDS)},
-                "stopped after": its.stopped_words,
+                **{state: getattr(insight, state) for state in ("trials", *_ENDS)},
+                "stopped after": insight.stopped_words,
             }
-            for name, its in strategies.items()
+            for name, insight in strategies.items()
         ],
     }
     return "\n".join(f"## {title}\n\n{markdown(pd.DataFrame(rows, dtype=object))}" for title, rows in parts.items())

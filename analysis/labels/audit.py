@@ -23,7 +23,7 @@ _RESAMPLES = 2000
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
 _COUNTED = {"precision": [0, 1], "recall": [0, 2], "f1": [0, 1, 2]}
-"""Which of tp, fp and fn a figure is made of."""
+"""Positions in (tp, fp, fn) of the counts from which each figure is computed."""
 
 Labels = Mapping[str, frozenset[str]]
 """Status to the concepts that a text affirms or denies."""
@@ -76,7 +76,7 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
     """
     path = Path(path)
     header, rows = _table(path)
-    places = _places(header, path)
+    columns = _places(header, path)
     gold: list[GoldText] = []
     problems: dict[str, str] = {}
     for number, fields in enumerate(rows, 1):
@@ -84,18 +84,18 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
             continue
         if len(fields) != len(header):
             raise InputError(f"{path}: row {number} has {len(fields)} fields, the header {len(header)}; quote the text")
-        if not fields[places["text"]].strip():
-            raise InputError(f"{path}: row {number} has no text; write it, or take the row out")
+        if not fields[columns["text"]].strip():
+            raise InputError(f"{path}: row {number} has no text; add it, or delete the row")
         labels = {}
         for status in STATUSES:
-            names = [name.strip() for name in re.split("[;,]", fields[places[status]])]
+            names = [name.strip() for name in re.split("[;,]", fields[columns[status]])]
             names = [name for name in names if name.lower() not in _NOTHING]
             found = {name: lexicon.concept_of(name) for name in names}
             for name, concept in found.items():
                 if concept is None:
                     problems.setdefault(name, f"{path}: row {number}, {status}: {_unknown(name, lexicon)}")
             labels[status] = frozenset(concept for concept in found.values() if concept is not None)
-        gold.append(GoldText(number, _plain(fields[places["text"]]), labels))
+        gold.append(GoldText(number, _plain(fields[columns["text"]]), labels))
     if problems:
         raise InputError(*list(problems.values())[:5])
     if not any(text.labels[status] for text in gold for status in STATUSES):
@@ -191,7 +191,9 @@ def _statuses(labels: Labels, symptom: str) -> tuple[str, ...]:
 
 def _indicators(labels: Sequence[Labels], symptoms: Sequence[str]) -> NDArray[np.bool_]:
     """(texts, statuses, symptoms)."""
-    return np.array([[[symptom in of[status] for symptom in symptoms] for status in STATUSES] for of in labels])
+    return np.array(
+        [[[symptom in text_labels[status] for symptom in symptoms] for status in STATUSES] for text_labels in labels]
+    )
 
 
 def _elsewhere(
@@ -237,8 +239,10 @@ def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Seq
         for name, average in ((MICRO, _micro), (MACRO, _macro)):
             averages, spread = average(totals[:, j]), average(resampled[:, :, j])
             limits = {
-                figure: _wilson(n := int(counts[of, :, j].any(axis=(0, 2)).sum()), n) if value == 1 else _ends(values)
-                for (figure, of), value, values in zip(_COUNTED.items(), averages, spread, strict=True)
+                figure: _wilson(n := int(counts[counted, :, j].any(axis=(0, 2)).sum()), n)
+                if value == 1
+                else _ends(values)
+                for (figure, counted), value, values in zip(_COUNTED.items(), averages, spread, strict=True)
             }
             rows.append(_row(name, status, tuple(totals[:, j].sum(axis=-1).tolist()), averages, limits))
     return pd.DataFrame(rows)
@@ -265,10 +269,10 @@ def _row(
     return row
 
 
-def _wilson(successes: int, of: int) -> tuple[float, float]:
-    if not of:
+def _wilson(successes: int, total: int) -> tuple[float, float]:
+    if not total:
         return np.nan, np.nan
-    interval = binomtest(successes, of).proportion_ci(method="wilson")
+    interval = binomtest(successes, total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 

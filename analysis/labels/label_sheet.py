@@ -68,7 +68,7 @@ def sample_sentences(
     _deal([sorted(others)], size, kept)
     _deal(strata, size, kept)  # where there were too few without
     if not kept:
-        raise InputError(Problem("notes", "there is no sentence to draw", "use other notes"))
+        raise InputError(Problem("notes", "they have no sentences to sample", "use other notes"))
     rows = [
         {
             "text": sentence.text,

@@ -12,7 +12,7 @@ from run_folder.results import Agreement, Int8Facts, Metrics, ModelFacts, Scores
 from trainables import scheme_note
 
 PyTorchForm = Literal["stock", "own", "none"]
-"""Loaded by PyTorch as any Hugging Face model, by symptune's loader, or not at all (INT8 graphs)."""
+"""How PyTorch loads a model: as any Hugging Face model, by symptune's loader, or not at all (INT8 graphs)."""
 
 _LICENCES = {"all-MiniLM-L6-v2": "Apache-2.0", "emilyalsentzer/Bio_ClinicalBERT": "MIT"}
 
@@ -164,7 +164,7 @@ def _size(record: ExportRecord) -> str:
     lines = [
         f"- {model.parameters:,} parameters, {model.nonzero_parameters:,} of them not zero",
         f"- {model.bytes / 1e6:,.1f} MB of weights on disk",
-        f"- {model.macs / 1e6:,.1f} M multiply–accumulates for a text of {model.macs_length} word pieces",
+        f"- {model.macs / 1e6:,.1f} M multiply–accumulates for a text of {model.macs_length} tokens",
     ]
     if cost:
         memory = f"{cost.peak_memory_bytes / 1e6:,.0f} MB of memory at its peak; " if cost.peak_memory_bytes else ""

@@ -222,7 +222,7 @@ class PaperDifferences:
             fails = any(difference.low <= claim.least for difference in narrowest.values())
             verdict = NOT_SUPPORTED if fails else UNKNOWN
         nearest = min(narrowest, key=lambda comparison: (narrowest[comparison].low, widest[comparison].low))
-        reaches = [its.high - its.point for its in (narrowest[nearest], widest[nearest])]
+        reaches = [difference.high - difference.point for difference in (narrowest[nearest], widest[nearest])]
         shown = " to ".join(f"{reach:.3f}" for reach in reaches if reach > 0)
         return verdict, f"{nearest} {widest[nearest].point:+.3f} ± {shown}"
 
@@ -257,13 +257,13 @@ class OurDifferences:
         if asked.strategy == BASELINE and other.differences:
             found = _defined(other.differences[asked.symptom][asked.metric])
             return Difference(-found.point, -found.high, -found.low) if found else None
-        ours, theirs = ([self._models.index(seed) for seed in of.seeds] for of in (one, other))
+        ours, theirs = ([self._models.index(seed) for seed in strategy.seeds] for strategy in (one, other))
         compared = compare(self._resampled, ours, theirs)
-        place = (
+        position = (
             (0 if asked.symptom == OVERALL else 1 + self._run.symptoms.index(asked.symptom)),
             METRICS.index(asked.metric),
         )
-        ends = [float(values[place]) for values in (compared.point, compared.low, compared.high)]
+        ends = [float(values[position]) for values in (compared.point, compared.low, compared.high)]
         return None if any(map(math.isnan, ends)) else Difference(*ends)
 
     @staticmethod
@@ -277,22 +277,28 @@ class OurDifferences:
 
     @cached_property
     def _models(self) -> list[str]:
-        return [seed for its in self._strategies.values() for seed in its.seeds]
+        return [seed for strategy in self._strategies.values() for seed in strategy.seeds]
 
     @cached_property
     def _resampled(self) -> Resampled:
         found = [read_predictions(self._run, name, TEST) for name in self._models]
         patients = self._run.examples(TEST).sort_values("id")["patient"].to_numpy()
-        probabilities = np.stack([of.probabilities for of in found])
+        probabilities = np.stack([predictions.probabilities for predictions in found])
         return resample(found[0].labels, patients, probabilities, resamples=1)  # comparing needs the jackknife alone
 
     def judged(self, claim: Claim) -> tuple[str, str, str]:
         """Verdict, the difference that decides it or is nearest to, and why, in one sentence."""
         found = {comparison: self.difference(comparison) for comparison in claim.comparisons}
-        known = {comparison: its for comparison, its in found.items() if isinstance(its, Difference)}
-        against = {comparison: its for comparison, its in known.items() if its.high < claim.least}
-        undecided = {comparison: its for comparison, its in known.items() if its.low <= claim.least <= its.high}
-        reasons = list(dict.fromkeys(its for its in found.values() if isinstance(its, str)))
+        known = {
+            comparison: difference for comparison, difference in found.items() if isinstance(difference, Difference)
+        }
+        against = {comparison: difference for comparison, difference in known.items() if difference.high < claim.least}
+        undecided = {
+            comparison: difference
+            for comparison, difference in known.items()
+            if difference.low <= claim.least <= difference.high
+        }
+        reasons = list(dict.fromkeys(difference for difference in found.values() if isinstance(difference, str)))
         where = "0" if claim.least == 0 else f"{claim.least:+.3f}"
         shown = against or undecided or known
         nearest = min(shown, key=lambda comparison: shown[comparison].low, default=None)

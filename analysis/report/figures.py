@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 WIDTH = 8.6
-"""Inches, 72 units of a page's drawing each."""
+"""Width of a figure in inches; one inch is 72 units of a page's drawing."""
 
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#f4f8fc", "#9fc7e6", "#3a86c0", "#0b3c6f"])
 _GAP = "#c9c9c9"

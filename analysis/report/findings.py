@@ -1,4 +1,4 @@
-"""All that a report is made of: the run, its leaderboard and what the analyses wrote."""
+"""Everything that a report shows: the run, its leaderboard and what the analyses wrote."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ NOT_EVALUATED = "Nothing has been evaluated on the test set yet: `symptune evalu
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of a run.
+    """A run's results, as far as they have been computed.
 
     Attributes:
         board: rows of all trials that left a model.

@@ -38,10 +38,10 @@ def reliability(labels: NDArray[np.int64], probabilities: NDArray[np.floating], 
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
     edges = np.quantile(confidence, np.arange(1, bins) / bins, method="inverted_cdf")
-    place = np.searchsorted(edges, confidence, side="left")
-    examples = np.bincount(place, minlength=bins)
+    bin_of_example = np.searchsorted(edges, confidence, side="left")
+    examples = np.bincount(bin_of_example, minlength=bins)
     filled = examples > 0
-    sums = [np.bincount(place, weights=of, minlength=bins)[filled] for of in (confidence, right)]
+    sums = [np.bincount(bin_of_example, weights=values, minlength=bins)[filled] for values in (confidence, right)]
     return Reliability(sums[0] / examples[filled], sums[1] / examples[filled], examples[filled])
 
 

@@ -145,8 +145,10 @@ def delong(
     areas = above.mean(axis=1)
     covariance, pulls = np.zeros((len(scores), len(scores))), []
     for side, components in ((positive, above), (~positive, below)):
-        of = np.array([np.bincount(numbers[side], row, minlength=clusters) for row in components - areas[:, None]])
-        pulls.append(of / side.sum())
+        by_cluster = np.array(
+            [np.bincount(numbers[side], row, minlength=clusters) for row in components - areas[:, None]]
+        )
+        pulls.append(by_cluster / side.sum())
         covariance += pulls[-1] @ pulls[-1].T * _unbiased(len(np.unique(numbers[side])))
     crossed = pulls[0] @ pulls[1].T
     return areas, covariance + (crossed + crossed.T) * _unbiased(clusters)

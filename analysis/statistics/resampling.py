@@ -1,6 +1,6 @@
 """The figures of models on one test set, and how they vary when its patients are drawn again.
 
-Intervals, differences and means over seeds are all made of :class:`Resampled`.
+Intervals, differences and means over seeds are all computed from :class:`Resampled`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
-"""Last axis of figures. On the axis before it, 0 is overall (macro averages) and 1 + c is class c against the rest."""
+"""The figures' last axis. On the axis before it, 0 is overall (macro averages), and 1 + c class c against the rest."""
 OVERALL = "overall"
 """Name of the macro averages in tables whose other rows are symptoms."""
 RESAMPLES = 5_000
@@ -200,7 +200,9 @@ class _Weighing:
     ) -> NDArray[np.float64]:
         """(rows,) areas under the ROC curve: the weighted share of pairs in order, ties counting half."""
         in_order = pairs_in_order(scores, positive, self._numbers, self.units)
-        positives, negatives = (np.bincount(self._numbers[of], minlength=self.units) for of in (positive, ~positive))
+        positives, negatives = (
+            np.bincount(self._numbers[side], minlength=self.units) for side in (positive, ~positive)
+        )
         pairs = np.einsum("ij,ij->i", weights @ in_order, weights)
         return _ratio(pairs, (weights @ positives) * (weights @ negatives))
 

@@ -123,19 +123,19 @@ def verdicts(
         raise ValueError(f"a margin of {margin} is not above 0")
     found = {name: compare(resampled, models, baseline) for name, models in strategies.items()}
     point, low, high, p, error, degrees = (
-        np.array([getattr(of, figure)[_MACRO_F1] for of in found.values()])
+        np.array([getattr(difference, figure)[_MACRO_F1] for difference in found.values()])
         for figure in ("point", "low", "high", "p", "standard_error", "degrees_of_freedom")
     )
-    for place, models in enumerate(strategies.values()):
+    for i, models in enumerate(strategies.values()):
         if len(models) == len(baseline) == 1:
-            p[place] = swap_test(resampled, models[0], baseline[0], seed=seed)[_MACRO_F1]
+            p[i] = swap_test(resampled, models[0], baseline[0], seed=seed)[_MACRO_F1]
     with np.errstate(divide="ignore", invalid="ignore"):
         p_not_worse = t.sf((point + margin) / error, degrees)
         p_not_better = t.cdf((point - margin) / error, degrees)
     corrected, not_worse = holm(p), holm(p_not_worse)
     equivalent = holm(np.maximum(p_not_worse, p_not_better))
     judged = {}
-    for i, (name, of) in enumerate(found.items()):
+    for i, (name, difference) in enumerate(found.items()):
         at_least = bool(not_worse[i] <= ALPHA / 2 and low[i] > -margin)
         if corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0):
             outcome = Outcome.BETTER if point[i] > 0 else Outcome.WORSE
@@ -157,8 +157,8 @@ def verdicts(
             not_worse=at_least,
             margin=margin,
             patients=resampled.patients,
-            patients_needed=_patients_needed(resampled.patients, of, margin, len(found)) if unknown else None,
-            of_training=of.of_training,
+            patients_needed=_patients_needed(resampled.patients, difference, margin, len(found)) if unknown else None,
+            of_training=difference.of_training,
         )
     return judged
 

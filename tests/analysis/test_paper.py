@@ -1,4 +1,4 @@
-"""A run beside the paper."""
+"""A run compared with the paper."""
 
 import io
 import math
@@ -48,7 +48,7 @@ from tests.made_runs import made_run
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "paper"
 needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the paper's figures as CSV are not beside the repository"
+    not SHARED.is_dir(), reason="the paper's figures as CSV are not next to the repository"
 )
 
 

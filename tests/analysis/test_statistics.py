@@ -372,10 +372,10 @@ def test_the_temperature_is_scikit_learns_and_mends_calibration() -> None:
     logits = np.log(sharp[:half])
     reference = CalibratedClassifierCV(FrozenEstimator(Scores().fit(logits, labels[:half])), method="temperature")
     expected = reference.fit(logits, labels[:half]).predict_proba(np.log(sharp[half:]))
-    mended = tempered(sharp[half:], found)
-    np.testing.assert_allclose(mended, expected, atol=1e-3)
-    before, after = (reliability(labels[half:], rows).expected_calibration_error for rows in (sharp[half:], mended))
+    rescaled = tempered(sharp[half:], found)
+    np.testing.assert_allclose(rescaled, expected, atol=1e-3)
+    before, after = (reliability(labels[half:], rows).expected_calibration_error for rows in (sharp[half:], rescaled))
     assert after < before / 2
-    assert (mended.argmax(axis=1) == sharp[half:].argmax(axis=1)).all()
+    assert (rescaled.argmax(axis=1) == sharp[half:].argmax(axis=1)).all()
     certain = np.eye(4)[labels]
     assert np.isfinite(tempered(certain, fit_temperature(labels, certain))).all()

@@ -111,7 +111,7 @@ def test_a_warm_started_search_tries_the_best_of_the_other_recording_first(tmp_p
     options = ["--recording", str(path), "--seeds", "3", "--json", str(tmp_path / "found.json")]
     search_quality.main([*options, "--warm-start", str(path)])
     ours = json.loads((tmp_path / "found.json").read_text())["searches"]["baseline"]["ours"]
-    assert all(spent["found"] and spent["epochs"] <= 10 for spent in ours)  # the paper's beside the best
+    assert all(spent["found"] and spent["epochs"] <= 10 for spent in ours)  # the paper's is next to the best
     search_quality.main([*options, "--tolerance", "1"])
     any_will_do = json.loads((tmp_path / "found.json").read_text())["searches"]["baseline"]["ours"]
     assert [spent["trials"] for spent in any_will_do] == [1, 1, 1]

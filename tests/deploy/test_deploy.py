@@ -29,7 +29,7 @@ KUBERNETES = "1.37"
 
 
 def tool(name: str) -> str:
-    """A linter of the test extra, which stands beside this Python."""
+    """A linter of the test extra, which is installed next to this Python."""
     return str(Path(sys.executable).with_name(name))
 
 

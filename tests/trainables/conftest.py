@@ -47,10 +47,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "combined": {"ratio": 0.5},
     "combined-all": {**COMBINED_ALL},
 }
-"""Strategy, or strategy-variant, to what differs from the paper's configuration."""
+"""By strategy or strategy-variant, the hyperparameters that differ from the paper's configuration."""
 
 VARIANTS = [*(strategy for strategy in STRATEGIES if strategy not in CHANGES), *CHANGES]
-"""All that the contract holds for: also strategies that this file does not know."""
+"""Every variant that the contract tests run, including strategies that are not in ``CHANGES``."""
 
 
 def trains(variant: str) -> bool:

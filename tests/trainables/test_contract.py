@@ -31,7 +31,7 @@ from tune_jobs.searching.trial_actor import RunTrainable
 from .conftest import CHANGES, SETTINGS, VARIANTS, configuration, parameters, run_to_end, start, trains
 
 CONTRACT = [name for name in VARIANTS if name not in ("pruning-structured", "combined")]
-"""Two do nothing that "pruning-taylor" and "combined-all" don't."""
+"""Variants that the contract tests run; two are left out, which "pruning-taylor" and "combined-all" cover."""
 TRAINED = [name for name in CONTRACT if trains(name)]
 INT8 = ("quantization", "combined")
 """Strategies whose weights have 8 bits or 7."""
@@ -75,14 +75,14 @@ def test_a_trial_ends_in_a_deployed_model_whose_figures_are_the_reported_ones(
 
 
 def largest_int8(directory: Path) -> int:
-    """Of a deployed graph's weights, in steps of their grid."""
+    """The largest INT8 weight of a deployed graph, as an integer."""
     arrays = [numpy_helper.to_array(tensor) for tensor in onnx.load(directory / ONNX_FILE).graph.initializer]
     return max(int(np.abs(array.astype(int)).max()) for array in arrays if array.dtype == np.int8 and array.ndim == 2)
 
 
 @pytest.mark.parametrize("variant", TRAINED)
 def test_training_learns(variant: str, teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights) -> None:
-    epochs = 6 if variant in CHANGES else 40  # a strategy without quick hyperparameters of its own takes longer
+    epochs = 6 if variant in CHANGES else 40  # a strategy without an entry in CHANGES learns more slowly
     trial = start(variant, configuration(variant, teacher), trial_data, encoder_weights, epochs=epochs)
     results = [trial.epoch() for _ in range(epochs)]
     assert results[-1].train_loss < 0.9 * results[0].train_loss

@@ -67,7 +67,7 @@ def written(
     fp32_layers: list[str] | None = None,
     graph: Path | None = None,
 ) -> Deployed:
-    """The INT8 model that stands for this FP32 one, of which ``graph`` is the export."""
+    """The INT8 model made from this FP32 one; ``graph`` is the FP32 model's export."""
     write_int8(model, directory, data, options, fp32_layers or [], logits(model, data), graph)
     deployed = load_deployed(directory)
     assert isinstance(deployed.runner, OnnxRunner)
@@ -223,7 +223,7 @@ def test_the_baselines_graph_is_exported_once_and_gives_the_very_model_that_an_e
     model, exports = encoder_weights.build(), []
 
     def export(teacher: PreTrainedModel, path: Path) -> None:
-        """As ``export_onnx``, whose graph of this model is at hand."""
+        """Like ``export_onnx``, for this model, whose graph exists already."""
         assert all(torch.equal(teacher.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
         exports.append(path)
         path.write_bytes(graph_of("bert").read_bytes())

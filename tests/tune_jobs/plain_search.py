@@ -22,7 +22,7 @@ def train(config: dict[str, Any]) -> None:
         with Path(config["log"]).open("a") as log:
             log.write(f"{config['kind']} {config['x']:.9f} {epoch}\n")
         share = 1.0 if config["kind"] == "quick" else epoch / EPOCHS * 0.6
-        if config["x"] < config["fails_below"] and not Path(config["mended"]).exists():
+        if config["x"] < config["fails_below"] and not Path(config["repaired"]).exists():
             raise RuntimeError("broken")
         time.sleep(config["seconds"])
         tune.report({"f1": math.nan if config["x"] < config["nan_below"] else share * config["x"], "epoch": epoch})
@@ -40,7 +40,7 @@ class Space:
 
 
 def tuner(home: Path, trials: int, seconds: float = 0.0, nan_below: float = -1, fails_below: float = -1) -> tune.Tuner:
-    fixed = {"log": str(home / "log"), "mended": str(home / "mended"), "seconds": seconds}
+    fixed = {"log": str(home / "log"), "repaired": str(home / "repaired"), "seconds": seconds}
     space = Space({**fixed, "nan_below": nan_below, "fails_below": fails_below})
     storage = optuna.storages.RDBStorage(f"sqlite:///{home}/studies.db")
     sampler = optuna.samplers.RandomSampler(seed=3)

@@ -41,7 +41,7 @@ class Place:
     line: list[str]
 
     def add_node(self) -> Any:
-        """A node with a folder of its own, as on another machine: nodes replace a job's files in theirs."""
+        """A node with its own folder, as on another machine: each node replaces a job's files in its folder."""
         return self.cluster.add_node(num_cpus=1, temp_dir=tempfile.mkdtemp(dir=self.nodes))
 
     def start(self, command: list[str], address: str, *more: str) -> subprocess.Popen[str]:
@@ -93,7 +93,7 @@ def long_way(pytestconfig: pytest.Config) -> None:
 
 
 LONG = ["--trials", "50", "--epochs", "100000"]
-"""No trial of these ends while a test runs."""
+"""Options of trials so long that none ends while a test runs."""
 SHORT = ["--trials", "2", "--epochs", "2"]
 
 
@@ -106,7 +106,7 @@ def test_a_node_that_joins_a_running_search_gets_a_trial(place: Place) -> None:
     inside.send_signal(signal.SIGINT)
     assert inside.wait(GUARD_SECONDS) == 130
     run = open_run(Folder(place.folder / "run"))
-    assert len(run.trials) == 2  # no more than the nodes hold
+    assert len(run.trials) == 2  # at most as many as fit on the nodes
     assert_nothing_happened_twice(run)
 
 

@@ -33,7 +33,7 @@ needs_tools = pytest.mark.skipif(not HAS_TOOLS, reason="optuna-dashboard and ten
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """Of a run with one stopped trial, and its studies."""
+    """The ledger of a run with one stopped trial; its study is written too."""
     folder = Folder(tmp_path / "runs" / "small")
     write_run_file(folder, strategies=("baseline",))
     study = StrategyStudy("baseline", StudyStorage(journal(Path(folder.uri) / JOURNAL)), 0, {})

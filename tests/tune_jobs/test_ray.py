@@ -168,7 +168,7 @@ def stopped_in_one_race(folder: Folder) -> set[str]:
 def test_a_slow_weak_strategy_is_not_starved_by_a_fast_one(uneven: Ledger) -> None:
     slow = uneven.of("pruning")
     assert len(slow) == len(uneven.of("baseline")) == 6
-    assert any(trial.state == "stopped" for trial in slow)  # by a better one of its own kind
+    assert any(trial.state == "stopped" for trial in slow)  # by a better one of the same strategy
     finished = {trial.name for trial in slow if trial.state == "finished"}
     assert finished & stopped_in_one_race(uneven.folder)
 

@@ -252,8 +252,8 @@ def test_a_real_runs_curves_are_found_by_the_nearest_configuration(finished: Fin
     for trial in trials.values():
         if trial.state == "finished":
             assert curves.nearest(trial.strategy, trial.hyperparameters).hyperparameters == trial.hyperparameters
-            beside = {n: v * 1.0001 if isinstance(v, float) else v for n, v in trial.hyperparameters.items()}
-            assert curves.nearest(trial.strategy, beside).name == trial.name
+            nearby = {n: v * 1.0001 if isinstance(v, float) else v for n, v in trial.hyperparameters.items()}
+            assert curves.nearest(trial.strategy, nearby).name == trial.name
 
     folder = MemoryFolder()
     cluster(folder, seed=0, curves=curves, workers=2).run()

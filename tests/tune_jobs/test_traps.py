@@ -12,7 +12,7 @@ Ours are tested without it:
 | 6 an unreadable state starts afresh | test_resume: a damaged or missing event is told and nothing starts afresh |
 | 7 one race over all methods stops slow starters | test_ray: a slow weak strategy is not starved by a fast one |
 | 11 what came after the last snapshot is lost | test_simulated: searches cut anywhere end as the undisturbed ones |
-| 18 a second start is a new one | test_cli: an interrupted run goes on where it was and ends; tests/chaos |
+| 18 a second start is a new one | test_cli: an interrupted run continues where it was and ends; tests/chaos |
 """
 
 import signal
@@ -79,7 +79,7 @@ def test_traps_1_2_and_7(cluster: None, tmp_path: Path) -> None:
 
 
 def killed(home: Path, after: int) -> None:
-    """A search whose driver is killed once so many epochs have begun."""
+    """Run a search and kill its driver once ``after`` epochs have begun."""
     code = f"from pathlib import Path; from tests.tune_jobs.plain_search import main; main(Path({str(home)!r}))"
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
 
@@ -111,7 +111,7 @@ def test_traps_3_4_and_11(cluster: None, tmp_path: Path) -> None:
 def test_trap_5(cluster: None, tmp_path: Path) -> None:
     tuner(tmp_path, trials=4, fails_below=0.6).fit()
     assert TrialState.FAIL in states(tmp_path)
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     with pytest.raises(TuneError, match="KeyError"):
         tune.Tuner.restore(str(tmp_path / NAME), train, restart_errored=True).fit()
 
@@ -122,7 +122,7 @@ def test_trap_6(cluster: None, tmp_path: Path) -> None:
     for state in (tmp_path / NAME).glob("experiment_state-*.json"):
         state.write_text("{")
     tune.Tuner.restore(str(tmp_path / NAME), train).fit()
-    assert sum(epochs(tmp_path).values()) > sum(before.values())  # it ran anew, and said nothing
+    assert sum(epochs(tmp_path).values()) > sum(before.values())  # it ran again, and said nothing
 
 
 def test_trap_18(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_random_trials_follow_them_before_results_count() -> None:
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Path, model_folder: Path) -> list[str]:
-    """A launch that is warm started from a run of one finished trial, in a folder of its own."""
+    """A launch that is warm started from a run of one finished trial, in its own folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tune_jobs.commands.launch._search_and_evaluate", lambda *_: 0)
     options = ["--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--strategies", "baseline"]

@@ -1,1 +1,1 @@
-"""What the strategies are made of: the encoder and its surgery, learning from a teacher, INT8, the deployed model."""
+"""What strategies are built from: the encoder and its surgery, learning from a teacher, INT8, the deployed model."""

@@ -25,7 +25,7 @@ FORMAT = 1
 CARD_FILE = "deployed.json"
 ONNX_FILE = "model.onnx"
 PREDICT_BATCH = 32
-"""Fixed, since the activations of a dynamically quantized model share one scale per batch."""
+"""Batch size of predictions; fixed, since a dynamically quantized model has one activation scale per batch."""
 
 LogitsOf = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """(input_ids, attention_mask), each (batch, length), to logits (batch, classes)."""
@@ -125,7 +125,7 @@ class Size:
 
     Attributes:
         nonzero_parameters: those that are not zero.
-        macs: multiply–accumulates of a text of ``macs_length`` word pieces, the training texts' typical length.
+        macs: multiply–accumulates of a text of ``macs_length`` tokens, the training texts' typical length.
     """
 
     parameters: int

@@ -27,7 +27,7 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""Ray's switches: no output of its own, no snapshots (the ledger is the state), Ctrl-C is ours."""
+"""Ray's switches: it prints nothing, takes no snapshots (the ledger is the state), and leaves Ctrl-C to us."""
 
 _WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
@@ -36,7 +36,7 @@ _SECONDS_TO_ANSWER = 5
 _SECONDS_BETWEEN_COUNTS = 3
 
 RESOURCE_UNITS = 10_000
-"""Ray counts a CPU or GPU in ten-thousandths."""
+"""Units per CPU or GPU: Ray counts in ten-thousandths."""
 
 
 @contextmanager

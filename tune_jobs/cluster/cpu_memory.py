@@ -20,7 +20,7 @@ _PROCESS = 700_000_000
 _COPIES = 5
 """Copies of the weights: themselves, gradients, two moments, the best epoch's."""
 _MARGIN = 1.2
-"""Over the estimate; measured peaks are up to a fifth more."""
+"""Factor on the estimate; measured peaks are up to a fifth more."""
 
 
 def trial_bytes(settings: RunSettings, prepared: Prepared) -> int:

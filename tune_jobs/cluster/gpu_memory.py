@@ -33,7 +33,7 @@ from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching.trial_actor import is_out_of_memory
 
 MARGIN = 1.25
-"""Memory that a trial is given, over the measured peak: not every configuration is tried."""
+"""Ratio of a trial's share of memory to the measured peak: not every configuration is measured."""
 
 _DRAWN = 3
 _EPOCHS = 2
@@ -138,7 +138,7 @@ def _measure(
 
 
 def demanding_configurations(strategies: Iterable[str], space: Mapping[str, Mapping[str, Any]]) -> list[Configuration]:
-    """Of each strategy the paper's configuration and a few drawn ones, each with the largest batch of its space."""
+    """Each strategy's paper configuration and a few random ones, all with the largest batch of its space."""
     configurations = []
     for strategy in strategies:
         overrides = dict(space.get(strategy, {}))

@@ -86,7 +86,7 @@ def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace,
     for concept, others in result.elsewhere.items():
         rule = f'--absorb "{concept}={",".join(others)}"'
         console.print(
-            f"Some labels of {concept} are {', '.join(others)} to the rules; {rule} counts them as {concept}",
+            f"The rules read some labels of {concept} as {', '.join(others)}; {rule} counts them as {concept}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     _print_mistakes(result, gold, options.show_errors, console)

@@ -49,7 +49,7 @@ _LOGGED = ("run_folder", "tune_jobs")
 """Packages whose messages are in the driver's log."""
 
 DEMO_LAYERS = 2
-"""The embedded demonstration cuts its encoder to this depth, for speed."""
+"""Layers of the encoder that the embedded demonstration keeps, for speed."""
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:

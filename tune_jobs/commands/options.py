@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"symptune {version('symptune')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
 
-    launch = commands.add_parser("launch", help="start a search, or continue the one that the same line started")
+    launch = commands.add_parser("launch", help="start a search, or continue the one that the same command started")
     _add_launch_options(launch)
     _add_execution_options(launch)
 
@@ -147,7 +147,7 @@ _READERS: Mapping[Any, Callable[[str], Any]] = {
 """Type of a field to what reads it from the command line."""
 
 
-# Options made of fields
+# Options built from fields
 
 
 def _add_fields(

@@ -37,7 +37,7 @@ _SECONDS_TO_ANSWER = 5
 _SECONDS_TO_WAIT_FOR_OUTPUT = 0.5
 _ATTEMPTS = 3
 _ABORTED = "Initialization failure from server"
-"""Now and then a client's process on the head does not survive its fork (ray-project/ray#63202)."""
+"""Sign of a client's process on the head that did not survive its fork, as happens at times (ray-project/ray#63202)."""
 _PATHS = ("notes", "lexicon", "space")
 
 

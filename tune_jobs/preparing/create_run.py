@@ -45,7 +45,7 @@ _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even where other settings are wrong, so that all problems are reported together."""
 
 _DECIDE_EXAMPLES = NAMES["notes"] | NAMES["labels"] | {"seed"}
-"""Settings that the examples are made by."""
+"""Settings that decide the examples."""
 
 _PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
 
@@ -123,8 +123,8 @@ def _refusing_a_full_disk() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        message = f"{tempfile.gettempdir()} is too small for the texts that are found in them"
-        raise InputError(Problem("notes", message, "name a larger folder in TMPDIR")) from None
+        message = f"{tempfile.gettempdir()} is too small for the texts found in the notes"
+        raise InputError(Problem("notes", message, "set TMPDIR to a larger folder")) from None
 
 
 def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool = False) -> LabelledExamples:

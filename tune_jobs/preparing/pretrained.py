@@ -98,7 +98,7 @@ def _configuration(model: str) -> PreTrainedConfig:
             raise InputError(
                 Problem(
                     "model",
-                    f"{model} is no folder and not in the cache, and {hub.ENDPOINT} does not answer",
+                    f"{model} is neither a folder nor in the cache, and {hub.ENDPOINT} does not answer",
                     "give a model folder, or download it once where there is a network",
                 )
             ) from error

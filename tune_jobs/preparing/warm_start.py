@@ -11,7 +11,7 @@ from search_spaces import STRATEGIES, objectives_of, paper_configuration
 from search_spaces.overrides import distributions_of, nearest
 
 MOST = 5
-"""Configurations of a strategy that are taken over, or half of its trials where that is fewer."""
+"""Most configurations of a strategy that are taken over; half of its trials where that is fewer."""
 
 
 def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from tune_jobs.signals import was_interrupted
 REPORT = "report"
 """Key in Ray's results of the ``Report`` that a trial makes."""
 _OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|low on memory")
-"""In what Ray says of a process that its memory monitor killed."""
+"""Part of Ray's message about a process that its memory monitor killed."""
 
 
 class RaySearcher(Searcher):

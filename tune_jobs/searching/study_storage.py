@@ -23,7 +23,7 @@ from run_folder.names import RUN_FILE
 JOURNAL = "studies.journal"
 
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
-"""What a database that is gone, locked or full raises through Optuna."""
+"""Exceptions that Optuna raises where its database is gone, locked or full."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class RunTrainable(tune.Trainable):
         Args:
             epoch_limit: seconds that a step may take; a trial that takes longer ends as failed.
             checkpoint_share: share of the training time that checkpoints may take; the last epoch always gets one.
-            log_level: least severe messages that the trials' logs take.
+            log_level: lowest level of the messages in the trials' logs.
         """
         self._data, self._encoder, self._settings, self._folder = data, encoder, settings, folder
         self._epoch_limit, self._checkpoint_share = epoch_limit, checkpoint_share

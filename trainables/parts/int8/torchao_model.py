@@ -31,7 +31,7 @@ _LEAST_LENGTH = 24
 class TorchaoRunner(TorchRunner):
     """An INT8 model of torchao's.
 
-    Texts are padded to a multiple of eight word pieces, and far enough that one text fills the kernels' smallest batch.
+    Texts are padded to a multiple of eight tokens, and far enough that one text fills the kernels' smallest batch.
     """
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -11,9 +11,9 @@ from trainables.parts.int8.activation_ranges import observe
 from trainables.parts.model.surgery import factorise
 
 EXAMPLES = 512
-"""Number of training texts from which the layers' inputs are known."""
+"""Number of training texts on which the layers' inputs are measured."""
 RIDGE = 1e-2
-"""Added to the diagonal of the inputs' second moments, as a fraction of its mean."""
+"""Ridge added to the diagonal of the inputs' second moments, as a fraction of its mean."""
 
 
 def rank_for(in_features: int, out_features: int, kept: float) -> int:

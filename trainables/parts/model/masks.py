@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 from transformers import PreTrainedModel
 
 STAGES = 10
-"""The pruned ratio rises this many times on its way to the target."""
+"""Number of steps in which the pruned ratio rises to its target."""
 RATIO = "pruned_ratio"
 """Name of the model's buffer that holds the ratio to which it is masked."""
 

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def multiply_accumulates(model: nn.Module, length: int) -> int:
-    """Number of multiply–accumulates for one text of ``length`` word pieces, special tokens included.
+    """Number of multiply–accumulates for one text of ``length`` tokens, special tokens included.
 
     Only matrix products are counted, those of attention too. A masked weight counts as any other: kernels run it.
     """

@@ -17,7 +17,7 @@ from trainables.parts.model.surgery import STOCK, Structure, restructure, struct
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 OWN_WEIGHTS_FILE = "symptune.safetensors"
-"""Weights of a model that is not stock: under the usual name ``from_pretrained`` would draw missing ones at random."""
+"""Weights file of a model that is not stock; ``from_pretrained`` would draw missing ones at random if it found it."""
 STRUCTURE_KEY = "symptune_structure"
 """Key in ``config.json`` of a model whose shape no stock configuration describes."""
 

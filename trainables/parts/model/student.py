@@ -19,7 +19,7 @@ Axes = tuple[str | None, ...]
 def student_of(
     teacher: PreTrainedModel, *, depth_ratio: float, layers: str, width_ratio: float = 1.0
 ) -> PreTrainedModel:
-    """A new model with a share of the teacher's layers and width, made of its weights.
+    """A new model with a share of the teacher's layers and width, built from its weights.
 
     Args:
         depth_ratio: share of its layers, rounded down; at least one is kept.

@@ -19,7 +19,7 @@ from trainables.parts.deployed import TorchRunner, predict
 from trainables.parts.model import encoder
 
 LOGITS_FILE = "train_logits.safetensors"
-"""In the teacher trial's folder: its logits for the training examples, computed once per run."""
+"""File in the teacher trial's folder with its logits for the training examples, computed once per run."""
 
 PROJECTIONS = ("query", "key", "value")
 """Fields of ``encoder.Layer`` whose outputs are compared."""
