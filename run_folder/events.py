@@ -117,7 +117,7 @@ _TYPES: Mapping[str, type[Event]] = {
     "extended": Extended,
 }
 """Type of an event by its kind, as the files name it."""
-_KINDS = {of: kind for kind, of in _TYPES.items()}
+_KINDS = {event_type: kind for kind, event_type in _TYPES.items()}
 
 
 def event_file(number: int, event: Event) -> str:
@@ -172,10 +172,10 @@ def _read_event(folder: Folder, name: str) -> Event:
         kind = name[9 : -len(".json")]
         if values["event"] != kind:
             raise ValueError
-        of = _TYPES[kind]
+        event_type = _TYPES[kind]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{where} is damaged; restore it from a copy of the run") from None
-    event: Event = from_plain(values, of, where)
+    event: Event = from_plain(values, event_type, where)
     if not _names_are_sound(event):
         raise InputError(f"{where} is damaged; restore it from a copy of the run")
     return event

@@ -127,8 +127,8 @@ class DeployedResult(ModelFacts):
 
     def figure(self, metric: str) -> float:
         """A validation metric (``f1``), or a figure of the model itself (``bytes``, ``macs``)."""
-        of = self.validation if hasattr(self.validation, metric) else self
-        return float(getattr(of, metric))
+        holder = self.validation if hasattr(self.validation, metric) else self
+        return float(getattr(holder, metric))
 
 
 @dataclass(frozen=True)

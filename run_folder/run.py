@@ -133,5 +133,5 @@ def _read_manifest(folder: Folder) -> RunManifest:
     return from_plain(values, RunManifest, where)
 
 
-def _is_required(of: "dataclasses.Field[Any]") -> bool:
-    return of.default is dataclasses.MISSING and of.default_factory is dataclasses.MISSING
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -112,8 +112,12 @@ def differences(findings: Findings) -> Section:
     )
     if findings.statistics is None:
         return Section("differences", "Differences from the baseline", lead, missing=[lacking(STATISTICS, "They have")])
-    compared = {strategy: of for strategy, of in findings.statistics.strategies.items() if of.differences}
-    rows = [_difference_row(strategy, of) for strategy, of in compared.items()]
+    compared = {
+        strategy: statistics
+        for strategy, statistics in findings.statistics.strategies.items()
+        if statistics.differences
+    }
+    rows = [_difference_row(strategy, statistics) for strategy, statistics in compared.items()]
     if not rows:
         alone = findings.best(BASELINE) is not None
         line = "There is nothing to compare the baseline with." if alone else "There is no baseline to compare with."
@@ -136,8 +140,8 @@ def differences(findings: Findings) -> Section:
     )
     points = [
         Difference(strategy, f1.point, f1.low, f1.high)
-        for strategy, of in compared.items()
-        if of.differences and (f1 := of.differences[OVERALL]["f1"]).point is not None
+        for strategy, statistics in compared.items()
+        if statistics.differences and (f1 := statistics.differences[OVERALL]["f1"]).point is not None
     ]
     margin = findings.statistics.margin
     drawing = Drawing(
@@ -205,7 +209,7 @@ def _shown_models(findings: Findings, known: Collection[str]) -> list[str]:
 
 def calibration(findings: Findings) -> Section:
     lead = "Whether a model that says 0.9 is right nine times in ten. The temperature is fitted on validation alone."
-    known = {name: of.calibration for name, of in _models(findings).items() if of.calibration}
+    known = {name: model.calibration for name, model in _models(findings).items() if model.calibration}
     names = _shown_models(findings, known)
     if not names:
         line = "There are no predictions on the validation set to fit a temperature on: `symptune evaluate` makes them."

@@ -97,7 +97,9 @@ def subgroups(findings: Findings) -> Section:
     if frame.empty:
         return Section("subgroups", "Subgroups", lead, missing=["The notes have no column to group by."])
     frame = frame.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
-    tables = [_subgroup_table(findings, i, str(column), of) for i, (column, of) in enumerate(frame.groupby("column"))]
+    tables = [
+        _subgroup_table(findings, i, str(column), rows) for i, (column, rows) in enumerate(frame.groupby("column"))
+    ]
     return Section("subgroups", "Subgroups", lead, tables)
 
 

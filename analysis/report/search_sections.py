@@ -63,10 +63,10 @@ def _curve(trial: TrialRecord) -> Curve:
 def _insight(findings: Findings, insight: Mapping[str, StrategyInsight]) -> list[Drawing | Table]:
     bands = {
         strategy: Band(best.mean, best.low, best.high)
-        for strategy, of in insight.items()
-        if (best := of.expected_best).mean
+        for strategy, found in insight.items()
+        if (best := found.expected_best).mean
     }
-    shares = {strategy: of.importances for strategy, of in insight.items() if of.importances}
+    shares = {strategy: found.importances for strategy, found in insight.items() if found.importances}
     blocks: list[Drawing | Table] = []
     if bands:
         blocks.append(
@@ -104,7 +104,11 @@ def _expected_table(findings: Findings, bands: Mapping[str, Band]) -> Table:
 def _importances(findings: Findings, shares: Mapping[str, Mapping[str, float]]) -> Drawing:
     wide = pd.DataFrame(shares)
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index]
-    rows = [{"parameter": p, "strategy": s, "share": v} for s, of in shares.items() for p, v in of.items()]
+    rows = [
+        {"parameter": p, "strategy": s, "share": v}
+        for s, by_parameter in shares.items()
+        for p, v in by_parameter.items()
+    ]
     columns = [
         Column("parameter", "parameter", "text"),
         Column("strategy", "strategy", "text"),
@@ -124,12 +128,12 @@ def _search_table(findings: Findings, insight: Mapping[str, StrategyInsight]) ->
     rows = [
         {
             "strategy": strategy,
-            **{name: getattr(of, name) for name in ("trials", "finished", "stopped", "failed")},
-            "stopped_after": of.stopped_words,
-            **{field.name: getattr(of.gap, field.name, None) for field in fields(Gap)},
-            "note": of.importances_note,
+            **{name: getattr(found, name) for name in ("trials", "finished", "stopped", "failed")},
+            "stopped_after": found.stopped_words,
+            **{field.name: getattr(found.gap, field.name, None) for field in fields(Gap)},
+            "note": found.importances_note,
         }
-        for strategy, of in insight.items()
+        for strategy, found in insight.items()
     ]
     columns = [
         Column("strategy", "strategy", "text"),
@@ -139,7 +143,7 @@ def _search_table(findings: Findings, insight: Mapping[str, StrategyInsight]) ->
         Column("test_f1", "test F1"),
         Column("difference", "gap", "signed", "validation minus test"),
     ]
-    if any(of.importances_note for of in insight.values()):
+    if any(found.importances_note for found in insight.values()):
         columns.append(Column("note", "importances", "words"))
     return Table(
         "search-outcome",

@@ -98,8 +98,8 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[Problem]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
-    for of in (Execution, Evaluation):
-        problems += out_of_range(of, vars(options))
+    for group in (Execution, Evaluation):
+        problems += out_of_range(group, vars(options))
     return problems + database_problems(execution.optuna_storage)
 
 

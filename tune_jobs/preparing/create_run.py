@@ -223,9 +223,9 @@ _SAME_FIGURES = ("0.1.0", "0.2.0")
 """Releases of symptune whose trials give the same figures, so that each continues the others' runs."""
 
 
-def _release(name: str, of: Mapping[str, str]) -> str | None:
+def _release(name: str, versions: Mapping[str, str]) -> str | None:
     """The part of a version on which a trial's figures depend."""
-    version = of.get(name)
+    version = versions.get(name)
     if name == "symptune" and version in _SAME_FIGURES:
         return _SAME_FIGURES[0]
     return ".".join(version.split(".")[:2]) if name == "python" and version else version

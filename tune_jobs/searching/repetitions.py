@@ -36,8 +36,8 @@ def missing_repetitions(
                 started = ledger.trials.get(repetition_name(teacher.name, seed_number)) if teacher else None
                 if started is not None and started.state == "failed" and started.name not in again:
                     continue
-                asked += [(of, seed_number) for of in (teacher, trial) if of is not None]
-    waiting = {(of.name, seed_number): (of, seed_number) for of, seed_number in asked}
+                asked += [(original, seed_number) for original in (teacher, trial) if original is not None]
+    waiting = {(original.name, seed_number): (original, seed_number) for original, seed_number in asked}
     done = ledger.trials.keys() - set(again)
     return [pair for (name, n), pair in waiting.items() if repetition_name(name, n) not in done]
 
