@@ -23,9 +23,9 @@ from run_folder.folder import Folder
 from run_folder.settings import EMBEDDED_MODEL, SYNTHETIC
 from trainables.base import TrainSettings, Trial, TrialConfig
 from trainables.parts.model.encoder import EncoderWeights, layer_names
+from tune_jobs.check_settings import run_settings
 from tune_jobs.preparing.create_run import make_run_examples
 from tune_jobs.preparing.pretrained import load_pretrained
-from tune_jobs.settings import run_settings
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, TorchRunner, int8_overflows
 from trainables.parts.int8.grid import Int8Options
 from trainables.parts.int8.onnx_export import export_onnx
-from trainables.parts.int8.onnx_model import write_int8
+from trainables.parts.int8.write_int8 import write_int8
 from trainables.parts.model import encoder, structured
 from trainables.parts.model.student import student_of
 

@@ -41,8 +41,8 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 def ours(path: Path, unit: Literal["note", "sentence"]) -> dict[str, Any]:
     """Prepare examples as ``launch`` does, on all cores."""
+    from tune_jobs.check_settings import run_settings
     from tune_jobs.preparing.create_run import make_run_examples
-    from tune_jobs.settings import run_settings
 
     start = time.perf_counter()
     examples = make_run_examples(run_settings(notes=str(path), unit=unit), workers=os.cpu_count() or 1)

@@ -34,13 +34,13 @@ from search_spaces import paper_configuration
 from trainables import trainable_class
 from trainables.base import TrainSettings, TrialConfig
 from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cluster.connection import connected
 from tune_jobs.execution import Execution, TrialResources
 from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching import run_search as searching
 from tune_jobs.searching.run_search import search
 from tune_jobs.searching.trial_actor import RunTrainable
-from tune_jobs.settings import run_settings
 
 SYMPTOMS = ("a", "b", "c")
 VOCABULARY = 1000

@@ -40,11 +40,11 @@ from search_spaces.overrides import narrowed_space, nearest
 from trainables import trainable_class
 from trainables.base import TrainSettings, TrialError
 from trainables.parts.deployed import int8_overflows
+from tune_jobs.check_settings import read_space, run_settings
 from tune_jobs.preparing.create_run import make_run_examples, versions
 from tune_jobs.preparing.pretrained import load_pretrained
 from tune_jobs.searching.study import seed_of
 from tune_jobs.searching.teacher import TEACHER_STRATEGY
-from tune_jobs.settings import read_space, run_settings
 
 RECORDING = Path(__file__).with_name("recorded_curves.json.gz")
 HEADER_FILE, TRIALS_FILE, MODELS = "header.json", "trials.jsonl", "models"

@@ -29,8 +29,8 @@ from benchmarks.common import add_input_options, inputs_of
 from benchmarks.searches import STRATEGY, Found, Task
 from run_folder.settings import EMBEDDED_MODEL
 from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.check_settings import EMBEDDED_SPACE, read_space
 from tune_jobs.preparing.create_run import Prepared
-from tune_jobs.settings import EMBEDDED_SPACE, read_space
 
 OURS: Mapping[str, Callable[[Task], Found]] = {
     "symptune": searches.our_search,

@@ -39,11 +39,11 @@ from search_spaces.overrides import distributions_of, narrow, narrowed_space
 from trainables.parts.deployed import PREDICT_BATCH
 from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import set_dropout
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cluster.connection import connected
 from tune_jobs.execution import Execution, TrialResources
 from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching.run_search import search
-from tune_jobs.settings import run_settings
 
 STRATEGY = "baseline"
 

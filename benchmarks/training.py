@@ -37,7 +37,7 @@ from trainables.base import TrainSettings, Trial
 from trainables.baseline import BaselineTrial
 from trainables.distillation import DistillationTrial
 from trainables.parts.deployed import deploy_torch, int8_overflows
-from trainables.parts.int8 import onnx_model
+from trainables.parts.int8 import write_int8 as writing
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.quantization import QuantizationTrial
@@ -146,12 +146,12 @@ def distillation(data: TrialData, teacher: PreTrainedModel, settings: TrainSetti
 
 
 PARTS: Sequence[tuple[str, ModuleType, str]] = (
-    ("calibration", onnx_model, "activation_ranges"),
-    ("export", onnx_model, "export_onnx"),
+    ("calibration", writing, "activation_ranges"),
+    ("export", writing, "export_onnx"),
     ("export", quantizing, "teacher_graph"),
-    ("export", onnx_model, "quantize_onnx"),
+    ("export", writing, "quantize_onnx"),
     ("evaluation", quantizing, "validation_logits"),
-    ("evaluation", onnx_model, "validation_logits"),
+    ("evaluation", writing, "validation_logits"),
     ("evaluation", base, "predict"),
 )
 """Name of each part of a trial, and the functions that do it."""

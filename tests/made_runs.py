@@ -10,7 +10,7 @@ from run_folder.records import to_json
 from run_folder.run import Run, RunManifest
 from run_folder.settings import RunSettings
 from run_folder.trials import TrialRecord
-from tune_jobs.settings import run_settings
+from tune_jobs.check_settings import run_settings
 
 
 def manifest_of(settings: RunSettings, symptoms: Sequence[str] = ("pain",), **more: Any) -> RunManifest:

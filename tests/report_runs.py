@@ -20,7 +20,7 @@ from run_folder.records import from_plain
 from run_folder.results import Metrics
 from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
-from tune_jobs.settings import run_settings
+from tune_jobs.check_settings import run_settings
 
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")
 OUTCOMES = {

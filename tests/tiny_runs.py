@@ -14,10 +14,10 @@ from run_folder.run import Run, open_run
 from run_folder.settings import RunSettings
 from search_spaces import STRATEGIES
 from tests.conftest import VOCABULARY, tiny_model
+from tune_jobs.check_settings import run_settings
 from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.run_search import search
-from tune_jobs.settings import run_settings
 
 _WORDS = [
     "fever",

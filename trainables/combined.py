@@ -11,8 +11,8 @@ from trainables.base import Trial
 from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import TorchRunner
 from trainables.parts.int8.grid import Int8Options
-from trainables.parts.int8.onnx_model import write_int8
 from trainables.parts.int8.sensitivity import most_sensitive
+from trainables.parts.int8.write_int8 import write_int8
 from trainables.parts.model import encoder
 from trainables.parts.model.masks import RatioSchedule, ratio_of
 from trainables.parts.model.structured import Structured

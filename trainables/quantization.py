@@ -11,9 +11,9 @@ from trainables.base import Trial
 from trainables.parts.agreement import validation_logits
 from trainables.parts.deployed import TorchRunner
 from trainables.parts.int8.grid import Int8Options, insert_fake_quantization, remove_fake_quantization
-from trainables.parts.int8.onnx_model import write_int8
 from trainables.parts.int8.sensitivity import most_sensitive
 from trainables.parts.int8.teacher_graph import teacher_graph
+from trainables.parts.int8.write_int8 import write_int8
 from trainables.parts.model import encoder
 
 

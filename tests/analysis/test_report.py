@@ -18,9 +18,9 @@ from analysis.statistics.verdict import Outcome
 from run_folder.run import Run
 from run_folder.settings import RunSettings
 from tests.report_runs import OUTCOMES, Builder
+from tune_jobs.check_settings import run_settings
 from tune_jobs.commands.launch import _settings
 from tune_jobs.commands.options import parser
-from tune_jobs.settings import run_settings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -146,7 +146,7 @@ def test_labels_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from tune_jobs.preparing.create_run import make_run_examples
-from tune_jobs.settings import run_settings
+from tune_jobs.check_settings import run_settings
 print(make_run_examples(run_settings(patients=40, seed=3), workers=1).fingerprint())
 """
     processes = [

@@ -30,8 +30,8 @@ from trainables.parts.int8.activation_ranges import (
 )
 from trainables.parts.int8.grid import Int8Options, insert_fake_quantization, remove_fake_quantization
 from trainables.parts.int8.onnx_export import export_onnx, quantize_onnx
-from trainables.parts.int8.onnx_model import write_int8
 from trainables.parts.int8.sensitivity import encoder_linear_paths, most_sensitive, sensitivity
+from trainables.parts.int8.write_int8 import write_int8
 from trainables.parts.model import encoder, surgery
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed

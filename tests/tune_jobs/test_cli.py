@@ -23,10 +23,10 @@ from tests.made_runs import write_run_file
 from tests.tiny_runs import settings_for
 from tests.waiting import until
 from trainables.parts.deployed import int8_overflows
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cli import main
 from tune_jobs.preparing import pretrained
 from tune_jobs.preparing.create_run import create_run
-from tune_jobs.settings import run_settings
 
 MARKER = "zyxmarker"
 

@@ -10,10 +10,10 @@ from ray.exceptions import NodeDiedError
 
 from clinical_notes.examples import SPLITS
 from run_folder.errors import InputError
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cluster.connection import connected
 from tune_jobs.preparing import notes_on_cluster as cluster_notes
 from tune_jobs.preparing.create_run import make_run_examples
-from tune_jobs.settings import run_settings
 
 
 def lose_the_node(*_: Any, **__: Any) -> NoReturn:

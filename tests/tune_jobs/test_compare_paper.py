@@ -10,8 +10,8 @@ from run_folder.events import Finished, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from tests.made_runs import write_run_file
+from tune_jobs.check_settings import PROTOCOL_PAPER
 from tune_jobs.cli import main
-from tune_jobs.settings import PROTOCOL_PAPER
 
 
 def run_in(folder: Path, *, finished: bool = True, **settings: Any) -> None:

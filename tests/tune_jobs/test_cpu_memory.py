@@ -7,11 +7,11 @@ from rich.console import Console
 
 from clinical_notes.batches import TrialData
 from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cluster import cpu_memory
 from tune_jobs.cluster.cpu_memory import activation_bytes, cpus_that_fit, fitting_resources, trial_bytes
 from tune_jobs.execution import TrialResources
 from tune_jobs.preparing.create_run import Prepared
-from tune_jobs.settings import run_settings
 
 GIB = 2**30
 

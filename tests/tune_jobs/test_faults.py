@@ -27,6 +27,7 @@ from tests.tiny_runs import quiet, settings_for
 from tests.waiting import GUARD_SECONDS
 from trainables import base
 from trainables.base import TrainSettings
+from tune_jobs.check_settings import RunSettings
 from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
@@ -36,7 +37,6 @@ from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.searching.trial_actor import RunTrainable
-from tune_jobs.settings import RunSettings
 
 STRATEGIES = ("baseline", "low_rank")
 

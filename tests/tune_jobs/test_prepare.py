@@ -13,9 +13,9 @@ from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.settings import LabelSettings
 from tests.made_runs import made_run
+from tune_jobs.check_settings import run_settings
 from tune_jobs.preparing import create_run as prepare
 from tune_jobs.preparing.create_run import changes_since, make_run_examples, versions
-from tune_jobs.settings import run_settings
 
 
 def test_no_file_holds_notes_that_a_kill_would_leave_behind(

@@ -13,9 +13,9 @@ from run_folder.run import open_run
 from run_folder.settings import RunSettings
 from tests.made_runs import write_run_file
 from trainables.parts.deployed import int8_overflows
+from tune_jobs.check_settings import problems_of, run_settings
 from tune_jobs.commands.launch import DEMO_LAYERS, _settings
 from tune_jobs.commands.options import parser
-from tune_jobs.settings import problems_of, run_settings
 
 
 def test_a_record_of_an_older_version_is_read() -> None:

@@ -18,11 +18,11 @@ from search_spaces import paper_configuration
 from tests.made_runs import made_run
 from tests.tune_jobs.test_cli import refused
 from tests.tune_jobs.test_search import fail, finish, make
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cli import main
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
-from tune_jobs.settings import run_settings
 
 PAPER = paper_configuration("baseline")
 OF_LORA = paper_configuration("low_rank")

@@ -18,7 +18,7 @@ from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import NoteColumns, read_notes
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
-from tune_jobs.settings import read_lexicon
+from tune_jobs.check_settings import read_lexicon
 
 _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 

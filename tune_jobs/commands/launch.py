@@ -21,6 +21,7 @@ from run_folder.options import out_of_range
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
+from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
 from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
 from tune_jobs.commands.options import AUTO, cluster_address
@@ -41,7 +42,6 @@ from tune_jobs.searching.dealer import to_continue
 from tune_jobs.searching.repetitions import missing_repetitions
 from tune_jobs.searching.run_search import search
 from tune_jobs.searching.study_storage import database_problems
-from tune_jobs.settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.signals import INTERRUPTED, interruptible
 
 _log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows
 from clinical_notes.notes import NoteColumns
 from run_folder.errors import InputError, Problem
 from run_folder.run import Run
+from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
-from tune_jobs.settings import near
 
 _STATES = {"running": "has not finished", "stopped": "was stopped early", "failed": "failed"}
 

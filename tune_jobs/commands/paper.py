@@ -13,8 +13,8 @@ from analysis.paper.claims import compare_paper as compare_with_paper
 from analysis.text_tables import Row
 from run_folder.errors import InputError, Problem
 from run_folder.names import RESULTS
+from tune_jobs.check_settings import PROTOCOL_PAPER
 from tune_jobs.commands.find_run import opened
-from tune_jobs.settings import PROTOCOL_PAPER
 
 
 def compare_paper(options: argparse.Namespace, console: Console) -> int:

@@ -37,9 +37,9 @@ from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights
+from tune_jobs.check_settings import near, problems_of, read_lexicon
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
-from tune_jobs.settings import near, problems_of, read_lexicon
 
 _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even where other settings are wrong, so that all problems are reported together."""

@@ -13,11 +13,11 @@ from run_folder.ledger import Ledger
 from run_folder.results import DeployedResult, EpochResult, Report, StorageFailed, TrialFailed
 from run_folder.trials import TrialRecord
 from tune_jobs.searching.dealer import Dealer
+from tune_jobs.searching.discard_files import TrialFiles
 from tune_jobs.searching.halt import Halt
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.teacher import TEACHER_STRATEGY, baselines_ended, choose_teacher, unskip_all
-from tune_jobs.searching.trial_files import TrialFiles
 
 HALF_BATCHES = "out of memory; continues in half batches, whose gradients are added up"
 
