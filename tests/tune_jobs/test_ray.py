@@ -138,8 +138,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ledg
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, space["baseline"])
     number, hyperparameters, distributions = study.ask()
     rate = 1e30  # no space has it: the trial is one that the ledger says was running
-    Ledger(folder).append(
-        "suggested",
+    suggested = Suggested(
         trial="baseline-0000",
         strategy="baseline",
         number=number,
@@ -148,6 +147,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ledg
         distributions=distributions | {"learning_rate": distribution_to_json(FloatDistribution(1e-5, rate, log=True))},
         teacher=None,
     )
+    Ledger(folder).append(suggested)
     with guarded():
         return search(folder, settings, prepared, Execution(), quiet())
 
