@@ -53,6 +53,7 @@ SLOW_PLACES = (
     "clinical_notes/test_examples.py::test_the_number_of_workers",
     "clinical_notes/test_synthetic.py::test_tfidf",
     "symptune/test_api.py::test_a_search_",
+    "test_extending.py",
     "trainables/test_combined.py::test_each_part",
     "trainables/test_distillation.py::test_a_students_relations",
     "trainables/test_distillation.py::test_every_suggested",
