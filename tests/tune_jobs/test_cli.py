@@ -174,7 +174,7 @@ def test_a_hub_name_without_a_network_is_told_at_once(
     pretrained._hub_answers.cache_clear()
     (line,) = refused(capsys, "launch", "--model", "somebody/Some_Model")
     pretrained._hub_answers.cache_clear()
-    assert "no folder and not in the cache" in line
+    assert "neither a folder nor in the cache" in line
     assert "does not answer" in line
 
 

@@ -57,8 +57,8 @@ class TrialFiles:
             if trial.name in kept or trial.name == self._ledger.teacher:
                 self._discard_checkpoints(trial.name, keep_last=trial is best[0] or trial.name in continued)
                 continue
-            for record in (trial, *repetitions_of(self._ledger.trials, trial.name)):
-                self._discard(self._folder.delete_folder, f"{TRIALS}/{record.name}")
+            for surpassed in (trial, *repetitions_of(self._ledger.trials, trial.name)):
+                self._discard(self._folder.delete_folder, f"{TRIALS}/{surpassed.name}")
         self._models[record.strategy] = [trial.name for trial in rivals if trial.name in kept]
 
     def discard_leftovers(self, continued: Collection[str], to_run_again: Collection[str]) -> None:
