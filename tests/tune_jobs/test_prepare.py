@@ -36,7 +36,9 @@ def test_no_file_holds_notes_that_a_kill_would_leave_behind(
 
 def test_a_full_disk_is_told_with_the_folder_that_is_full(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "r+b"))
-    with pytest.raises(InputError, match=rf"^notes: {tempfile.gettempdir()} is too small.* set TMPDIR to a larger folder$"):
+    with pytest.raises(
+        InputError, match=rf"^notes: {tempfile.gettempdir()} is too small.* set TMPDIR to a larger folder$"
+    ):
         make_run_examples(run_settings(notes=str(notes)), workers=1)
 
 
