@@ -2,17 +2,20 @@
 
 import functools
 import os
+import pickle
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from unittest import mock
 
 import numpy as np
 import pytest
 import ray
 import torch
+from filelock import FileLock
 from ray.cluster_utils import Cluster
 from transformers import (
     BertConfig,
@@ -68,9 +71,18 @@ EXPORTING = ("quantization", "combined")
 """Strategies whose trials end with an export."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers that run next to each other share the cores, and no cluster is joined by chance."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        os.environ["RAY_TMPDIR"] = f"/tmp/ray-{os.getpid()}"  # short: a socket's path has 107 characters at most
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+
+
 @pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test into its tier."""
+    """Put each test into its tier, and the files with slow tests first, so that workers end together."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = getattr(item, "callspec", None)
@@ -83,6 +95,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         }
         for name in [name for name, holds in marks.items() if holds] or ["fast"]:
             item.add_marker(name)
+    slow = Counter(item.path for item in items if not item.get_closest_marker("fast"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)
@@ -97,10 +111,20 @@ def _fast_tests_are_fast(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         monkeypatch.setattr(torch.onnx, "export", refuse)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all its workers see."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def export_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExportCache]:
-    """The very same model is exported once in this process."""
-    cache = ExportCache(tmp_path_factory.mktemp("exports"))
+def export_cache(shared: Path) -> Iterator[ExportCache]:
+    """The very same model is exported once in a session's own processes."""
+    cache = ExportCache(shared / "exports")
+    cache.folder.mkdir(exist_ok=True)
     with cache.installed():
         yield cache
 
@@ -176,11 +200,13 @@ def trial_data() -> TrialData:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(shared: Path) -> Path:
     """A BERT of random weights with its tokenizer, as ``--model`` takes it."""
     from tests.tiny_runs import save_tiny_model
 
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    with FileLock(shared / "model.lock"):
+        folder = shared / "model"
+        return folder if folder.exists() else save_tiny_model(folder)
 
 
 @pytest.fixture(scope="session")
@@ -192,12 +218,16 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> "FinishedRun":
+def finished(shared: Path, model_folder: Path) -> "FinishedRun":
     """A whole run of all strategies, which all tests read: who changes it takes a copy of its folder."""
     from tests.tiny_runs import finished_run, settings_for
 
-    with guarded():
-        return finished_run(Folder(tmp_path_factory.mktemp("runs") / "all"), settings_for(model_folder))
+    made = shared / "finished.pickle"
+    with guarded(), FileLock(shared / "finished.lock"):
+        if not made.exists():
+            run = finished_run(Folder(shared / "runs" / "all"), settings_for(model_folder))
+            made.write_bytes(pickle.dumps(run))
+        return cast("FinishedRun", pickle.loads(made.read_bytes()))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Exports of a model that this session has exported before are copies: an export costs seconds of the processor."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ class ExportCache:
         kept = self.folder / digest(model, inputs, options)
         if not kept.exists():
             _export(model, inputs, path, **options)
-            written = kept.with_suffix(".new")
+            written = kept.with_suffix(f".{os.getpid()}")  # workers write here next to each other
             shutil.copyfile(path, written)
             written.replace(kept)
         else:
