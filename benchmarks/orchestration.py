@@ -67,7 +67,7 @@ class TimedTrainable(RunTrainable):
     def step(self) -> dict[str, Any]:
         result = super().step()
         self._times["seconds"].append(result["seconds"])
-        self._folder.write(f"{TIMES}/{self.config['trial']}.json", json.dumps(self._times).encode())
+        self._folder.write(f"{TIMES}/{self._record.name}.json", json.dumps(self._times).encode())
         return result
 
 

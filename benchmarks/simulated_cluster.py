@@ -17,7 +17,7 @@ from run_folder.trials import TrialRecord
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
 from tune_jobs.searching.asha import StrategyASHA
-from tune_jobs.searching.ray_adapters import LedgerCallback, RaySearcher
+from tune_jobs.searching.ray_adapters import LedgerCallback, RaySearcher, record_of
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.trial_actor import ray_result
 
@@ -107,7 +107,7 @@ class _Trial:
     done: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.done = self.config["known_epochs"]
+        self.done = len(record_of(self.config).epochs)
 
     def get_error(self) -> str:
         return "its node was lost"
@@ -177,11 +177,12 @@ class SimulatedCluster:
             if not isinstance(config, dict):
                 assert config in (None, Searcher.FINISHED)
                 return
-            curve = self._curves.nearest(config["strategy"], config["hyperparameters"])
-            epochs = (config["until"] or self._epochs) if curve.epochs else 0
+            record = record_of(config)
+            curve = self._curves.nearest(record.strategy, record.hyperparameters)
+            epochs = (record.until or self._epochs) if curve.epochs else 0
             trial = _Trial(trial_id, config, curve, epochs)
-            if trainable_class(config["strategy"]).reads_teacher_logits:
-                self._folder.write(f"{config['teacher']}/{LOGITS_FILE}", b"")
+            if trainable_class(record.strategy).reads_teacher_logits:
+                self._folder.write(f"{record.teacher}/{LOGITS_FILE}", b"")
             self._scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
             self._push(trial)
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from optuna.storages import InMemoryStorage
 
+from benchmarks.simulated_cluster import epoch_result
 from run_folder.errors import SearchHaltedError
 from run_folder.events import read_events
 from run_folder.folder import Folder
@@ -23,6 +24,7 @@ from run_folder.ledger import Ledger
 from run_folder.names import checkpoints_of
 from run_folder.results import DeployedResult, EpochResult, Report, TrialFailed
 from run_folder.run import open_run
+from run_folder.trials import TrialRecord
 from tests.tiny_runs import quiet, settings_for
 from tests.waiting import GUARD_SECONDS
 from trainables import base
@@ -31,7 +33,7 @@ from tune_jobs.check_settings import RunSettings
 from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
 from tune_jobs.searching.plan import SearchPlan
-from tune_jobs.searching.ray_adapters import REPORT
+from tune_jobs.searching.ray_adapters import REPORT, SUGGESTION
 from tune_jobs.searching.run_search import search
 from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.searching.study import StrategyStudy
@@ -170,7 +172,7 @@ def test_a_hanging_trial_is_ended_though_its_storage_fails_too(tmp_path: Path, m
 
     monkeypatch.setattr(os, "_exit", end)
     trial = RunTrainable.__new__(RunTrainable)
-    trial.config = {"trial": "baseline-0000"}
+    trial._record = TrialRecord("baseline-0000", "baseline", 0, 0, {}, {})
     trial._folder, trial._epoch_limit = FailingFolder(str(tmp_path), 0, OSError(errno.EIO, "no answer")), 0.01
     with trial._watched():
         assert ended.wait(GUARD_SECONDS)
@@ -183,7 +185,9 @@ class Trial:
         self, folder: Folder, prepared: Prepared, suggestion: Suggestion, known: int = 0, share: float = math.inf
     ) -> None:
         self._inner = RunTrainable.__new__(RunTrainable)
-        self._inner.config = suggestion.config() | {"known_epochs": known}
+        epochs = tuple(epoch_result(number + 1, 0.5) for number in range(known))
+        suggestion = replace(suggestion, record=replace(suggestion.record, epochs=epochs))
+        self._inner.config = {SUGGESTION: suggestion, "cpus": 1, "gpus": 0}
         settings = TrainSettings(epochs=3)
         self._inner.setup(self._inner.config, prepared.data, prepared.encoder, settings, folder, checkpoint_share=share)
 

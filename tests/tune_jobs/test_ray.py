@@ -26,6 +26,7 @@ from run_folder.names import DEPLOYED, TRIALS, checkpoints_of
 from run_folder.records import to_plain
 from run_folder.results import DeployedResult, TrialFailed
 from run_folder.run import open_run
+from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES, paper_configuration
 from tests.tiny_runs import FinishedRun, quiet, settings_for
 from tests.waiting import guarded
@@ -37,8 +38,9 @@ from trainables.parts.open_deployed import load_deployed
 from tune_jobs.cluster.connection import connected
 from tune_jobs.execution import Execution
 from tune_jobs.preparing.create_run import Prepared, create_run
-from tune_jobs.searching.ray_adapters import REPORT
+from tune_jobs.searching.ray_adapters import REPORT, SUGGESTION
 from tune_jobs.searching.run_search import search
+from tune_jobs.searching.search import Suggestion
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
 from tune_jobs.searching.trial_actor import RunTrainable
@@ -191,20 +193,11 @@ def test_the_runs_trainable_runs_under_a_plain_tuner(
         RunTrainable, data=trial_data, encoder=encoder_weights, settings=TrainSettings(epochs=2), folder=folder
     )
     rates = {"baseline-0000": 1e-3, "baseline-0001": 1e30}
-    configuration = {
-        "trial": tune.grid_search(list(rates)),
-        "strategy": "baseline",
-        "hyperparameters": {
-            **paper_configuration("baseline"),
-            "learning_rate": tune.sample_from(lambda config: rates[config["trial"]]),
-        },
-        "seed": 1,
-        **dict.fromkeys(("teacher", "until", "continues")),
-        "parts": 1,
-        "known_epochs": 0,
-        "cpus": 1,
-        "gpus": 0,
-    }
+    suggestions = [
+        Suggestion(TrialRecord(name, "baseline", i, 1, {**paper_configuration("baseline"), "learning_rate": rate}, {}))
+        for i, (name, rate) in enumerate(rates.items())
+    ]
+    configuration = {SUGGESTION: tune.grid_search(suggestions), "cpus": 1, "gpus": 0}
     results = tune.Tuner(
         trainable,
         param_space=configuration,

@@ -66,7 +66,7 @@ def run_all(search: Search, f1: Mapping[str, float] | None = None) -> list[str]:
         names.append(name)
         score = (f1 or {}).get(name, 0.5)
         if trainable_class(suggestion.record.strategy).reads_teacher_logits:
-            search.ledger.folder.write(f"{suggestion.config()['teacher']}/{LOGITS_FILE}", b"x")
+            search.ledger.folder.write(f"{suggestion.record.teacher}/{LOGITS_FILE}", b"x")
         search.report(name, epoch(1, score))
         search.report(name, finish(score))
     return names
@@ -88,7 +88,7 @@ def test_the_strategy_furthest_behind_goes_next_and_students_wait_for_their_teac
         search.report(name, finish(f1))
     suggestion = search.suggest()
     assert suggestion is not None
-    assert suggestion.config()["teacher"] == "trials/baseline-0001"
+    assert suggestion.record.teacher == "trials/baseline-0001"
 
 
 def test_the_first_student_prepares_the_logits_for_the_others(tmp_path: Path) -> None:
@@ -164,15 +164,15 @@ def test_a_trial_whose_process_dies_is_dealt_again_and_fails_only_where_it_gets_
 def test_a_trial_killed_for_memory_goes_on_in_half_batches_and_fails_only_with_those(tmp_path: Path) -> None:
     search = make(tmp_path, ("baseline",), trials=2)
     assert (suggestion := search.suggest())
-    assert suggestion.config()["parts"] == 1
+    assert suggestion.parts == 1
     search.lost("baseline-0000", out_of_memory=True)
     assert (suggestion := search.suggest())
-    assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0000", 2)
+    assert (suggestion.record.name, suggestion.parts) == ("baseline-0000", 2)
     assert search.ledger.events[-1].message.startswith("out of memory; continues in half batches")
     search.lost("baseline-0000", out_of_memory=True)
     assert search.ledger.trials["baseline-0000"].reason == "out of memory, with half batches too"
     assert (suggestion := search.suggest())
-    assert (suggestion.record.name, suggestion.config()["parts"]) == ("baseline-0001", 1)
+    assert (suggestion.record.name, suggestion.parts) == ("baseline-0001", 1)
 
 
 def test_a_search_rebuilt_from_the_ledger_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_search_rebuilt_from_the_ledger_goes_on_as_if_never_interrupted(tmp_pa
     resumed = again.suggest()
     assert resumed is not None
     assert resumed.record.name == name
-    assert resumed.config()["known_epochs"] == 1
+    assert len(resumed.record.epochs) == 1
     again.report(name, finish(scores[name]))
     run_all(again, scores)
     assert again.done
@@ -249,7 +249,7 @@ def test_a_failed_trial_that_trained_another_for_longer_does_so_again_when_it_is
     assert again is not None
     assert again.record.retry_of == first.record.name
     assert (again.record.continues, again.record.until) == ("baseline-0000", 3)
-    assert again.config()["known_epochs"] == 1
+    assert len(again.record.epochs) == 1
 
 
 def test_a_checkpoint_that_another_trial_goes_on_from_stays_until_that_one_has_ended(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_several_objectives_are_told_to_the_study_and_rebuilt_and_their_front_is
         assert suggestion
         name = suggestion.record.name
         folder.write(f"trials/{name}/deployed/x", b"x")
-        folder.write(f"{suggestion.config()['teacher']}/{LOGITS_FILE}", b"x")
+        folder.write(f"{suggestion.record.teacher}/{LOGITS_FILE}", b"x")
         search.report(name, epoch(1, 0.1))
         search.report(name, finish(f1, size))
 

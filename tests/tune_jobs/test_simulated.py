@@ -243,7 +243,7 @@ def test_a_locked_database_halts_the_search_and_the_ledger_goes_on_from_there(tm
     again = Search(folder, Ledger(folder), {"baseline": rebuilt}, SearchPlan(2))
     suggestion = again.suggest()
     assert suggestion
-    assert suggestion.config()["known_epochs"] == 1
+    assert len(suggestion.record.epochs) == 1
 
 
 def test_a_real_runs_curves_are_found_by_the_nearest_configuration(finished: FinishedRun) -> None:

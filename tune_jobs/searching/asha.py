@@ -10,6 +10,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from run_folder.events import EpochEnded, Event, Suggested
 from search_spaces import objectives_of
+from tune_jobs.searching.ray_adapters import record_of
 
 
 class StrategyASHA(FIFOScheduler):
@@ -87,13 +88,15 @@ class StrategyASHA(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if few else decision)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        if not trial.config["repeats"]:
-            self._enter(trial.config["strategy"], trial.config["trial"])
+        record = record_of(trial.config)
+        if not record.repeats:
+            self._enter(record.strategy, record.name)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if trial.config["repeats"]:
+        record = record_of(trial.config)
+        if record.repeats:
             return str(TrialScheduler.CONTINUE)
-        return self.race(trial.config["strategy"], trial.config["trial"], result["epoch"], result["f1"])
+        return self.race(record.strategy, record.name, result["epoch"], result["f1"])
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Nothing: a deployed model's figure is no epoch of a race."""

@@ -1,20 +1,29 @@
 """Ray Tune's side of the search: thin adapters that ask and tell ``Search``."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from tune_jobs.searching.search import Search
+from run_folder.trials import TrialRecord
+from tune_jobs.searching.search import Search, Suggestion
 from tune_jobs.signals import was_interrupted
 
 REPORT = "report"
 """Key in Ray's results of the ``Report`` that a trial makes."""
+SUGGESTION = "suggestion"
+"""Key in Ray's configuration of a trial of the ``Suggestion`` that it runs."""
 _OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|low on memory")
 """Part of Ray's message about a process that its memory monitor killed."""
+
+
+def record_of(config: Mapping[str, Any]) -> TrialRecord:
+    """The trial that a configuration of Ray's is about."""
+    suggestion: Suggestion = config[SUGGESTION]
+    return suggestion.record
 
 
 class RaySearcher(Searcher):
@@ -43,7 +52,7 @@ class RaySearcher(Searcher):
         if suggestion is None:
             return Searcher.FINISHED if self._search.done else None
         self._names[trial_id] = suggestion.record.name
-        return {**suggestion.config(), **self._resources}
+        return {SUGGESTION: suggestion, **self._resources}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Reached after the trial's last result; whatever is still open was stopped by the scheduler."""
@@ -75,12 +84,12 @@ class LedgerCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         with self._search.halting_on_storage_errors():
-            self._search.report(trial.config["trial"], result[REPORT])
+            self._search.report(record_of(trial.config).name, result[REPORT])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         with self._search.halting_on_storage_errors():
             out_of_memory = bool(_OUT_OF_MEMORY.search(str(trial.get_error())))
-            self._search.lost(trial.config["trial"], out_of_memory=out_of_memory)
+            self._search.lost(record_of(trial.config).name, out_of_memory=out_of_memory)
 
 
 class HaltStopper(Stopper):

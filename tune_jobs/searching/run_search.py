@@ -22,7 +22,7 @@ from tune_jobs.preparing.create_run import Prepared
 from tune_jobs.searching.asha import StrategyASHA
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.progress import Progress
-from tune_jobs.searching.ray_adapters import HaltStopper, LedgerCallback, RaySearcher
+from tune_jobs.searching.ray_adapters import HaltStopper, LedgerCallback, RaySearcher, record_of
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import DATABASE_ERRORS, database_reason, study_storage
@@ -171,4 +171,4 @@ def _tuner(
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:
-    return str(trial.config["trial"])
+    return record_of(trial.config).name

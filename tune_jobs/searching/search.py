@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from run_folder.events import EpochEnded, Failed, Finished, Stopped, Warned
 from run_folder.folder import Folder
@@ -32,26 +31,12 @@ class Suggestion:
     """A trial to run: a new one, or one that continues.
 
     Attributes:
+        record: what the ledger knows of it; its epochs are not reported again.
         parts: each batch is computed in this many parts, where a whole one took too much memory.
     """
 
     record: TrialRecord
     parts: int = 1
-
-    def config(self) -> dict[str, Any]:
-        """What the trial's actor is told."""
-        return {
-            "trial": self.record.name,
-            "strategy": self.record.strategy,
-            "hyperparameters": dict(self.record.hyperparameters),
-            "seed": self.record.seed,
-            "teacher": self.record.teacher,
-            "known_epochs": len(self.record.epochs),
-            "continues": self.record.continues,
-            "until": self.record.until,
-            "repeats": self.record.repeats,
-            "parts": self.parts,
-        }
 
 
 class Search:

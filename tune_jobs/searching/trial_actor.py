@@ -27,8 +27,8 @@ from trainables import trainable_class
 from trainables.base import TrainSettings, Trial, TrialConfig, TrialError
 from trainables.parts.deployed import sha256
 from trainables.parts.model.encoder import EncoderWeights
-from tune_jobs.searching.ray_adapters import REPORT
-from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY
+from tune_jobs.searching.ray_adapters import REPORT, SUGGESTION
+from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY, Suggestion
 
 MANIFEST = "manifest.json"
 HUNG = "hung"
@@ -81,11 +81,13 @@ class RunTrainable(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         self.cleanup()
-        self._log = trial_log(self._folder, config["trial"], self._log_level)
+        suggestion: Suggestion = config[SUGGESTION]
+        self._record = suggestion.record
+        self._log = trial_log(self._folder, self._record.name, self._log_level)
         self._trial: Trial | None = None
         self._warnings: list[str] = []
-        self._parts: int = config["parts"]
-        self._reported: int = config["known_epochs"]
+        self._parts = suggestion.parts
+        self._reported = len(self._record.epochs)
 
     def cleanup(self) -> None:
         """End the trial's log."""
@@ -99,7 +101,7 @@ class RunTrainable(tune.Trainable):
 
     @property
     def _home(self) -> str:
-        return f"{TRIALS}/{self.config['trial']}"
+        return f"{TRIALS}/{self._record.name}"
 
     def step(self) -> dict[str, Any]:
         """The next report of the trial, as Ray takes it; what goes wrong is its reason, not a traceback."""
@@ -142,9 +144,9 @@ class RunTrainable(tune.Trainable):
             return
         self._log.info(
             "started on %s: seed %d, %d of %d epochs are trained",
-            inner.settings.device, self.config["seed"], len(inner.results), inner.epochs,
+            inner.settings.device, self._record.seed, len(inner.results), inner.epochs,
         )  # fmt: skip
-        self._log.debug("hyperparameters: %s", self.config["hyperparameters"])
+        self._log.debug("hyperparameters: %s", dict(self._record.hyperparameters))
 
     def _result(self) -> Result:
         try:
@@ -222,7 +224,7 @@ class RunTrainable(tune.Trainable):
         if self._checkpoint_is_due(trial):
             start = time.perf_counter()
             self._save(scratch, trial)
-            self._checkpoint_seconds[self.config["strategy"]] = time.perf_counter() - start
+            self._checkpoint_seconds[self._record.strategy] = time.perf_counter() - start
             self._unsaved_seconds = 0.0
         return result
 
@@ -233,7 +235,7 @@ class RunTrainable(tune.Trainable):
 
     def _checkpoint_is_due(self, trial: Trial) -> bool:
         """After the last epoch, from which longer training would continue, and whenever it takes little enough time."""
-        took = self._checkpoint_seconds.get(self.config["strategy"], 0.0)
+        took = self._checkpoint_seconds.get(self._record.strategy, 0.0)
         return trial.is_trained or took <= self._checkpoint_share * self._unsaved_seconds
 
     @contextlib.contextmanager
@@ -246,26 +248,26 @@ class RunTrainable(tune.Trainable):
 
     def _start(self) -> Trial:
         """The trial of the configuration, continued from its last whole checkpoint where it has one."""
-        config = self.config
-        teacher = None if config["teacher"] is None else self._folder.child(config["teacher"])
+        record = self._record
+        teacher = None if record.teacher is None else self._folder.child(record.teacher)
         settings = replace(
             self._settings,
-            epochs=config["until"] or self._settings.epochs,
+            epochs=record.until or self._settings.epochs,
             parts=self._parts,
             device=self._device(),
         )
-        trial = trainable_class(config["strategy"])(
-            TrialConfig(config["hyperparameters"], config["seed"], teacher), self._data, self._encoder, settings
+        trial = trainable_class(record.strategy)(
+            TrialConfig(record.hyperparameters, record.seed, teacher), self._data, self._encoder, settings
         )
-        names = filter(None, (config["trial"], config["continues"]))
+        names = filter(None, (record.name, record.continues))
         for checkpoint in (path for name in names for path in reversed(checkpoints_of(self._folder, name))):
             with self._folder.local(checkpoint) as local:
                 if _is_whole(local):
                     trial.load(local)
                     return trial
             self._warnings.append(f"checkpoint {checkpoint} is damaged; the one before it is used")
-        if config["continues"]:
-            raise TrialError(f"no checkpoint of {config['continues']} is left to continue from")
+        if record.continues:
+            raise TrialError(f"no checkpoint of {record.continues} is left to continue from")
         return trial
 
     def _device(self) -> str:
@@ -289,7 +291,7 @@ class RunTrainable(tune.Trainable):
         hashes = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         (staged / MANIFEST).write_text(json.dumps(hashes))
         self._folder.put_folder(staged, f"{self._home}/{_EPOCH.format(len(trial.results))}")
-        for path in checkpoints_of(self._folder, self.config["trial"])[:-2]:
+        for path in checkpoints_of(self._folder, self._record.name)[:-2]:
             self._folder.delete_folder(path)
 
 
