@@ -99,7 +99,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationOptions:
     """What is evaluated after a search, and by which rule.
 
     Attributes:

@@ -24,14 +24,14 @@ _FILES = f"{RESULTS}/report"
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportPage:
     """The page, and by path in the run's folder the files that come with it."""
 
     page: str
     files: dict[str, bytes]
 
 
-def build_report(run: Run) -> Report:
+def build_report(run: Run) -> ReportPage:
     """The report of what the run has so far. Raises: InputError: a file of the run is damaged."""
     findings = read_findings(run)
     first = overview(findings)
@@ -50,7 +50,7 @@ def build_report(run: Run) -> Report:
         run=run, first=first, again=again, sections=parts, drawn=drawn, style=Markup(_asset("style.css")),
         script=Markup(script), script_hash=_hash(script), symptune=run.manifest.versions.get("symptune", ""),
     )  # fmt: skip
-    return Report(page, others)
+    return ReportPage(page, others)
 
 
 def write_report(run: Run) -> str:

@@ -74,7 +74,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Difference:
+class DifferenceRow:
     """A strategy's macro F1 minus the baseline's, with its interval where it is known."""
 
     strategy: str
@@ -102,7 +102,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityLines:
     """By bin: mean confidence and accuracy, before and after temperature scaling."""
 
     before: tuple[Sequence[float], Sequence[float]]
@@ -145,7 +145,7 @@ def _front(points: Sequence[Point]) -> list[Point]:
 
 
 @_styled
-def differences_forest(rows: Sequence[Difference], strategies: Sequence[str], margin: float) -> Figure:
+def differences_forest(rows: Sequence[DifferenceRow], strategies: Sequence[str], margin: float) -> Figure:
     """Differences to the baseline, one a line, over the band that counts as no loss worth having."""
     figure = Figure(figsize=(WIDTH, 1.5 + 0.42 * len(rows)))
     axes = figure.subplots()
@@ -168,7 +168,7 @@ def differences_forest(rows: Sequence[Difference], strategies: Sequence[str], ma
     return figure
 
 
-def _with_interval(row: Difference) -> str:
+def _with_interval(row: DifferenceRow) -> str:
     point = f"{row.point:+.3f}".replace("-", "−")
     if row.low is None or row.high is None:
         return point
@@ -273,7 +273,7 @@ def expected_best(bands: Mapping[str, Band], strategies: Sequence[str], referenc
 
 
 @_styled
-def reliability(curves: Mapping[str, Reliability]) -> Figure:
+def reliability(curves: Mapping[str, ReliabilityLines]) -> Figure:
     """A panel per model: accuracy against confidence; on the diagonal a model is as right as it says."""
     figure, panels = _panels(len(curves), height=2.5)
     for axes, (name, curve) in zip(panels, curves.items(), strict=True):

@@ -14,8 +14,7 @@ from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Interval
 from analysis.report.findings import Findings, lacking, trial_file
 from analysis.report.html_table import Column, Table, megabytes
 from analysis.report.recommend import RULE, Recommendation, recommend
-from analysis.statistics.verdict import Outcome
-from analysis.statistics.verdict import Verdict as Judged
+from analysis.statistics.verdict import Outcome, Verdict
 from run_folder.settings import SYNTHETIC, RunSettings
 
 _MOST_NAMED = 8
@@ -26,7 +25,7 @@ _SIGNS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerdictRow:
     """A strategy's row on the first screen; texts are ready to be read.
 
     Attributes:
@@ -61,7 +60,7 @@ class Overview:
     recommendation: Recommendation | None
     rule: str
     sources: list[tuple[str, str]]
-    verdicts: list[Verdict]
+    verdicts: list[VerdictRow]
     notes: list[str]
 
 
@@ -143,7 +142,7 @@ def _counts(findings: Findings) -> Table:
     )
 
 
-def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -> Verdict:
+def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -> VerdictRow:
     trial = findings.best(strategy)
     judged = findings.of_strategy(strategy)
     sign, outcome, words, kind = _said(findings, strategy, judged.verdict if judged else None)
@@ -151,7 +150,7 @@ def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -
     score: Interval | None = judged.macro_f1 if judged else None
     if score is None and trial and tested:
         score = findings.test_score(trial.name)
-    return Verdict(
+    return VerdictRow(
         strategy=strategy,
         trial=trial.name if trial else None,
         href=trial_file(trial.name) if trial and tested else None,
@@ -169,7 +168,7 @@ def _verdict(findings: Findings, strategy: str, chosen: Recommendation | None) -
     )
 
 
-def _said(findings: Findings, strategy: str, verdict: Judged | None) -> tuple[str, str, str, str]:
+def _said(findings: Findings, strategy: str, verdict: Verdict | None) -> tuple[str, str, str, str]:
     """Sign, outcome, what is said below it, and kind."""
     if strategy in findings.board.without:
         return "✕", "no model", findings.board.without[strategy], "bad"
@@ -182,7 +181,7 @@ def _said(findings: Findings, strategy: str, verdict: Judged | None) -> tuple[st
     return _SIGNS[outcome], str(outcome), verdict.detail, kind
 
 
-def _difference(verdict: Judged | None) -> tuple[str, str]:
+def _difference(verdict: Verdict | None) -> tuple[str, str]:
     if verdict is None:
         return "–", ""
     interval = "" if verdict.low is None else f"{verdict.low:+.3f} to {verdict.high:+.3f}"

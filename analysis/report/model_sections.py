@@ -8,7 +8,7 @@ from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.costs import COSTS
 from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Calibration, ModelStatistics, StrategyStatistics
 from analysis.report import figures as draw
-from analysis.report.figures import Difference, Point, Reliability
+from analysis.report.figures import DifferenceRow, Point, ReliabilityLines
 from analysis.report.findings import (
     NOT_EVALUATED,
     Findings,
@@ -139,7 +139,7 @@ def differences(findings: Findings) -> Section:
         findings.sources(STATISTICS),
     )
     points = [
-        Difference(strategy, f1.point, f1.low, f1.high)
+        DifferenceRow(strategy, f1.point, f1.low, f1.high)
         for strategy, statistics in compared.items()
         if statistics.differences and (f1 := statistics.differences[OVERALL]["f1"]).point is not None
     ]
@@ -244,9 +244,9 @@ def calibration(findings: Findings) -> Section:
     return Section("calibration", "Calibration", lead, [drawing])
 
 
-def _reliability(calibration: Calibration) -> Reliability:
+def _reliability(calibration: Calibration) -> ReliabilityLines:
     before, after = calibration.reliability, calibration.tempered_reliability
-    return Reliability((before.confidence, before.accuracy), (after.confidence, after.accuracy))
+    return ReliabilityLines((before.confidence, before.accuracy), (after.confidence, after.accuracy))
 
 
 def _models(findings: Findings) -> Mapping[str, ModelStatistics]:

@@ -137,15 +137,13 @@ def verdicts(
     judged = {}
     for i, (name, difference) in enumerate(found.items()):
         at_least = bool(not_worse[i] <= ALPHA / 2 and low[i] > -margin)
-        if corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0):
-            outcome = Outcome.BETTER if point[i] > 0 else Outcome.WORSE
-        elif _same(resampled, strategies[name], baseline):
-            outcome = Outcome.SAME
-        elif at_least:
-            within = equivalent[i] <= ALPHA / 2 and high[i] < margin
-            outcome = Outcome.EQUIVALENT if within else Outcome.NOT_WORSE
-        else:
-            outcome = Outcome.NOT_KNOWN
+        outcome = _outcome(
+            different=bool(corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0)),
+            above=bool(point[i] > 0),
+            same=_same(resampled, strategies[name], baseline),
+            not_worse=at_least,
+            within=bool(equivalent[i] <= ALPHA / 2 and high[i] < margin),
+        )
         unknown = outcome is Outcome.NOT_KNOWN
         judged[name] = Verdict(
             outcome=outcome,
@@ -161,6 +159,22 @@ def verdicts(
             of_training=difference.of_training,
         )
     return judged
+
+
+def _outcome(*, different: bool, above: bool, same: bool, not_worse: bool, within: bool) -> Outcome:
+    """The strongest outcome that holds.
+
+    Args:
+        above: the difference is above 0.
+        within: it is shown to be smaller than the margin both ways, given that it is not worse.
+    """
+    if different:
+        return Outcome.BETTER if above else Outcome.WORSE
+    if same:
+        return Outcome.SAME
+    if not_worse:
+        return Outcome.EQUIVALENT if within else Outcome.NOT_WORSE
+    return Outcome.NOT_KNOWN
 
 
 def _same(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> bool:

@@ -26,7 +26,7 @@ from tune_jobs.cluster.connection import cluster_problems, connected, local_prob
 from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
 from tune_jobs.commands.options import AUTO, cluster_address
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.execution import Evaluation, Execution, TrialResources
+from tune_jobs.execution import EvaluationOptions, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
     Prepared,
     changes_since,
@@ -98,7 +98,7 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[Problem]:
     resources = execution.resources
     problems = resources.problems() if execution.address else local_problems(resources)
-    for group in (Execution, Evaluation):
+    for group in (Execution, EvaluationOptions):
         problems += out_of_range(group, vars(options))
     return problems + database_problems(execution.optuna_storage)
 

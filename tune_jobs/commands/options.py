@@ -14,7 +14,7 @@ from clinical_notes.synthetic import DEFAULT_PATIENTS
 from run_folder.options import Option, name_of, option_of
 from run_folder.settings import LabelSettings, ModelSettings, NotesSettings, SearchSettings
 from search_spaces import STRATEGIES
-from tune_jobs.execution import Evaluation, Execution
+from tune_jobs.execution import EvaluationOptions, Execution
 
 AUTO = "auto"
 DEFAULT_SEEDS = 3
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
             continue
         _add_storage_option(command)
         if name == "leaderboard":
-            _add_fields(command, Evaluation, only=("top", "margin"))
+            _add_fields(command, EvaluationOptions, only=("top", "margin"))
 
     export = commands.add_parser("export", help="write a trial's model to a new folder that needs nothing else")
     export.add_argument("run", metavar="RUN", help=_RUN)
@@ -255,7 +255,7 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_fields(group, Execution, defaults={"seeds": DEFAULT_SEEDS})
     _add_storage_option(parser)
-    _add_fields(parser, Evaluation)
+    _add_fields(parser, EvaluationOptions)
 
 
 def _add_storage_option(parser: argparse.ArgumentParser) -> None:

@@ -92,16 +92,7 @@ def _search(
             return ledger
         # In this order: Ray sets a signal handler, which would end the process at once.
         with connected(execution.address, execution.verbose), interruptible():
-            if execution.fit_cpus:
-                resources = fitting_resources(execution.resources, settings, prepared, console)
-                execution = replace(execution, resources=resources)
-            if execution.measure_gpus:
-                resources = measured_resources(execution.resources, settings, prepared, console)
-                execution = replace(execution, resources=resources)
-            if not execution.growing:
-                check_slots(execution.resources)
-            elif not slots(execution.resources):
-                console.print("No node of the cluster can hold a trial yet; waiting for one to join.")
+            execution = _fitting_the_cluster(execution, settings, prepared, console)
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with (
                 Progress(
@@ -116,6 +107,23 @@ def _search(
         if state.halted is not None:
             raise SearchHaltedError(state.halted)
     return ledger
+
+
+def _fitting_the_cluster(
+    execution: Execution, settings: RunSettings, prepared: Prepared, console: Console
+) -> Execution:
+    """With the resources of a trial measured where that was asked for; some node must be able to hold a trial."""
+    if execution.fit_cpus:
+        resources = fitting_resources(execution.resources, settings, prepared, console)
+        execution = replace(execution, resources=resources)
+    if execution.measure_gpus:
+        resources = measured_resources(execution.resources, settings, prepared, console)
+        execution = replace(execution, resources=resources)
+    if not execution.growing:
+        check_slots(execution.resources)
+    elif not slots(execution.resources):
+        console.print("No node of the cluster can hold a trial yet; waiting for one to join.")
+    return execution
 
 
 def _tuner(

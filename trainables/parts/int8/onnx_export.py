@@ -2,8 +2,9 @@
 
 import ast
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -116,28 +117,35 @@ def quantize_onnx(
         "weight_type": QuantType.QInt8,
     }
     strip_notes(model)
-    found = {node.input[0]: tuple(map(np.float32, ranges[path])) for path, node in nodes.items()} if ranges else {}
-    with quiet(), tempfile.TemporaryDirectory() as temporary:
-        if ranges is None:
+    if ranges is None:
+        with quiet():
             quantize_dynamic(model, target, **options)
-        else:
-            cache = Path(temporary) / "ranges.json"  # its way to be given ranges
-            save_tensors_data(TensorsData(CalibrationMethod.MinMax, found), cache)
-            quantize_static(
-                model,
-                target,
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                # FP32 outputs: as fast as INT8 ones, which the addition of the bias would widen again.
-                extra_options={"OpTypesToExcludeOutputQuantization": list(_PRODUCTS)},
-                calibration_cache_path=cache,
-                **options,
-            )
+        return _zeros(onnx.load(target))
+    found = {node.input[0]: tuple(map(np.float32, ranges[path])) for path, node in nodes.items()}
+    _quantize_static(model, target, found, options)
     quantized = onnx.load(target)
-    if ranges is not None:
-        _spare_others(quantized.graph, kept, found)
-        onnx.save(quantized, target)
+    _spare_others(quantized.graph, kept, found)
+    onnx.save(quantized, target)
     return _zeros(quantized)
+
+
+def _quantize_static(
+    model: onnx.ModelProto, target: Path, ranges: Mapping[str, Sequence[np.float32]], options: Mapping[str, Any]
+) -> None:
+    """With the given ranges of the products' inputs, by tensor name."""
+    with quiet(), tempfile.TemporaryDirectory() as temporary:
+        cache = Path(temporary) / "ranges.json"  # its way to be given ranges
+        save_tensors_data(TensorsData(CalibrationMethod.MinMax, dict(ranges)), cache)
+        quantize_static(
+            model,
+            target,
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            # FP32 outputs: as fast as INT8 ones, which the addition of the bias would widen again.
+            extra_options={"OpTypesToExcludeOutputQuantization": list(_PRODUCTS)},
+            calibration_cache_path=cache,
+            **options,
+        )
 
 
 def _spare_others(graph: onnx.GraphProto, kept: Collection[str], inputs: Collection[str]) -> None:
