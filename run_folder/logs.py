@@ -28,7 +28,11 @@ class FolderHandler(logging.Handler):
         self.setFormatter(logging.Formatter(_FORMAT))
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record) + "\n"
+        try:
+            line = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return
         if not self._folder.is_local:
             self._lines.append(line)
             return

@@ -1,7 +1,6 @@
 """What each strategy's search may vary: one Optuna define-by-run function per strategy."""
 
 import importlib
-from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import optuna
@@ -17,6 +16,9 @@ STRATEGIES = (
 """The registration line of each strategy; its space and its trainable are found by this name."""
 
 Value = str | int | float | bool
+
+Configuration = dict[str, Any]
+"""The hyperparameters of one trial: names to values."""
 
 Objective = tuple[str, Literal["maximize", "minimize"]]
 """A figure of the deployed model (``f1``, ``bytes``, ``macs``, …) and its direction, ``maximize`` or ``minimize``."""
@@ -46,7 +48,6 @@ def space_of(strategy: str) -> Space:
     return space
 
 
-def paper_configuration(strategy: str) -> Mapping[str, Any]:
+def paper_configuration(strategy: str) -> Configuration:
     """The configuration of the paper's author, tried first in every search."""
-    configuration: Mapping[str, Any] = importlib.import_module(f"search_spaces.{strategy}").PAPER
-    return configuration
+    return dict(importlib.import_module(f"search_spaces.{strategy}").PAPER)

@@ -16,10 +16,13 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search_spaces import STRATEGIES, Space, Value, space_of
+from search_spaces import STRATEGIES, Configuration, Space, Value, space_of
 
 Overrides = Mapping[str, Mapping[str, Any]]
 """Strategy to parameter to a value (fixed), ``{low, high}`` or ``{choices: [...]}``."""
+
+StrategyOverrides = dict[str, Any]
+"""Parameter to what a space file says of it."""
 
 EVERY = "all"
 """The section of a space file that applies to every strategy that has the parameter."""
@@ -112,7 +115,7 @@ def _number(name: str, value: Any) -> float:
         raise SpaceError(f"{name}: {value!r} is not a number") from None
 
 
-def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
+def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, StrategyOverrides]:
     """Read a space file and check it against the spaces of all strategies.
 
     Returns: parameters to override of each of ``strategies``; ``all`` is resolved.
@@ -131,7 +134,7 @@ def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, dict[str,
     if not isinstance(content, Mapping) or not all(isinstance(part, Mapping) for part in content.values()):
         raise SpaceError(f"{path}: expected strategies (or {EVERY!r}) with parameters under each")
     spaces = {strategy: distributions_of(strategy) for strategy in STRATEGIES}
-    overrides: dict[str, dict[str, Any]] = {strategy: {} for strategy in STRATEGIES}
+    overrides: dict[str, StrategyOverrides] = {strategy: {} for strategy in STRATEGIES}
     for section, parameters in content.items():
         targets = list(STRATEGIES) if section == EVERY else [section]
         if section != EVERY and section not in spaces:
@@ -183,7 +186,7 @@ def narrowed_space(strategy: str, overrides: Mapping[str, Any]) -> Space:
     return space
 
 
-def nearest(strategy: str, configuration: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def nearest(strategy: str, configuration: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
     """A configuration moved into the narrowed space, to enqueue: numbers to the nearest bound.
 
     A choice that the narrowed space does not have is left out, so that the sampler makes it.

@@ -10,7 +10,7 @@ from run_folder.errors import InputError, Problem
 from run_folder.options import out_of_range
 from run_folder.settings import PARTS, SYNTHETIC, RunSettings
 from search_spaces import STRATEGIES
-from search_spaces.overrides import SpaceError, load_overrides
+from search_spaces.overrides import SpaceError, StrategyOverrides, load_overrides
 from trainables import trainable_class
 
 EMBEDDED_SPACE = Path(__file__).with_name("embedded_space.yaml")
@@ -89,7 +89,7 @@ def near(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else f" (known: {', '.join(known)})"
 
 
-def read_space(path: str | Path, strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
+def read_space(path: str | Path, strategies: Sequence[str]) -> dict[str, StrategyOverrides]:
     """Overrides of the search spaces. Raises: InputError."""
     known = [name for name in strategies if name in STRATEGIES]
     try:

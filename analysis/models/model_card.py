@@ -205,7 +205,7 @@ def _int8(record: ExportRecord) -> str:
     needs = (
         ""
         if facts.weight_bits == 7
-        else "; on a CPU without VNNI or AMX its sums may overflow (search with `--reduce-range` then)"
+        else "; on a CPU without VNNI or AMX its sums may overflow (search with 7-bit weights then)"
     )
     together = "" if facts.static else "; the figures of a text move a little with those in its batch"
     return (

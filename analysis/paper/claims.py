@@ -43,7 +43,7 @@ NOTES = (
 )
 PROTOCOL = {
     True: "This run follows the author's protocol.",
-    False: "This run does not follow the author's protocol (that is `launch --protocol paper`).",
+    False: "This run does not follow the author's protocol.",
 }
 CLAIM_NOTE = (
     "A claim is supported where the 95 % interval of every difference that it needs lies where the claim says, and not "

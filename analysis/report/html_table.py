@@ -10,7 +10,9 @@ import pandas as pd
 Form = str
 """How a column reads: a key of ``_FORMS``."""
 
-Links = Mapping[str, Callable[[Mapping[str, Any]], str | None]]
+Link = Callable[[Mapping[str, Any]], str | None]
+"""A row of a table to the address that one of its cells leads to, or None."""
+Links = Mapping[str, Link]
 """By column, the file that a row's figure comes from, relative to the page."""
 
 _FORMS: Mapping[Form, Callable[[Any], str]] = {

@@ -1,6 +1,6 @@
 """The sections about the search: how it went, and all of its trials."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -12,7 +12,7 @@ from analysis.evaluation.search_insight import INSIGHT, Gap, StrategyInsight
 from analysis.report import figures as draw
 from analysis.report.figures import Band, Curve
 from analysis.report.findings import Findings, lacking, scored, trial_file
-from analysis.report.html_table import Column, Table
+from analysis.report.html_table import Column, Link, Table
 from analysis.report.page import Drawing, Section
 from analysis.text_tables import Row
 from run_folder.names import RESULTS
@@ -232,9 +232,9 @@ def _control_row(findings: Findings, name: str) -> Row:
     }
 
 
-def _trial_link(findings: Findings) -> Callable[[Mapping[str, Any]], str | None]:
+def _trial_link(findings: Findings) -> Link:
     return lambda row: f"../{findings.records[row['trial']]}" if row["trial"] in findings.records else None
 
 
-def _test_link(findings: Findings) -> Callable[[Mapping[str, Any]], str | None]:
+def _test_link(findings: Findings) -> Link:
     return lambda row: trial_file(row["trial"]) if row["trial"] in findings.tests else None

@@ -7,14 +7,14 @@ from run_folder.errors import InputError, Problem
 from run_folder.run import Run
 from run_folder.settings import SearchSettings
 from run_folder.trials import TrialRecord, best_trials
-from search_spaces import STRATEGIES, objectives_of, paper_configuration
+from search_spaces import STRATEGIES, Configuration, objectives_of, paper_configuration
 from search_spaces.overrides import distributions_of, nearest
 
 MOST = 5
 """Most configurations of a strategy that are taken over; half of its trials where that is fewer."""
 
 
-def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, list[dict[str, Any]]]:
+def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, list[Configuration]]:
     """By strategy, the earlier run's best configurations moved into this one's space, best first, each once.
 
     Raises:
@@ -27,7 +27,7 @@ def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, lis
             Problem("warm_start", "the paper's configuration is the only trial", "ask for 2 trials or more")
         )
     finished = [trial for trial in earlier.trials.values() if trial.state == "finished" and trial.repeats is None]
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Configuration]] = {}
     for strategy in (name for name in settings.strategies if name in STRATEGIES):
         mine = [trial for trial in finished if trial.strategy == strategy]
         if mine:
@@ -40,7 +40,7 @@ def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, lis
 
 def best_configurations(
     trials: Sequence[TrialRecord], overrides: Mapping[str, Any], most: int = MOST
-) -> list[dict[str, Any]]:
+) -> list[Configuration]:
     """Those of one strategy's finished trials, moved into its narrowed space, best first, each once.
 
     The paper's, which every search tries first, is left out. Raises InputError as ``warm_configurations`` does.
@@ -56,7 +56,7 @@ def best_configurations(
 
 def _moved(
     trial: str, strategy: str, hyperparameters: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> Configuration:
     known = distributions_of(strategy)
     try:
         return nearest(strategy, {name: value for name, value in hyperparameters.items() if name in known}, overrides)

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from run_folder.results import DeployedResult
 from run_folder.trials import TrialRecord
-from search_spaces import objectives_of, paper_configuration
+from search_spaces import Configuration, objectives_of, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
 from tune_jobs.searching.study_storage import StudyStorage
 
@@ -71,7 +71,7 @@ class StrategyStudy:
     def next_number(self) -> int:
         return len(self._study.get_trials(deepcopy=False))
 
-    def ask(self) -> tuple[int, dict[str, Any], dict[str, str]]:
+    def ask(self) -> tuple[int, Configuration, dict[str, str]]:
         """Number, hyperparameters and their distributions (Optuna's JSON) of a new trial."""
         number = self.next_number
         self._study.sampler = TPESampler(
