@@ -103,9 +103,8 @@ def _opened(url: str) -> RDBStorage:
         shown, parsed = shown_url(url), make_url(url)
     except ArgumentError:
         raise InputError(Problem("optuna_storage", "not a database URL", fix)) from None
-    os.environ.setdefault(
-        "PGCLIENTENCODING", "utf8"
-    )  # psycopg gives bytes where a database has no encoding (SQL_ASCII)
+    # psycopg gives bytes for text where a database has no encoding (SQL_ASCII)
+    os.environ.setdefault("PGCLIENTENCODING", "utf8")
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a server's restart closes the connections
     except ImportError as error:
