@@ -23,6 +23,8 @@ storage=${SYMPTUNE_STORAGE:-$SLURM_SUBMIT_DIR/runs}  # a folder or URI that all 
 RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE RAY_AUTH_TOKEN
+export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID  # /tmp/ray may be another user's
+export RAY_USAGE_STATS_ENABLED=0  # `ray start` sends statistics to Ray's makers otherwise
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}  # where this script runs
@@ -52,25 +54,25 @@ if [ "${#nodes[@]}" -gt 1 ]; then
     on_nodes $((${#nodes[@]} - 1)) "$workers" ray start --address="$address" --block "${resources[@]}"
 fi
 # As many trials run at once as the nodes that are there at the start can hold.
-python - "${#nodes[@]}" <<'PYTHON'
+python - "$address" "${#nodes[@]}" <<'PYTHON'
 import sys
 import time
 
 import ray
 
-ray.init("auto", log_to_driver=False, logging_level="ERROR")
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
 for _ in range(60):
-    if sum(node["Alive"] for node in ray.nodes()) >= int(sys.argv[1]):
+    if sum(node["Alive"] for node in ray.nodes()) >= int(sys.argv[2]):
         break
     time.sleep(2)
 else:
-    print("slurm.sh: not all nodes have joined; going on with those that have", file=sys.stderr)
+    print("slurm.sh: not all nodes have joined; the search starts on those that have", file=sys.stderr)
 PYTHON
 
-symptune launch --address auto --storage "$storage" "$@" &
+symptune launch --address "$address" --storage "$storage" "$@" &
 search=$!
 out_of_time=false
-trap 'kill -TERM "$search" 2>/dev/null || true' TERM
+trap : TERM  # Slurm signals every process of the job: the search stops by itself, and a second signal would cut that short
 trap 'out_of_time=true; kill -TERM "$search" 2>/dev/null || true' USR1
 code=143
 while [ "$code" = 138 ] || [ "$code" = 143 ]; do  # a signal to this script ended `wait`, not the search

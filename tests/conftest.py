@@ -41,7 +41,18 @@ ROOT = Path(__file__).parents[1]
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
 
-RAY_FIXTURES = {"actor", "arena", "cluster", "finished", "local_ray", "place", "searched", "ray_address", "uneven"}
+RAY_FIXTURES = {
+    "actor",
+    "arena",
+    "cluster",
+    "finished",
+    "local_ray",
+    "place",
+    "searched",
+    "ray_address",
+    "slurm",
+    "uneven",
+}
 """Fixtures that start Ray, in this process or by a command line."""
 SLOW_FIXTURES = RAY_FIXTURES | {"created", "start_python"}
 BROWSER_FIXTURES = {"browser"}
@@ -144,6 +155,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--searches", type=int, default=15, help="searches in virtual time that are cut (default 15)")
     parser.addoption("--plain-ray", action="store_true", help="also show what plain Ray Tune does in each trap")
     parser.addoption("--chaos-seed", type=int, default=0, help="of the instants and the victims")
+    parser.addoption("--slurm", action="store_true", help="also a job in a real Slurm, whose daemons are started here")
     parser.addoption("--clusters", action="store_true", help="also what takes minutes on clusters: jobs, lost clients")
 
 

@@ -246,6 +246,7 @@ trap 'exit 130' TERM
 if [ -e signal ]; then
     until (( 0x$(sed -n 's/^SigCgt:\\s*//p' "/proc/$PPID/status") & 1 << 9 )); do sleep 0.05; done  # USR1 is trapped
     kill -"$(cat signal)" "$PPID"
+    if [ "$(cat signal)" = TERM ]; then kill -TERM $$; fi  # Slurm signals every process of the job
     while true; do sleep 0.05; done
 fi
 exit "$(cat code)\"""",
@@ -295,9 +296,9 @@ def test_slurm_starts_the_head_first_then_workers_and_once_they_have_joined_the_
         "ray start --head --port=6379 --block --num-cpus=4 --num-gpus=2",
         "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --nodelist=node2,node3 "
         "ray start --address=node1:6379 --block --num-cpus=4 --num-gpus=2",
-        "symptune launch --address auto --storage /shared/runs --name first --category Discharge summary",
+        "symptune launch --address node1:6379 --storage /shared/runs --name first --category Discharge summary",
     ]
-    assert "python - 3" in log[: log.index(launch)]  # waits for three nodes
+    assert "python - node1:6379 3" in log[: log.index(launch)]  # waits for three nodes
     assert all(line.endswith("token=64") for line in log if line.startswith("ray "))
     assert sorted(line for line in log if line.startswith("ended")) == ["ended --address=node1:6379", "ended --head"]
     assert not any("requeue" in line for line in log)

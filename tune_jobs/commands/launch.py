@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from typing import Any
 
 from rich.console import Console
@@ -41,7 +42,7 @@ from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.dealer import to_continue
 from tune_jobs.searching.repetitions import missing_repetitions
 from tune_jobs.searching.run_search import search
-from tune_jobs.searching.study_storage import database_problems
+from tune_jobs.searching.study_storage import database_problems, shown_url
 from tune_jobs.signals import INTERRUPTED, interruptible
 
 _log = logging.getLogger(__name__)
@@ -296,6 +297,8 @@ def _search_and_evaluate(
     if run.trials and not execution.only_seeds:
         _print_plan(run, settings.search, execution, console)
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
+    if execution.optuna_storage is not None:
+        again += f" --optuna-storage {shlex.quote(shown_url(execution.optuna_storage))}"
     with only_process(folder), driver_log(folder, execution.log_level, _LOGGED):
         _log_start(options)
         folder.discard_scratch()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ def study_storage(folder: Folder, url: str | None) -> Iterator[StudyStorage]:
         InputError: the database cannot be opened.
     """
     if url is not None:
-        yield StudyStorage(_database(url), f"{study_prefix(folder)}/")
+        with _database(url) as database:
+            yield StudyStorage(database, f"{study_prefix(folder)}/")
         return
     with _journal_path(folder) as path:
         yield StudyStorage(journal(path))
@@ -67,7 +69,8 @@ def database_problems(url: str | None) -> list[Problem]:
     """Why the studies could not be kept there, if so."""
     try:
         if url is not None:
-            _database(url)
+            with _database(url):
+                pass
     except InputError as error:
         return list(error.problems)
     return []
@@ -79,17 +82,35 @@ def database_reason(error: BaseException) -> str:
     return f"the study database failed ({first_line(getattr(root, 'orig', None) or root)})"
 
 
-def _database(url: str) -> RDBStorage:
+def shown_url(url: str) -> str:
+    """A database's URL as it may be printed: without a password. Raises: ArgumentError: it is none."""
+    return make_url(url).set(query={}).render_as_string(hide_password=True)  # a query may hold one too
+
+
+@contextmanager
+def _database(url: str) -> Iterator[RDBStorage]:
+    """The storage in a database; its connections are closed after the block."""
+    database = _opened(url)
+    try:
+        yield database
+    finally:
+        database.engine.dispose()
+
+
+def _opened(url: str) -> RDBStorage:
     fix = "give one such as postgresql://USER@HOST/DATABASE or sqlite:///FILE, or omit it"
     try:
-        shown = make_url(url).set(query={}).render_as_string(hide_password=True)  # a query may hold one too
+        shown, parsed = shown_url(url), make_url(url)
     except ArgumentError:
         raise InputError(Problem("optuna_storage", "not a database URL", fix)) from None
+    # psycopg gives bytes for text where a database has no encoding (SQL_ASCII)
+    os.environ.setdefault("PGCLIENTENCODING", "utf8")
     try:
-        return RDBStorage(url)
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a server's restart closes the connections
     except ImportError as error:
-        message = f"{shown} needs a driver ({error})"
-        raise InputError(Problem("optuna_storage", message, "install it with pip")) from error
+        install = "pip install -c constraints.txt -e '.[postgres]'"
+        how = install if parsed.get_backend_name() == "postgresql" else "install it with pip"
+        raise InputError(Problem("optuna_storage", f"{shown} needs a driver ({error})", how)) from error
     except Exception as error:  # Optuna wraps some errors of SQLAlchemy and its drivers, and not others
         message = f"{shown} cannot be opened ({database_reason(error)})"
         raise InputError(Problem("optuna_storage", message, fix)) from error
