@@ -22,6 +22,7 @@ from transformers import (
 )
 
 import symptune
+from benchmarks.common import encoder_of
 from run_folder.errors import InputError
 from tests.conftest import tiny_model
 from tests.tiny_runs import settings_for
@@ -316,6 +317,14 @@ def test_a_search_from_python_refuses_the_model_too(folder: Path, notes: Path) -
     with pytest.raises(symptune.InputError, match=f"^model: {UNFIT}"):
         symptune.search(notes, model="m", max_length=32)
     assert not Path("runs").exists()
+
+
+def test_a_benchmark_refuses_the_model_too(folder: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: layers: m has 2, got 3"):
+        encoder_of("m", 3, ("pain", "fever"))
+    changed(hidden_size=64)(folder)
+    with pytest.raises(SystemExit, match=f"^error: model: {UNFIT}"):
+        encoder_of("m", None, ("pain", "fever"))
 
 
 def test_a_file_is_not_taken_for_a_name_on_the_hub(folder: Path) -> None:

@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 
 from run_folder.errors import InputError, Problem, first_line
 from run_folder.settings import EMBEDDED_MODEL, ModelSettings
@@ -67,19 +67,26 @@ def source_of(model: str) -> str:
 def check_model(settings: ModelSettings) -> list[Problem]:
     """What is wrong with the model asked for, found from its configuration alone.
 
+    Args:
+        settings: fewer than 1 layer is told with the limits of the other options.
+
     Raises:
         InputError: there is no such model, or its configuration is damaged or not that of a known encoder.
     """
     model, layers = settings.name, settings.layers
     config = _configuration(model, source_of(model))
-    problems = []
-    if layers is not None and layers > config.num_hidden_layers:
-        problems.append(Problem("layers", f"{model} has {config.num_hidden_layers}, got {layers}"))
+    problems = [] if layers is not None and layers < 1 else _layer_problems(layers, model, config)
     longest = longest_input(config)
     if settings.max_length > longest:
         message = f"{model} reads at most {longest} tokens, got {settings.max_length}"
         problems.append(Problem("max_length", message))
     return problems
+
+
+def _layer_problems(layers: int | None, model: str, config: PreTrainedConfig) -> list[Problem]:
+    if layers is None or 1 <= layers <= config.num_hidden_layers:
+        return []
+    return [Problem("layers", f"{model} has {config.num_hidden_layers}, got {layers}")]
 
 
 def _configuration(model: str, source: str) -> PreTrainedConfig:
@@ -128,12 +135,15 @@ def load_pretrained(
     """The encoder with a new classification head for these symptoms, drawn by the seed.
 
     Raises:
-        InputError: its files cannot be read, or its configuration, weights and tokenizer do not fit together.
+        InputError: its files cannot be read, its configuration, weights and tokenizer do not fit together, or it has
+            fewer layers.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     source = source_of(model)
     config = _configuration(model, source)
+    if problems := _layer_problems(layers, model, config):
+        raise InputError(*problems)
     classifier = _load_classifier(model, source, symptoms, seed)
     tokenizer = _load_tokenizer(model, source)
     _check_tokenizer(model, tokenizer, config)
@@ -145,6 +155,7 @@ def load_pretrained(
 def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int) -> PreTrainedModel:
     labels = dict(enumerate(symptoms))
     torch.manual_seed(seed)
+    classifier: PreTrainedModel
     try:
         classifier, loading = AutoModelForSequenceClassification.from_pretrained(
             source,
