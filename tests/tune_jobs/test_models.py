@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertForMaskedLM,
@@ -27,7 +28,7 @@ from run_folder.errors import InputError
 from tests.conftest import tiny_model
 from tests.tiny_runs import settings_for
 from tune_jobs.cli import main
-from tune_jobs.preparing import create_run
+from tune_jobs.preparing import create_run, pretrained
 from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
 
@@ -179,6 +180,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "a missing shard": (sharded("model-00002*"), "m/model.safetensors.index.json cannot be loaded .*model-00002"),
     "NaN": (one_number(QUERY, float("nan")), f"the weights of m are not all finite numbers \\({QUERY}\\)"),
     "infinity": (one_number("bert.embeddings.LayerNorm.bias", float("inf")), "not all finite numbers .*LayerNorm.bias"),
+    "an adapter": (written("adapter_config.json", b"{}"), "m holds an adapter .*; merge it into its model"),
     # config.json against the weights
     "wider": (changed(hidden_size=64), f"{UNFIT}: tensors of another shape: 37 \\(bert.* is 32, not 64\\)"),
     "fewer words": (changed(vocab_size=11), f"{UNFIT}: tensors of another shape: 1 .* is 60 × 32, not 11 × 32"),
@@ -327,6 +329,32 @@ def test_a_benchmark_refuses_the_model_too(folder: Path) -> None:
         encoder_of("m", None, ("pain", "fever"))
 
 
-def test_a_file_is_not_taken_for_a_name_on_the_hub(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"^model: m/model.safetensors is a file; give the folder that holds it$"):
-        load_pretrained(f"m/{WEIGHTS}", None, ("pain", "fever"), seed=0)
+def test_a_model_in_the_hubs_cache_needs_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository, commit = Path("cache/models--some--model").absolute(), "a" * 40
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(repository.parent))
+    monkeypatch.setattr(pretrained, "_hub_answers", lambda: False)
+    settings = settings_for(Path("some/model"), strategies=("baseline",))
+    assert check_model(settings.model) == model_problems(settings) == []
+    (repository / "snapshots" / commit / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"^model: the config.json of some/model cannot be read"):
+        check_model(settings.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (f"m/{WEIGHTS}", "m/model.safetensors is a file; give the folder that holds it"),
+        ("m" * 300, f"{'m' * 80} cannot be read .*"),
+        ("./n", "./n is not a folder; give a model folder or a hub name"),
+        ("m\0", ".*"),
+    ],
+)
+def test_what_is_no_folder_is_not_taken_for_a_name_on_the_hub(
+    folder: Path, name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_hub_answers", lambda: False)
+    with pytest.raises(InputError, match=f"^model: {words}$"):
+        load_pretrained(name, None, ("pain", "fever"), seed=0)

