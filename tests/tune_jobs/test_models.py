@@ -1,8 +1,11 @@
 """Models that do not fit are refused before the cluster is touched, and all others are taken."""
 
+import errno
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from benchmarks.common import encoder_of
 from run_folder.errors import InputError
 from tests.conftest import tiny_model
 from tests.tiny_runs import settings_for
+from trainables.parts.model import stored
 from tune_jobs.cli import main
 from tune_jobs.preparing import create_run, pretrained
 from tune_jobs.preparing.first_models import model_problems
@@ -312,6 +316,15 @@ def test_every_strategys_first_model_is_tried(folder: Path, monkeypatch: pytest.
 def test_a_configuration_without_a_model_refuses_none(folder: Path) -> None:
     """A student of half a layer is as large as its teacher: that trial fails by itself, others of it may not."""
     assert model_problems(settings_for(folder, layers=1)) == []
+
+
+def test_a_full_disk_of_temporary_files_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stored, "save_model", full)
+    (problem,) = model_problems(settings_for(folder))
+    assert str(problem).startswith(f"model: {tempfile.gettempdir()} takes no copy of m ([Errno 28] No space left")
 
 
 def test_a_search_from_python_refuses_the_model_too(folder: Path, notes: Path) -> None:

@@ -53,17 +53,23 @@ def _data(tokenizer: PreTrainedTokenizerBase, length: int) -> TrialData:
 
 
 def _problems_of_first_models(settings: RunSettings, model: PreTrainedModel, data: TrialData) -> list[Problem]:
+    strategies, name = settings.search.strategies, settings.model.name
     encoder = EncoderWeights.of(model)
     untrained = TrainSettings(epochs=0, threads=torch.get_num_threads(), reduce_range=settings.model.reduce_range)
     with quiet(), tempfile.TemporaryDirectory() as teacher:
-        stored.save_model(model, Path(teacher) / DEPLOYED)
-        for strategy in settings.search.strategies:
+        if any(trainable_class(strategy).needs_teacher for strategy in strategies):
+            try:
+                stored.save_model(model, Path(teacher) / DEPLOYED)
+            except Exception as error:  # a full disk is an OSError or safetensors' own
+                message = f"{tempfile.gettempdir()} takes no copy of {name} ({first_line(error)})"
+                return [Problem("model", message, "set TMPDIR to a larger folder")]
+        for strategy in strategies:
             config = TrialConfig(_first_configuration(strategy, settings.search), settings.search.seed, Folder(teacher))
             try:
                 _run(strategy, config, data, encoder, untrained)
             except Exception as error:
                 reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {first_line(error)}"
-                message = f"the first trial of {strategy} cannot run {settings.model.name} ({reason})"
+                message = f"the first trial of {strategy} cannot run {name} ({reason})"
                 return [Problem("model", message, "give another model")]
     return []
 
