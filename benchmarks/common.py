@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from clinical_notes.batches import TrialData, tokenise
+from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.settings import EMBEDDED_MODEL, SYNTHETIC
 from trainables.base import TrainSettings, Trial, TrialConfig
@@ -50,9 +51,12 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
 def encoder_of(
     model: str, layers: int | None, symptoms: Sequence[str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A classifier with a new head, and its tokenizer."""
+    """A classifier with a new head, and its tokenizer; a model that does not fit ends the benchmark with a line."""
     if model != BERT_BASE:
-        return load_pretrained(model, layers, symptoms, seed=0)
+        try:
+            return load_pretrained(model, layers, symptoms, seed=0)
+        except InputError as error:
+            raise SystemExit(f"error: {error}") from None
     _, tokenizer = load_pretrained(EMBEDDED_MODEL, 1, symptoms, seed=0)
     return random_model(BertConfig(vocab_size=len(tokenizer)), layers or 12, symptoms), tokenizer
 

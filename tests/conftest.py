@@ -18,13 +18,10 @@ import torch
 from filelock import FileLock
 from ray.cluster_utils import Cluster
 from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
+    CONFIG_MAPPING,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     PreTrainedModel,
-    RobertaConfig,
-    RobertaForSequenceClassification,
 )
 
 from clinical_notes.batches import TokenisedExamples, TrialData
@@ -32,7 +29,7 @@ from clinical_notes.synthetic import write_synthetic_notes
 from run_folder.folder import Folder
 from tests.export_cache import ExportCache
 from tests.waiting import guarded
-from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.encoder import EncoderWeights, classifier_class
 
 if TYPE_CHECKING:
     from tests.tiny_runs import FinishedRun
@@ -168,9 +165,9 @@ def tiny_model(architecture: str) -> PreTrainedModel:
             DistilBertConfig(dim=32, n_heads=4, n_layers=2, hidden_dim=48, **common)
         )
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 48}
-    if architecture == "roberta":
-        return RobertaForSequenceClassification(RobertaConfig(**sizes, **common))
-    return BertForSequenceClassification(BertConfig(**sizes, **common))
+    more = {"embedding_size": 32} if architecture == "electra" else {}
+    config = CONFIG_MAPPING[architecture](**sizes, **common, **more)
+    return classifier_class(config)(config)
 
 
 @pytest.fixture(params=["bert", "distilbert", "roberta"])

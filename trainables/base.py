@@ -109,7 +109,6 @@ class Trial:
         self.hyperparameters, self.seed, self.teacher_folder = config.hyperparameters, config.seed, config.teacher
         self.results = []
         self._best: tuple[float, State] | None = None
-        keep_freed_memory()
         torch.set_num_threads(self.settings.threads)
         torch.manual_seed(self.seed)
         self.model: nn.Module = self.build_model().to(self.settings.device)
@@ -119,6 +118,7 @@ class Trial:
             else torch.tensor(self.data.class_weights, device=self.settings.device)
         )
         if self.epochs:
+            keep_freed_memory()
             train_seen_words(self.model, self.data.training_tokens)
             self.optimizer = self._build_optimizer()
             self.schedule = get_scheduler(
@@ -251,7 +251,7 @@ class Trial:
         start = time.perf_counter()
         number = len(self.results) + 1
         train_loss = self._train(number)
-        metrics = self._validate()
+        metrics = self.validate()
         if self.selectable and (self._best is None or metrics.f1 > self._best[0]):
             self._best = (metrics.f1, {name: t.clone() for name, t in self._trained_state().items()})
         result = EpochResult(
@@ -304,8 +304,8 @@ class Trial:
             return tensor
         return tensor.pin_memory().to(self.settings.device, non_blocking=True)
 
-    def _validate(self) -> Metrics:
-        """Validation figures of the model in training."""
+    def validate(self) -> Metrics:
+        """Validation figures of the model in training. Raises: TrialError: a logit is not finite."""
         live = TorchRunner(self.model)  # type: ignore[arg-type]
         with self._autocast():
             logits = predict(live.logits, self.data.validation, self.data.pad_token_id)

@@ -21,12 +21,13 @@ from run_folder.results import DeployedResult, EpochResult, TrialFailed
 from tests.export_cache import ExportCache
 from trainables import trainable_class
 from trainables.base import TrialConfig, TrialError
+from trainables.parts import deployed
 from trainables.parts.deployed import ONNX_FILE, predict
 from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
 from tune_jobs.searching.ray_adapters import REPORT
-from tune_jobs.searching.trial_actor import RunTrainable
+from tune_jobs.searching.trial_actor import SATURATES, RunTrainable
 
 from .conftest import CHANGES, SETTINGS, VARIANTS, configuration, parameters, run_to_end, start, trains
 
@@ -177,6 +178,29 @@ def adapter(
     trainable.config = ray_config(variant, seed)
     trainable.setup(trainable.config, data, weights, SETTINGS, Folder(home))
     return trainable
+
+
+@pytest.mark.parametrize("variant", ["quantization-ptq"])
+@pytest.mark.parametrize(
+    ("reduce_range", "overflows", "warned"), [(False, True, True), (False, False, False), (True, True, False)]
+)
+def test_a_trial_whose_cpu_may_saturate_on_its_8_bit_model_says_so_once(
+    variant: str,
+    reduce_range: bool,
+    overflows: bool,
+    warned: bool,
+    teacher: str,
+    trial_data: TrialData,
+    encoder_weights: EncoderWeights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deployed, "int8_overflows", lambda: overflows)
+    trainable = adapter(variant, 1, teacher, trial_data, encoder_weights, tmp_path)
+    trainable._settings = replace(SETTINGS, reduce_range=reduce_range)
+    report = trainable.step()[REPORT]
+    assert isinstance(report.result, DeployedResult)
+    assert report.warnings == ((SATURATES,) if warned else ())
 
 
 @pytest.mark.parametrize("variant", TRAINED)

@@ -244,6 +244,12 @@ def int8_overflows() -> bool:
     )
 
 
+def saturates_here(facts: ModelFacts) -> bool:
+    """Whether this CPU's sums may overflow as it runs the model, so that its figures are not those of other CPUs."""
+    bits = facts.int8.weight_bits if facts.int8 is not None and facts.runtime == "onnxruntime" else None
+    return bits == 8 and int8_overflows()
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:

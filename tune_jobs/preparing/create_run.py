@@ -38,6 +38,7 @@ from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.check_settings import near, problems_of, read_lexicon
+from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
 
@@ -64,6 +65,11 @@ def problems_before(settings: RunSettings, found: Sequence[Problem] = ()) -> lis
     for find in (_split_problems, _model_problems, _lexicon_problems, _notes_problems):
         try:
             problems += find(settings)
+        except InputError as error:
+            problems += error.problems
+    if not problems and not found:  # last: it may have to be downloaded, and a large one takes seconds
+        try:
+            problems += model_problems(settings)
         except InputError as error:
             problems += error.problems
     notes_are_sound = not any(problem.field in _DECIDE_EXAMPLES for problem in problems)

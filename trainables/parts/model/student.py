@@ -105,7 +105,7 @@ def _linear_axes(model: PreTrainedModel) -> dict[nn.Module, Axes]:
         axes[layer.feed_forward_in] = (neurons, RESIDUAL)
         axes[layer.feed_forward_out] = (RESIDUAL, neurons)
     # What is left are the pooler and the classifier's layers: each reads what the one before it wrote.
-    *hidden, last = (m for m in model.modules() if isinstance(m, nn.Linear) and m not in axes)
+    *hidden, last = (m for _, m in _in_running_order(model) if isinstance(m, nn.Linear) and m not in axes)
     read = RESIDUAL
     for number, linear in enumerate(hidden):
         axes[linear] = (f"pooled.{number}", read)
@@ -146,12 +146,18 @@ def residual_importance(model: PreTrainedModel, axes: dict[str, Axes]) -> torch.
     large, and a student of those dimensions learns less than one of dimensions drawn at random.
     """
     importance = torch.zeros(model.config.hidden_size, device=model.device)
-    for path, module in model.named_modules():  # in the order in which they run
+    for path, module in _in_running_order(model):
         if isinstance(module, nn.LayerNorm):
             gain = module.weight.square()
         elif isinstance(module, nn.Linear) and axes[f"{path}.weight"][1] == RESIDUAL:
             importance += gain * module.weight.square().sum(dim=0)
     return importance
+
+
+def _in_running_order(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    """Modules by path, the encoder's before the head's; XLM-R and CamemBERT register their head first."""
+    encoder_path = f"{model.base_model_prefix}."
+    return sorted(model.named_modules(), key=lambda named: not named[0].startswith(encoder_path))
 
 
 def _magnitude(axis: str, state: dict[str, torch.Tensor], axes: dict[str, Axes]) -> torch.Tensor:

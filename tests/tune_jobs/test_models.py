@@ -1,0 +1,373 @@
+"""Models that do not fit are refused before the cluster is touched, and all others are taken."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+    BertModel,
+    ElectraConfig,
+    ElectraModel,
+    PreTrainedModel,
+)
+
+import symptune
+from benchmarks.common import encoder_of
+from run_folder.errors import InputError
+from tests.conftest import tiny_model
+from tests.tiny_runs import settings_for
+from trainables.parts.model import stored
+from tune_jobs.cli import main
+from tune_jobs.preparing import create_run, pretrained
+from tune_jobs.preparing.first_models import model_problems
+from tune_jobs.preparing.pretrained import check_model, load_pretrained
+
+Damage = Callable[[Path], object]
+
+WEIGHTS = "model.safetensors"
+LIMIT = 40
+"""Tokens that the tiny models read."""
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model to damage, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(model_folder, "m"))
+
+
+def changed(name: str = "config.json", **values: Any) -> Damage:
+    """Values in a JSON file of the model."""
+    return edited(name, lambda record: record.update(values))
+
+
+def without(key: str, name: str = "config.json") -> Damage:
+    """A JSON file of the model without a key."""
+    return edited(name, lambda record: record.pop(key))
+
+
+def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Damage:
+    """A JSON file of the model, changed in place."""
+
+    def damage(folder: Path) -> None:
+        record = json.loads((folder / name).read_text())
+        change(record)
+        (folder / name).write_text(json.dumps(record))
+
+    return damage
+
+
+def written(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(name: str, size: int) -> Damage:
+    """Only the first bytes of a file, or all but the last."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
+    """Tensors of the weights changed in place."""
+
+    def damage(folder: Path) -> None:
+        state = load_file(folder / WEIGHTS)
+        change(state)
+        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+
+    return damage
+
+
+def one_number(name: str, value: float) -> Damage:
+    return tensors(lambda state: state[name].view(-1)[:1].fill_(value))
+
+
+def saved(model: PreTrainedModel) -> Damage:
+    """Weights and configuration of another model, next to the tokenizer."""
+    return lambda folder: model.save_pretrained(folder)
+
+
+def both(*damages: Damage) -> Damage:
+    return lambda folder: [damage(folder) for damage in damages]
+
+
+def pickled(content: bytes | None) -> Damage:
+    """The weights as PyTorch's own format, or a file of that name with this content."""
+
+    def damage(folder: Path) -> None:
+        state = load_file(folder / WEIGHTS)
+        (folder / WEIGHTS).unlink()
+        if content is None:
+            torch.save(state, folder / "pytorch_model.bin")
+        else:
+            (folder / "pytorch_model.bin").write_bytes(content)
+
+    return damage
+
+
+def sharded(without: str | None) -> Damage:
+    """The weights in several files, one of them perhaps missing."""
+
+    def damage(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        tiny_model("bert").save_pretrained(folder, max_shard_size="20KB")
+        if without is not None:
+            next(folder.glob(without)).unlink()
+
+    return damage
+
+
+def other(architecture: str, **values: Any) -> Damage:
+    """A model of another type, and these values in its configuration."""
+    return both(saved(tiny_model(architecture)), changed(**values))
+
+
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
+DEEP = b"[" * 100_000
+CONFIG = "the config.json of m"
+UNFIT = "the weights of m do not fit its config.json"
+
+REFUSED: dict[str, tuple[Damage, str]] = {
+    # config.json by itself
+    "no type": (without("model_type"), f'{CONFIG} has no model_type; add .*"bert" \\(known: bert, roberta, '),
+    "unknown type": (changed(model_type="gpt2"), "m is of type 'gpt2'; known: bert, "),
+    "type is a number": (changed(model_type=5), "m is of type 5; known: bert, "),
+    "cut": (cut("config.json", 100), f"{CONFIG} cannot be read .*; restore it"),
+    "empty": (written("config.json", b""), f"{CONFIG} cannot be read"),
+    "not UTF-8": (written("config.json", b'{"\xff": 1}'), f"{CONFIG} cannot be read"),
+    "deeply nested": (written("config.json", DEEP), f"{CONFIG} cannot be read"),
+    "a list": (written("config.json", b"[]"), f"{CONFIG} is no JSON object"),
+    "a null": (written("config.json", b"null"), f"{CONFIG} is no JSON object"),
+    "text for a number": (changed(hidden_size="wide"), f"{CONFIG} is wrong: Field 'hidden_size' expected int, got str"),
+    "a number as text": (changed(num_hidden_layers="2"), "Field 'num_hidden_layers' expected int, got str"),
+    "text for a fraction": (changed(layer_norm_eps="1e-12"), "Field 'layer_norm_eps' expected float, got str"),
+    "a null for a number": (changed(vocab_size=None), "Field 'vocab_size' expected int, got NoneType"),
+    "half a layer": (changed(num_hidden_layers=1.5), "Field 'num_hidden_layers' expected int, got float"),
+    "labels without numbers": (changed(id2label={"a": "b"}), f"{CONFIG} is wrong: .*'a'"),
+    "no layers": (changed(num_hidden_layers=0), f"{CONFIG} is wrong: num_hidden_layers must be at least 1, got 0"),
+    "negative layers": (changed(num_hidden_layers=-1), "num_hidden_layers must be at least 1, got -1"),
+    "negative width": (changed(hidden_size=-32), "hidden_size must be at least 1, got -32"),
+    "no heads": (changed(num_attention_heads=0), "num_attention_heads must be at least 1, got 0"),
+    "no words": (changed(vocab_size=0), "vocab_size must be at least 1, got 0"),
+    "no neurons": (changed(intermediate_size=0), "intermediate_size must be at least 1, got 0"),
+    "no positions": (changed(max_position_embeddings=0), "max_position_embeddings must be at least 1, got 0"),
+    "no token types": (changed(type_vocab_size=0), "type_vocab_size must be at least 1, got 0"),
+    "heads do not divide": (changed(num_attention_heads=5), "hidden_size 32 is no multiple of num_attention_heads 5"),
+    "DistilBERT's names": (other("distilbert", n_heads=5), "dim 32 is no multiple of n_heads 5"),
+    "decoder": (changed(is_decoder=True), "is_decoder is true, but only an encoder can be trained"),
+    "cross attention": (changed(add_cross_attention=True), "add_cross_attention is true"),
+    "activation": (changed(hidden_act="gulu"), "there is no activation 'gulu'"),
+    "dropout": (changed(hidden_dropout_prob=3), "m/model.safetensors cannot be loaded .*dropout probability"),
+    "padding outside": (changed(pad_token_id=1000), "pad_token_id 1000 is not below vocab_size 60"),
+    "negative padding": (changed(pad_token_id=-1), "pad_token_id -1 is not below vocab_size 60"),
+    "RoBERTa without padding": (other("roberta", pad_token_id=None), "pad_token_id is missing, from which positions"),
+    "RoBERTa without room": (other("roberta", max_position_embeddings=2), "max_position_embeddings 2 leaves no"),
+    # what the weights are
+    "cut weights": (cut(WEIGHTS, -10), f"m/{WEIGHTS} cannot be loaded .*; if the file is damaged or incomplete, copy"),
+    "empty weights": (written(WEIGHTS, b""), f"m/{WEIGHTS} cannot be loaded"),
+    "Git's pointer": (written(WEIGHTS, b"version https://git-lfs.github.com"), f"m/{WEIGHTS} cannot be loaded"),
+    "damaged pickle": (pickled(b"junk"), "m/pytorch_model.bin cannot be loaded"),
+    "pickled code": (pickled(b"cos\nsystem\n(S'true'\ntR."), "m/pytorch_model.bin cannot be loaded"),
+    "a missing shard": (sharded("model-00002*"), "m/model.safetensors.index.json cannot be loaded .*model-00002"),
+    "NaN": (one_number(QUERY, float("nan")), f"the weights of m are not all finite numbers \\({QUERY}\\)"),
+    "infinity": (one_number("bert.embeddings.LayerNorm.bias", float("inf")), "not all finite numbers .*LayerNorm.bias"),
+    "an adapter": (written("adapter_config.json", b"{}"), "m holds an adapter .*; merge it into its model"),
+    # config.json against the weights
+    "wider": (changed(hidden_size=64), f"{UNFIT}: tensors of another shape: 37 \\(bert.* is 32, not 64\\)"),
+    "fewer words": (changed(vocab_size=11), f"{UNFIT}: tensors of another shape: 1 .* is 60 × 32, not 11 × 32"),
+    "fewer positions": (changed(max_position_embeddings=50), f"{UNFIT}: tensors of another shape: 1 .*40 × 32, not 50"),
+    "more neurons": (changed(intermediate_size=64), f"{UNFIT}: tensors of another shape: 6"),
+    "more token types": (changed(type_vocab_size=3), f"{UNFIT}: tensors of another shape: 1"),
+    "more layers": (changed(num_hidden_layers=3), f"{UNFIT}: missing tensors: 16"),
+    "fewer layers": (changed(num_hidden_layers=1), f"{UNFIT}: tensors that have no place in it: 16 .*layer.1"),
+    "a tensor missing": (tensors(lambda state: state.pop(QUERY)), f"{UNFIT}: missing tensors: 1 \\({QUERY}"),
+    "a tensor too many": (
+        tensors(lambda state: state.update({f"{QUERY}.more": torch.ones(2)})),
+        f"{UNFIT}: tensors that have no place in it: 1 \\({QUERY}.more\\)",
+    ),
+    "a pooler of another size": (
+        tensors(lambda state: state.update({"bert.pooler.dense.weight": torch.ones(8, 32)})),
+        f"{UNFIT}: tensors of another shape: 1 .*pooler",
+    ),
+    "weights of another type": (other("roberta", model_type="bert"), f"{UNFIT}: missing tensors: 37 "),
+    "weights of nothing known": (tensors(lambda state: (state.clear(), state.update(x=torch.ones(1)))), f"{UNFIT}: "),
+    # the tokenizer
+    "cut tokenizer": (cut("tokenizer.json", 200), "the tokenizer of m cannot be loaded"),
+    "tokenizer is a list": (written("tokenizer.json", b"[]"), "the tokenizer of m cannot be loaded"),
+    "tokenizer of more words": (
+        edited("tokenizer.json", lambda record: record["model"]["vocab"].update(more=60)),
+        "the tokenizer of m has tokens up to number 60, its model only 60 rows",
+    ),
+    "no padding token": (
+        without("pad_token", "tokenizer_config.json"),
+        'the tokenizer of m has no padding token; set "pad_token" in its tokenizer_config.json',
+    ),
+    "RoBERTa padded otherwise": (other("roberta"), "the tokenizer of m pads with token 0, its config.json says 1"),
+}  # fmt: skip
+"""By name: what is done to a model, and a pattern of what is said."""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_does_not_fit_is_refused_in_one_line(
+    folder: Path, name: str, notes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage, words = REFUSED[name]
+    damage(folder)
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr(create_run, "make_run_examples", lambda *_, **__: None)  # the notes are read for nothing here
+    assert main(["launch", "--model", "m", "--notes", str(notes), "--max-length", "32"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("symptune: error: --model: ")
+    assert re.search(words, line), line
+    assert sorted(Path().rglob("*")) == before
+
+
+def with_old_names(folder: Path) -> None:
+    """As checkpoints of 2019 name their layer norms, with the buffer that they hold."""
+    state = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in state.items()
+    }
+    torch.save(old | {"bert.embeddings.position_ids": torch.arange(LIMIT)[None]}, folder / "pytorch_model.bin")
+
+
+def head_of(classes: int) -> Damage:
+    head = {"classifier.weight": torch.ones(classes, 32), "classifier.bias": torch.ones(classes)}
+    return tensors(lambda state: state.update(head))
+
+
+def of_class(cls: type[PreTrainedModel]) -> Damage:
+    """The same encoder, saved by another class."""
+
+    def damage(folder: Path) -> None:
+        model = cls.from_pretrained(folder)
+        (folder / WEIGHTS).unlink()
+        model.save_pretrained(folder)
+
+    return damage
+
+
+TAKEN: dict[str, Damage] = {
+    "as it is": lambda folder: None,
+    "an encoder without a head": of_class(BertModel),
+    "a masked language model": of_class(BertForMaskedLM),
+    "a pretrained model with both heads": of_class(BertForPreTraining),
+    "a token classifier": of_class(BertForTokenClassification),
+    "a model that answers questions": of_class(BertForQuestionAnswering),
+    "a head for other classes": head_of(17),
+    "old names": with_old_names,
+    "PyTorch's own format": pickled(None),
+    "several files": sharded(None),
+    "half precision": saved(tiny_model("bert").half()),
+    "bfloat16": saved(tiny_model("bert").bfloat16()),
+    "no padding index": changed(pad_token_id=None),
+    "outputs as tuples": changed(return_dict=False, output_attentions=True, output_hidden_states=True),
+    "a tokenizer with a limit of its own": changed("tokenizer_config.json", model_max_length=8),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_model_that_fits_is_taken_with_all_its_weights(folder: Path, name: str) -> None:
+    TAKEN[name](folder)
+    settings = settings_for(folder, max_length=32, strategies=("baseline",))
+    assert check_model(settings.model) == model_problems(settings) == []
+    loaded, _ = load_pretrained(str(folder), None, ("pain", "fever"), seed=0)
+    expected = tiny_model("bert").to({"half precision": torch.half, "bfloat16": torch.bfloat16}.get(name, torch.float))
+    encoder = {
+        key: tensor for key, tensor in expected.state_dict().items() if not re.match(r"classifier|bert\.pooler", key)
+    }
+    assert len(encoder) == 37
+    assert all(torch.equal(loaded.state_dict()[key], tensor.float()) for key, tensor in encoder.items())
+
+
+def test_numbers_too_large_for_the_first_model_are_told_before_the_search(folder: Path) -> None:
+    tensors(lambda state: state["bert.encoder.layer.0.output.dense.weight"].fill_(3e38))(folder)
+    (problem,) = model_problems(settings_for(folder))
+    assert (
+        str(problem)
+        == "model: the first trial of baseline cannot run m (non-finite logits on validation); give another model"
+    )
+
+
+def test_every_strategys_first_model_is_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 48}
+    config = ElectraConfig(**sizes, embedding_size=16, vocab_size=60, max_position_embeddings=LIMIT)
+    ElectraModel(config).save_pretrained(folder)
+    assert model_problems(settings_for(folder)) == []
+    (problem,) = model_problems(settings_for(folder, space={"distillation": {"smaller_in": "width"}}))
+    assert "the first trial of distillation cannot run m (ValueError: embeddings 16 wide" in str(problem)
+
+
+def test_a_configuration_without_a_model_refuses_none(folder: Path) -> None:
+    """A student of half a layer is as large as its teacher: that trial fails by itself, others of it may not."""
+    assert model_problems(settings_for(folder, layers=1)) == []
+
+
+def test_a_full_disk_of_temporary_files_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stored, "save_model", full)
+    (problem,) = model_problems(settings_for(folder))
+    assert str(problem).startswith(f"model: {tempfile.gettempdir()} takes no copy of m ([Errno 28] No space left")
+
+
+def test_a_search_from_python_refuses_the_model_too(folder: Path, notes: Path) -> None:
+    changed(hidden_size=64)(folder)
+    with pytest.raises(symptune.InputError, match=f"^model: {UNFIT}"):
+        symptune.search(notes, model="m", max_length=32)
+    assert not Path("runs").exists()
+
+
+def test_a_benchmark_refuses_the_model_too(folder: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: layers: m has 2, got 3"):
+        encoder_of("m", 3, ("pain", "fever"))
+    changed(hidden_size=64)(folder)
+    with pytest.raises(SystemExit, match=f"^error: model: {UNFIT}"):
+        encoder_of("m", None, ("pain", "fever"))
+
+
+def test_a_model_in_the_hubs_cache_needs_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository, commit = Path("cache/models--some--model").absolute(), "a" * 40
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(repository.parent))
+    monkeypatch.setattr(pretrained, "_hub_answers", lambda: False)
+    settings = settings_for(Path("some/model"), strategies=("baseline",))
+    assert check_model(settings.model) == model_problems(settings) == []
+    (repository / "snapshots" / commit / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"^model: the config.json of some/model cannot be read"):
+        check_model(settings.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (f"m/{WEIGHTS}", "m/model.safetensors is a file; give the folder that holds it"),
+        ("m" * 300, f"{'m' * 80} cannot be read .*"),
+        ("./n", "./n is not a folder; give a model folder or a hub name"),
+        ("m\0", ".*"),
+    ],
+)
+def test_what_is_no_folder_is_not_taken_for_a_name_on_the_hub(
+    folder: Path, name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_hub_answers", lambda: False)
+    with pytest.raises(InputError, match=f"^model: {words}$"):
+        load_pretrained(name, None, ("pain", "fever"), seed=0)
