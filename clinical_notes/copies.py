@@ -22,9 +22,7 @@ class Together:
     standard_texts: int
 
 
-def patients_together(
-    patients: NDArray[np.int32], copies: NDArray[np.int64], ranks: NDArray[np.int64]
-) -> Together:
+def patients_together(patients: NDArray[np.int32], copies: NDArray[np.int64], ranks: NDArray[np.int64]) -> Together:
     """Groups of patients who share a text, also through others.
 
     Args:

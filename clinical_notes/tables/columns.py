@@ -24,6 +24,7 @@ class NoteColumns:
 
 
 DEFAULT = NoteColumns()
+TEXTS_ALONE = NoteColumns(patient=None, category=None, error=None)
 ROLES = ("text", "patient", "category", "error")
 
 _USUAL: Mapping[str, tuple[str, ...]] = {
@@ -87,6 +88,8 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
         asked = getattr(columns, role)
         candidates = _candidates(header, role, asked) if asked else []
         if candidates:
+            if header.count(candidates[0]) > 1:
+                raise TableError(f" has the column {candidates[0]} twice; rename one")
             names[role], others[role] = candidates[0], tuple(candidates[1:])
         elif asked and (role == "text" or asked != getattr(DEFAULT, role)):
             fix = "name the column that it has"
@@ -95,9 +98,6 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
             fix = "name it, or give none: each note then counts as one patient"
             raise TableError(f" has no column of patients ({_shown(header)})", fix, setting="patient_column")
     names |= _groups(header, columns, names)
-    repeated = [name for name in names.values() if header.count(name) > 1]
-    if repeated:
-        raise TableError(f" has the column {repeated[0]} twice; rename one")
     return Found(names, {role: rest for role, rest in others.items() if rest})
 
 
@@ -127,6 +127,8 @@ def _groups(header: Sequence[str], columns: NoteColumns, names: Mapping[str, str
         if name is None:
             message = f" has no column {asked} ({_shown(header)})"
             raise TableError(message, "name one that it has", setting="group_by")
+        if header.count(name) > 1:
+            raise TableError(f" has the column {name} twice; rename one")
         for role, why in _NO_GROUPS.items():
             if name == names.get(role):
                 raise TableError(f": {asked} {why}", "name another column", setting="group_by")

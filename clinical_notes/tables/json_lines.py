@@ -48,7 +48,11 @@ def _object(line: str, row: int) -> Mapping[str, Any]:
     try:
         # Numbers stay as they are written: 7.0 is for the rule of identifiers to read.
         values = json.loads(
-            line.lstrip("\ufeff"), object_pairs_hook=_once, parse_int=str, parse_float=str, parse_constant=lambda _: None
+            line.lstrip("\ufeff"),
+            object_pairs_hook=_once,
+            parse_int=str,
+            parse_float=str,
+            parse_constant=lambda _: None,
         )
     except _TwiceError:
         raise TableError(f": data row {row} has a name twice", "rename one") from None

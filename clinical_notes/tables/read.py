@@ -35,6 +35,11 @@ def paths_of(paths: Paths) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
 
+def files_of(paths: Paths) -> list[Path]:
+    """All files that hold the notes, in the order in which they are read. Raises: InputError: there is none."""
+    return [file for path in paths_of(paths) for file in _found_in(path, "notes", Tally())[0]]
+
+
 def read_rows(
     paths: Paths,
     *,
@@ -80,21 +85,26 @@ def _parts(
     path: Path, columns: NoteColumns, chunk_rows: int, setting: str, tally: Tally
 ) -> Iterator[tuple[Path, Iterator[pa.Table]]]:
     """The files that a path stands for, each with its tables."""
-    try:
-        if path.is_dir():
-            files, kind = _files_of(path, tally)
-            if kind == "notes":
-                yield path, read_text_files(path, files, _choose(path, columns, tally), chunk_rows)
-                return
-        elif path.is_file():
-            files = [path]
-        else:
-            raise InputError(Problem(setting, f"{path} is not a file", "give a table or a folder of notes"))
-    except (TableError, OSError) as error:
-        reason, fix = (f"{error}", error.fix) if isinstance(error, TableError) else (" cannot be read", "")
-        raise InputError(Problem(setting, f"{path}{reason}", fix)) from None
+    files, are_notes = _found_in(path, setting, tally)
+    if are_notes:
+        yield path, read_text_files(path, files, _choose(path, columns, tally), chunk_rows)
+        return
     for file in files:
         yield file, _tables(file, path, columns, chunk_rows, tally)
+
+
+def _found_in(path: Path, setting: str, tally: Tally) -> tuple[list[Path], bool]:
+    """The files that a path stands for, and whether each is a note. Raises: InputError: there is none."""
+    try:
+        if path.is_dir():
+            return _files_of(path, tally)
+        if path.is_file():
+            return [path], False
+    except TableError as error:
+        raise InputError(Problem(setting, f"{path}{error}", error.fix)) from None
+    except OSError as error:
+        raise InputError(Problem(setting, f"{path} cannot be read ({type(error).__name__})")) from None
+    raise InputError(Problem(setting, f"{path} is not a file", "give a table or a folder of notes"))
 
 
 def _choose(path: Path, columns: NoteColumns, tally: Tally) -> Choose:
@@ -119,8 +129,8 @@ def _tables(file: Path, given: Path, columns: NoteColumns, chunk_rows: int, tall
         yield from read_json_lines(file, choose, chunk_rows)
 
 
-def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], str]:
-    """The files of a folder that hold notes, in order, and whether they are tables or notes.
+def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], bool]:
+    """The files of a folder that hold notes, in order, and whether each is a note.
 
     Raises:
         TableError: it has none, or tables next to .txt files.
@@ -135,7 +145,7 @@ def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], str]:
     if not taken:
         raise TableError(" is a folder without tables or .txt files", "give a table, or a folder that has some")
     tally.other_files += len(files) - len(taken)
-    return taken, "tables" if tables else "notes"
+    return taken, not tables
 
 
 def _hidden(path: Path) -> bool:

@@ -40,6 +40,10 @@ class Tally:
         hashes = [hash(same_text(text)) for text in notes["text"]]
         self._notes.append(np.array([codes, hashes], np.int64))
 
+    def take(self, other: "Tally") -> None:
+        """Have the counts of another, which was filled elsewhere."""
+        vars(self).update(vars(other))
+
     def lines(self) -> Iterator[str]:
         """What a user should know of the notes, in a few lines; no text of theirs."""
         yield from self._column_lines()

@@ -14,9 +14,7 @@ COLUMNS = ("folder", "file", "text")
 """What such a folder has as columns: the name of a file's folder, its own name, and what is in it."""
 
 
-def read_text_files(
-    folder: Path, files: Sequence[Path], choose: Choose, chunk_rows: int
-) -> Iterator[pa.Table]:
+def read_text_files(folder: Path, files: Sequence[Path], choose: Choose, chunk_rows: int) -> Iterator[pa.Table]:
     """The files in this order, as rows of ``COLUMNS``.
 
     Raises:
@@ -24,7 +22,9 @@ def read_text_files(
     """
     names = choose(COLUMNS).names
     if names.get("patient") == "folder" and any(file.parent == folder for file in files):
-        message = f" has .txt files outside of its folders, {next(file.name for file in files if file.parent == folder)}"
+        message = (
+            f" has .txt files outside of its folders, {next(file.name for file in files if file.parent == folder)}"
+        )
         raise TableError(message, "put each patient's notes into a folder of their own", setting="patient_column")
     rows = ({"folder": file.parent.name, "file": file.stem, "text": _text(file, folder)} for file in files)
     while chunk := list(islice(rows, chunk_rows)):
