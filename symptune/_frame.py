@@ -37,7 +37,7 @@ def as_table(frame: pd.DataFrame, options: Mapping[str, Any]) -> pd.DataFrame:
     ]
     frame = frame.reset_index(levels) if levels else frame
     for place, dtype in enumerate(frame.dtypes):
-        if dtype == object:
+        if dtype.kind == "O":
             frame = _with_texts(frame, place)
     return frame
 

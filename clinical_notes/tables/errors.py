@@ -16,7 +16,7 @@ class TableError(Exception):
 class NotUtf8Error(TableError):
     """A byte that is not UTF-8."""
 
-    def __init__(self, where: str, byte: int) -> None:
-        super().__init__(
-            f"{where}: byte 0x{byte:02x} is not UTF-8", "re-encode it, such as with: iconv -f latin1 -t utf-8"
-        )
+    def __init__(
+        self, where: str, byte: int, fix: str = "re-encode the file, such as with: iconv -f latin1 -t utf-8"
+    ) -> None:
+        super().__init__(f"{where}: byte 0x{byte:02x} is not UTF-8", fix)

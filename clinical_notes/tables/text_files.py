@@ -21,10 +21,9 @@ def read_text_files(folder: Path, files: Sequence[Path], choose: Choose, chunk_r
         TableError: the message names the file.
     """
     names = choose(COLUMNS).names
-    if names.get("patient") == "folder" and any(file.parent == folder for file in files):
-        message = (
-            f" has .txt files outside of its folders, {next(file.name for file in files if file.parent == folder)}"
-        )
+    outside = [file for file in files if file.parent == folder]
+    if names.get("patient") == "folder" and outside:
+        message = f" has {len(outside)} .txt files that are in none of its folders"
         raise TableError(message, "put each patient's notes into a folder of their own", setting="patient_column")
     rows = ({"folder": file.parent.name, "file": file.stem, "text": _text(file, folder)} for file in files)
     while chunk := list(islice(rows, chunk_rows)):

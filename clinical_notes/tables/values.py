@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?", re.ASCI
 _EXACT = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
 """Whole numbers up to these are exact in Arrow's types of floating-point numbers."""
 _LONGEST_NUMBER = 60
+_DECODE = "decode the column before it is written, such as with .str.decode('latin-1')"
 _SHORTENED_FROM = 10**11
 """From here on, spreadsheets write numbers as 1.23457E+11, and lose their last digits."""
 
@@ -203,7 +204,7 @@ def _decoded(column: pa.Array, first_row: int) -> pa.Array:
             try:
                 (value or b"").decode()
             except UnicodeDecodeError as error:
-                raise NotUtf8Error(f": data row {row}", value[error.start]) from None
+                raise NotUtf8Error(f": data row {row}", value[error.start], _DECODE) from None
         raise
 
 
