@@ -29,7 +29,8 @@ class NotesSettings:
     path: str | tuple[str, ...] = field(
         default=SYNTHETIC,
         metadata=option(
-            "a table of notes (CSV, JSON lines, Parquet or .xlsx), or a folder of tables or of .txt files; repeatable", name="notes", metavar="PATH", default="synthetic notes", repeatable=True,
+            "a table of notes (CSV, JSON lines, Parquet or .xlsx), or a folder of tables or of .txt files; repeatable",
+            name="notes", metavar="PATH", default="synthetic notes", repeatable=True,
         ),
     )  # fmt: skip
     patients: int = field(default=0, metadata=option("number of synthetic patients", metavar="N"))

@@ -81,6 +81,7 @@ def opened(path: Path) -> Iterator[Opened]:
     """
     with ExitStack() as stack:
         packing: str | None = None
+        layer: str | None = None
         try:
             stream: IO[bytes] = stack.enter_context(path.open("rb"))
             for _ in range(_MOST_LAYERS):
@@ -92,8 +93,8 @@ def opened(path: Path) -> Iterator[Opened]:
                 stream = stack.enter_context(_unpacked(stream, layer))
             head = _head(stream)
         except DAMAGED as error:
-            if packing:
-                raise TableError(f": damaged {packing}", "fetch or compress it again") from None
+            if packing or layer:
+                raise TableError(f": damaged {packing or layer}", "fetch or compress it again") from None
             raise TableError(f" cannot be read ({type(error).__name__})") from None
         kind, encoding = _kind(head, packing)
         yield Opened(kind, stream, encoding, packing)
@@ -109,9 +110,9 @@ def _unpacked(stream: IO[bytes], layer: str) -> io.BufferedReader:
         return io.BufferedReader(_member(stream), _BUFFER)
     if layer in ("zstd", "lz4"):
         return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), layer), _BUFFER)
-    raw: dict[str, type] = {"gzip": gzip.GzipFile, "bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
-    unpacker = gzip.GzipFile(fileobj=stream) if layer == "gzip" else raw[layer](stream)
-    return io.BufferedReader(unpacker, _BUFFER)
+    if layer == "gzip":
+        return io.BufferedReader(gzip.GzipFile(fileobj=stream, mode="rb"), _BUFFER)
+    return io.BufferedReader(bz2.BZ2File(stream) if layer == "bzip2" else lzma.LZMAFile(stream), _BUFFER)
 
 
 def _archive(stream: IO[bytes]) -> zipfile.ZipFile:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from clinical_notes.tables.columns import ROLES, Choose, Found, NoteColumns, find
+from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find
 from clinical_notes.tables.delimited import read_delimited
 from clinical_notes.tables.errors import TableError
 from clinical_notes.tables.excel import read_excel
@@ -81,6 +81,21 @@ def read_rows(
             raise InputError(Problem(setting, f"{path} has a header and no rows", "give a table with notes"))
 
 
+def read_sheet(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and all rows of a small table that is not delimited text, as texts. Raises: TableError."""
+    header: list[str] = []
+
+    def choose(names: Sequence[str]) -> Found:
+        header.extend(dict.fromkeys(names))
+        return Found({name: name for name in header})
+
+    rows: list[list[str]] = []
+    for table in _tables(path, path, DEFAULT, choose, 1_000, Tally()):
+        columns = [texts(table.column(name), name, len(rows)).to_pylist() for name in header]
+        rows += map(list, zip(*columns, strict=True))
+    return header, rows
+
+
 def _parts(
     path: Path, columns: NoteColumns, chunk_rows: int, setting: str, tally: Tally
 ) -> Iterator[tuple[Path, Iterator[pa.Table]]]:
@@ -90,7 +105,7 @@ def _parts(
         yield path, read_text_files(path, files, _choose(path, columns, tally), chunk_rows)
         return
     for file in files:
-        yield file, _tables(file, path, columns, chunk_rows, tally)
+        yield file, _tables(file, path, columns, _choose(file, columns, tally), chunk_rows, tally)
 
 
 def _found_in(path: Path, setting: str, tally: Tally) -> tuple[list[Path], bool]:
@@ -115,8 +130,9 @@ def _choose(path: Path, columns: NoteColumns, tally: Tally) -> Choose:
     return choose
 
 
-def _tables(file: Path, given: Path, columns: NoteColumns, chunk_rows: int, tally: Tally) -> Iterator[pa.Table]:
-    choose = _choose(file, columns, tally)
+def _tables(
+    file: Path, given: Path, columns: NoteColumns, choose: Choose, chunk_rows: int, tally: Tally
+) -> Iterator[pa.Table]:
     with opened(file) as content:
         if content.kind == "delimited":
             yield from read_delimited(content, columns, choose, chunk_rows, tally)

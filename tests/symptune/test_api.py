@@ -263,7 +263,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.rename(columns={"TEXT": "NOTE"}), r"^text_column: the DataFrame has no column TEXT"),
+        (lambda table: table.rename(columns={"TEXT": "REMARK"}), r"^text_column: the DataFrame has no column TEXT"),
         (lambda table: table.iloc[:0], r"^notes: the DataFrame has a header and no rows"),
         (lambda table: table.to_dict(), r"^notes: give a path or a pandas DataFrame, not dict"),
     ],

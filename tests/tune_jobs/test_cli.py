@@ -127,7 +127,7 @@ def test_weights_of_another_model_are_refused(
 
 
 def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("notes.csv").write_text("ROW_ID,NOTE\n1,x\n")
+    Path("notes.csv").write_text("SUBJECT_ID,REMARK\n1,x\n")
     Path("space.yaml").write_text("all: {batch_size: {choices: 16}}")
     lines = refused(
         capsys, "launch", "--space", "space.yaml", "--notes", "notes.csv", "--strategies", "basline", "--sample", "2",
