@@ -165,7 +165,7 @@ def _as_files(
     try:
         path.touch(mode=0o600)
         path.write_bytes(text)
-        yield str(path)
+        yield [str(path)]
     finally:
         path.unlink(missing_ok=True)
         _remove_empty(frames, made)

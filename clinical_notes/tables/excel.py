@@ -26,8 +26,8 @@ def read_excel(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.Table
         message = " is an Excel file, and openpyxl, which reads it, is not installed"
         raise TableError(message, "install symptune[excel], or save it as .csv") from None
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        try:
+        with path.open("rb") as file:  # openpyxl refuses paths by their ending
+            book = load_workbook(file, read_only=True, data_only=True)
             rows = _only_sheet([sheet.iter_rows(values_only=True) for sheet in book.worksheets])
             header = [str(cell if cell is not None else "") for cell in next(rows)]
             names = choose(header).names
@@ -39,8 +39,6 @@ def read_excel(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.Table
                         for role, place in places.items()
                     }
                 )
-        finally:
-            book.close()
     except (InvalidFileException, zipfile.BadZipFile, KeyError, OSError, SyntaxError, ValueError) as error:
         raise TableError(f" is not a readable Excel file ({type(error).__name__})", "save it again") from None
 

@@ -1,6 +1,6 @@
 """What was read of a table of notes, and what was left out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from clinical_notes.tables.columns import ROLES, Found
 from clinical_notes.units import GROUP, same_text
-
-_CALLED = {"text": "texts", "patient": "patients", "category": "categories", "error": "errors"}
 
 
 @dataclass
@@ -79,9 +77,8 @@ class Tally:
 
 
 def _columns_in_words(found: Found) -> str:
-    names: Mapping[str, str] = {_CALLED[role]: found.names[role] for role in ROLES if role in found.names}
-    words = [f"{what} {name}" for what, name in names.items()]
-    words += [f"by {name}" for role, name in found.names.items() if role.startswith(GROUP)]
+    words = [f"{role} from {found.names[role]}" for role in ROLES if role in found.names]
+    words += [f"groups from {name}" for role, name in found.names.items() if role.startswith(GROUP)]
     text = ", ".join(words)
     others = ", ".join(found.others.get("patient", ()))
     return f"{text} (not {others})" if others else text

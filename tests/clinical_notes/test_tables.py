@@ -184,14 +184,14 @@ def test_usual_names_are_recognised(tmp_path: Path, header: str, taken: tuple[st
     assert (found["patient"], found["text"], found.get("category")) == taken
     assert notes["patient"][0] == f"value {names.index(taken[0])}"
     assert notes["text"][0] == f"value {names.index(taken[1])}"
-    assert f"Columns: texts {taken[1]}, patients {taken[0]}" in next(tally.lines())
+    assert f"Columns: text from {taken[1]}, patient from {taken[0]}" in next(tally.lines())
 
 
 def test_several_candidates_are_told(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("mrn,patient_id,text\n1,2,a\n")
     tally = Tally()
     read(tmp_path / "n.csv", tally=tally)
-    assert "patients patient_id (not mrn)" in next(tally.lines())
+    assert "patient from patient_id (not mrn)" in next(tally.lines())
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ def test_what_was_read_and_left_out_is_counted(tmp_path: Path) -> None:
     tally = Tally()
     read(path, tally=tally, chunk_rows=2)
     assert list(tally.lines()) == [
-        "Columns: texts TEXT, patients SUBJECT_ID, errors ISERROR",
+        "Columns: text from TEXT, patient from SUBJECT_ID, error from ISERROR",
         "Notes: 6 of 5 patients, 1.2 each on average, 2 at most",
         "Left out: 1 marked as errors, 1 empty, 1 given twice",
         "Without a patient: 1 note, each counted as one patient",
