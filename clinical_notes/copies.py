@@ -50,7 +50,7 @@ def _sharing(
     patients: NDArray[np.int32], copies: NDArray[np.int64], ranks: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
     """The patients of each text that has several; the fewest first, so that rare copies come before stock phrases."""
-    copy, patient = np.unique(np.stack([copies, patients.astype(np.int64)]), axis=1)
+    copy, patient = np.divmod(np.unique(np.unique(copies, return_inverse=True)[1] * len(ranks) + patients), len(ranks))
     starts = np.flatnonzero(np.append(True, copy[1:] != copy[:-1]))
     shared = [found for found in np.split(patient, starts[1:]) if len(found) > 1]
     return sorted(shared, key=lambda found: (len(found), sorted(ranks[found].tolist())))

@@ -167,8 +167,8 @@ class _Codes:
 
 def _given_once(table: _Table) -> NDArray[np.bool_]:
     """Which units are of a note that is not the same patient's earlier one again."""
-    pairs = np.stack([table.patient.astype(np.int64), table.copy])
-    _, first, of = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    pairs = np.unique(table.copy, return_inverse=True)[1] * len(table.patients) + table.patient
+    _, first, of = np.unique(pairs, return_index=True, return_inverse=True)
     once: NDArray[np.bool_] = table.note == table.note[first][of]
     return once
 

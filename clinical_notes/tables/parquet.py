@@ -23,15 +23,32 @@ def read_parquet(
     """
     try:
         with pq.ParquetFile(path) as file:
-            own = file.schema_arrow.names
-            names = choose([*own, *(name for name in partition if name not in own)]).names
-            inside = [name for name in names.values() if name in own]
-            for batch in file.iter_batches(batch_size=chunk_rows, columns=inside):
+            own, ranges = file.schema_arrow.names, _range_index(file.schema_arrow)
+            others = [name for name in (*ranges, *partition) if name not in own]
+            names = choose([*own, *others]).names
+            row = 0
+            for batch in file.iter_batches(chunk_rows, columns=[name for name in names.values() if name in own]):
+                rows = slice(row, row + len(batch))
                 yield pa.table(
                     {
-                        role: batch.column(name) if name in own else pa.repeat(pa.scalar(partition[name]), len(batch))
+                        role: batch.column(name)
+                        if name in own
+                        else pa.array(ranges[name][rows])
+                        if name in ranges
+                        else pa.repeat(pa.scalar(partition[name]), len(batch))
                         for role, name in names.items()
                     }
                 )
-    except (pa.ArrowException, OSError) as error:
+                row = rows.stop
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(f" is not a readable Parquet file ({type(error).__name__})") from None
+
+
+def _range_index(schema: pa.Schema) -> dict[str, range]:
+    """The index of a DataFrame of pandas that counts evenly: the file has it as a remark, and not as a column."""
+    indices = (schema.pandas_metadata or {}).get("index_columns", [])
+    return {
+        index["name"]: range(index["start"], index["stop"], index["step"])
+        for index in indices
+        if isinstance(index, dict) and isinstance(index.get("name"), str)
+    }

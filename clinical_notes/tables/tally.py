@@ -46,17 +46,18 @@ class Tally:
         """What a user should know of the notes, in a few lines; no text of theirs."""
         yield from self._column_lines()
         codes, hashes = np.concatenate(self._notes, axis=1) if self._notes else np.empty((2, 0), np.int64)
-        distinct = np.unique(np.stack([hashes, codes]), axis=1)
-        repeated = len(codes) - distinct.shape[1]
-        per_patient = np.bincount(distinct[1]) if distinct.size else np.zeros(1, int)
+        of_patients = max(len(self._patients), 1)
+        distinct = np.unique(np.unique(hashes, return_inverse=True)[1] * of_patients + codes)
+        copies, patients = np.divmod(distinct, of_patients)
+        per_patient = np.bincount(patients, minlength=1)
         yield (
-            f"Notes: {distinct.shape[1]:,} of {_number(len(per_patient), 'patient')}, {per_patient.mean():.1f} each on "
+            f"Notes: {len(distinct):,} of {_number(len(per_patient), 'patient')}, {per_patient.mean():.1f} each on "
             f"average, {per_patient.max():,} at most"
         )
-        yield f"Left out: {', '.join(self._left_out(repeated))}"
+        yield f"Left out: {', '.join(self._left_out(len(codes) - len(distinct)))}"
         if self.alone:
             yield f"Without a patient: {_number(self.alone, 'note')}, each counted as one patient"
-        if shared := int((np.unique(distinct[0], return_counts=True)[1] > 1).sum()):
+        if shared := int((np.bincount(copies, minlength=1) > 1).sum()):
             yield f"Under more than one patient: {_number(shared, 'text')}; these patients stay together in the split"
 
     def _left_out(self, repeated: int) -> Iterator[str]:

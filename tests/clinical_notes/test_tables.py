@@ -102,6 +102,16 @@ def test_identifiers_of_other_kinds_are_kept(tmp_path: Path) -> None:
     assert list(read(path)["patient"]) == ["note-0", "note-1"]
 
 
+@pytest.mark.parametrize("index", [[5, 6, 7], [5, 7, 5], [5.0, 7.0, None], ["5", "7.0", "5"]])
+def test_the_patient_may_be_the_index_of_a_table_of_pandas(tmp_path: Path, index: list[object]) -> None:
+    """The first is not a column of the file, since it counts evenly."""
+    frame = pd.DataFrame({"TEXT": ["a", "b", "c"]}, index=pd.Index(index, name="SUBJECT_ID"))
+    frame = frame.set_index(pd.RangeIndex(5, 8, name="SUBJECT_ID")) if index == [5, 6, 7] else frame
+    frame.to_parquet(tmp_path / "n.parquet")
+    meant = ["note-2" if patient is None else str(int(float(str(patient)))) for patient in index]
+    assert list(read(tmp_path / "n.parquet", chunk_rows=2)["patient"]) == meant
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -315,11 +325,16 @@ def _zip(content: bytes, *more: str) -> bytes:
     return stream.getvalue()
 
 
-def _zstd(content: bytes) -> bytes:
+def _arrow_packed(content: bytes, how: str) -> bytes:
     stream = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(stream, "zstd") as packed:
+    with pa.CompressedOutputStream(stream, how) as packed:
         packed.write(content)
-    return stream.getvalue().to_pybytes()
+    packed_bytes: bytes = stream.getvalue().to_pybytes()
+    return packed_bytes
+
+
+def _zstd(content: bytes) -> bytes:
+    return _arrow_packed(content, "zstd")
 
 
 def _delimited(mark: str) -> str:
@@ -357,6 +372,7 @@ READABLE: dict[str, Write] = {
     "xz": _packed(lzma.compress, "n.csv.xz"),
     "zstd": _packed(_zstd, "n.csv.zst"),
     "zstd in two frames": _packed(lambda content: _zstd(content[:40]) + _zstd(content[40:]), "n.csv.zst"),
+    "lz4": _packed(lambda content: _arrow_packed(content, "lz4"), "n.csv.lz4"),
     "zip": _packed(_zip, "n.csv.zip"),
     "zip of macOS": _packed(lambda content: _zip(content, "__MACOSX/folder/._NOTEEVENTS.csv"), "n.zip"),
     "gzip in zip": _packed(lambda content: _zip(gzip.compress(content)), "n.zip"),
