@@ -183,7 +183,9 @@ def _frame(
 ) -> pd.DataFrame:
     """Columns text, patient, category, error and groups, empty where the table has none."""
     read = partial(_column, table, found, first_row, patients, path)
-    return pa.table({role: read(role) for role in (*ROLES, *(f"{GROUP}{name}" for name in columns.groups))}).to_pandas()
+    roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups))
+    frame: pd.DataFrame = pa.table({role: read(role) for role in roles}).to_pandas()
+    return frame
 
 
 def _column(table: pa.Table, found: Found, first_row: int, patients: PatientIds, path: str, role: str) -> pa.Array:

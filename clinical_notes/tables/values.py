@@ -85,21 +85,22 @@ class PatientIds:
         distinct = read.dictionary_encode()
         for code, text in enumerate(distinct.dictionary.to_pylist()):
             if text:
-                self._check(text, lambda code=code: first_row + 1 + pc.index(distinct.indices, code).as_py(), table)
+                self._check(text, distinct.indices, code, first_row, table)
         return read
 
-    def _check(self, text: str, row: Callable[[], int], table: str) -> None:
+    def _check(self, text: str, codes: pa.Array, code: int, first_row: int, table: str) -> None:
         key = _loose(text)
-        if key not in self._seen:
-            self._seen[key] = text, f"data row {row()} of {table}"
+        if key in self._seen and self._seen[key][0] == text:
             return
-        first, where = self._seen[key]
-        if first != text:
-            message = (
-                f": data row {row()}: its patient may be that of {where} or another, since the identifiers differ only "
-                "in leading zeros, case or the way in which a number is written"
-            )
-            raise TableError(message, "write each patient's in one way", setting="patient_column")
+        row = first_row + 1 + pc.index(codes, code).as_py()
+        if key not in self._seen:
+            self._seen[key] = text, f"data row {row} of {table}"
+            return
+        message = (
+            f": data row {row}: its patient may be that of {self._seen[key][1]} or not, since the identifiers differ "
+            "only in leading zeros, case or the way in which a number is written"
+        )
+        raise TableError(message, "write each patient's in one way", setting="patient_column")
 
 
 def canonical(text: str) -> str:
