@@ -1,6 +1,6 @@
 """Read tables of notes in chunks: sampled, and without rows that are not notes."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -52,12 +52,8 @@ def read_notes(
         seen.update(types.unique())
         if wanted:
             chosen &= types.str.lower().isin(wanted).to_numpy()
-        result = _notes_of(frame[chosen], counted)[["note", "patient", "category", "text", *groups]]
+        result = _with_groups(_notes_of(frame[chosen], counted), groups)
         kept += len(result)
-        for name, values in groups.items():
-            result[name] = result[name].str.strip()
-            values.update(result[name].unique())
-            _check_groups(name.removeprefix(GROUP), values)
         if len(result):
             counted.add(result)
             yield result
@@ -68,6 +64,16 @@ def read_notes(
     if not kept:
         message = f"no note of {where} is left after sample, category and ISERROR"
         raise InputError(Problem("notes", message, "keep more of them"))
+
+
+def _with_groups(notes: pd.DataFrame, groups: Mapping[str, set[str]]) -> pd.DataFrame:
+    """Note, patient, category, text and groups, whose values are added to ``groups``."""
+    result = notes[["note", "patient", "category", "text", *groups]].copy()
+    for name, values in groups.items():
+        result[name] = result[name].str.strip()
+        values.update(result[name].unique())
+        _check_groups(name.removeprefix(GROUP), values)
+    return result
 
 
 def _notes_of(rows: pd.DataFrame, tally: Tally) -> pd.DataFrame:

@@ -42,12 +42,12 @@ def read_delimited(
         header = _header(rows)
         names = choose(header).names
         places = [header.index(name) for name in names.values()]
-        text = header.index(names["text"])
+        text, longest = header.index(names["text"]), max(map(len, header)) + 2  # a note is rarely so short
         chunk: list[list[str]] = []
         for fields in rows:
             if not fields:  # an empty line
                 continue
-            if len(fields) == len(header) and len(fields[text]) <= len(header[text]) + 2 and _again(fields, header):
+            if len(fields) == len(header) and len(fields[text]) <= longest and _again(fields, header, row):
                 tally.headers += 1
                 continue
             row += 1
@@ -89,11 +89,14 @@ def _header(rows: Iterator[list[str]]) -> list[str]:
     return header
 
 
-def _again(fields: Sequence[str], header: Sequence[str]) -> bool:
+def _again(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
     """Whether a row is the header, perhaps with the mark at a file's start."""
-    return all(
-        field.strip("\ufeff ").lower() == name.strip().lower() for field, name in zip(fields, header, strict=True)
-    )
+    found, names = ([name.strip("\ufeff ").lower() for name in either] for either in (fields, header))
+    if found != names and sorted(found) == sorted(names):
+        raise TableError(
+            f": data row {row + 1} is a header with the columns in another order", "give each part by itself"
+        )
+    return found == names
 
 
 def _checked(fields: list[str], places: Sequence[int], width: int, row: int) -> list[str]:

@@ -429,6 +429,10 @@ REFUSED: dict[str, tuple[Write, str]] = {
         _packed(_plain, "n.jsonl", '{"SUBJECT_ID": 1, "TEXT": "fièvre"}\n', "latin-1"),
         "data row 1: byte 0xe8 is not UTF-8",
     ),
+    "parts with their columns in another order": (
+        _packed(_plain, "n.csv", "SUBJECT_ID,TEXT\n1,a\nTEXT,SUBJECT_ID\nb,2\n"),
+        "data row 2 is a header with the columns in another order; give each part by itself",
+    ),
     "semicolons in a text": (
         _packed(_plain, "n.csv", "SUBJECT_ID;TEXT\n1;a;b\n"),
         "data row 1 has 3 fields, the header 2",
