@@ -33,10 +33,10 @@ def read_delimited(
     row = 0
     try:
         lines = file.text()
-        first = next((line for line in lines if line.strip()), "")
+        first = next(filter(str.strip, lines), "")
         hint = _HINT.fullmatch(first)
         if hint:
-            first = next((line for line in lines if line.strip()), "")
+            first = next(filter(str.strip, lines), "")
         delimiter = hint[1] if hint else delimiter_of(first, columns)
         rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         header = _header(rows)
@@ -80,8 +80,8 @@ def delimiter_of(line: str, columns: NoteColumns) -> str:
 
 
 def _header(rows: Iterator[list[str]]) -> list[str]:
-    header = next(rows, None)
-    if header is None:
+    header = next(rows, [])
+    if not any(header):
         raise TableError(" is empty", "give a table with a header and notes")
     for name in header:
         if bad := _SURROGATE.search(name):

@@ -402,6 +402,8 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "wrong bytes in gzip": (_packed(lambda c: gzip.compress(c)[:-8] + bytes(8), "n.csv.gz"), "damaged gzip"),
     "half a UTF-16": (_packed(lambda c: c[:-1], "n.csv", encoding="utf-16"), "damaged UTF-16"),
     "old Excel": (_packed(lambda c: b"\xd0\xcf\x11\xe0\xa1\xb1", "n.xls"), "is an old Excel or Word file; save"),
+    "empty lines": (_packed(_plain, "n.csv", "\n\n \n"), "is empty; give a table with a header and notes"),
+    "a mark alone": (_packed(_plain, "n.csv", "", "utf-16"), "is empty; give a table with a header and notes"),
     "a PDF": (_packed(lambda c: b"%PDF-1.7\n", "n.csv"), "is a PDF"),
     "SQLite": (_packed(lambda c: b"SQLite format 3\0", "n.db"), "is an SQLite database"),
     "XML": (_packed(_plain, "n.xml", "<?xml version='1.0'?><TEXT>x</TEXT>"), "is XML or HTML"),
