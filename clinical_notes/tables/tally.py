@@ -58,7 +58,7 @@ class Tally:
         if self.alone:
             yield f"Without a patient: {_number(self.alone, 'note')}, each counted as one patient"
         if shared := int((np.bincount(copies, minlength=1) > 1).sum()):
-            yield f"Under more than one patient: {_number(shared, 'text')}; these patients stay together in the split"
+            yield f"Under more than one patient: {_number(shared, 'text')}; where few share one, they stay on one side"
 
     def _left_out(self, repeated: int) -> Iterator[str]:
         yield f"{self.errors:,} marked as errors"

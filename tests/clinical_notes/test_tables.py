@@ -578,5 +578,5 @@ def test_what_was_read_and_left_out_is_counted(tmp_path: Path) -> None:
         "Notes: 6 of 5 patients, 1.2 each on average, 2 at most",
         "Left out: 1 marked as errors, 1 empty, 1 given twice",
         "Without a patient: 1 note, each counted as one patient",
-        "Under more than one patient: 2 texts; these patients stay together in the split",
+        "Under more than one patient: 2 texts; where few share one, they stay on one side",
     ]
