@@ -42,7 +42,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         help=f"as launch takes it, or {BERT_BASE} for its shape with random weights (default: the embedded MiniLM)",
     )
     parser.add_argument("--layers", type=int, help="cut the encoder to its first layers (default: all)")
-    parser.add_argument("--notes", default=SYNTHETIC, help="NOTEEVENTS as .csv, .csv.gz or .parquet")
+    parser.add_argument("--notes", default=SYNTHETIC, help="a table or folder of notes")
     parser.add_argument("--patients", type=int, default=300, help="of the synthetic notes (default 300)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of both sides (default: all cores)")
     parser.add_argument("--json", type=Path, help="write the figures here")

@@ -33,6 +33,7 @@ from benchmarks.many_notes import MIMIC_NOTES, write_many_notes
 from clinical_notes.annotate import Annotator
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.notes import read_notes
+from clinical_notes.tables.tally import Tally
 
 REACH, MOST_GB = 10.0, 2.0
 OURS, OTHER = "symptune", "pandas, a regex per term"
@@ -86,9 +87,9 @@ def through_ray(path: Path, unit: Literal["note", "sentence"], workers: int) -> 
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         annotator = Annotator(load_lexicon(), unit)
-        list(annotate_on_cluster(partial(read_notes, path, sample=0.001), annotator))  # starts its processes
+        list(annotate_on_cluster(partial(read_notes, path, sample=0.001), annotator, Tally()))  # starts its processes
         start = time.perf_counter()
-        units = sum(map(len, annotate_on_cluster(partial(read_notes, path), annotator)))
+        units = sum(map(len, annotate_on_cluster(partial(read_notes, path), annotator, Tally())))
         return {"seconds": time.perf_counter() - start, "units": units}
     finally:
         ray.shutdown()

@@ -31,8 +31,9 @@ from clinical_notes.annotate import cleaned_sentences
 from clinical_notes.inputs import InputSettings
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
-from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.notes import read_notes
 from clinical_notes.synthetic import synthetic_notes
+from clinical_notes.tables.columns import TEXTS_ALONE, NoteColumns
 from run_folder.names import DEPLOYED
 from run_folder.settings import SYNTHETIC
 from search_spaces import paper_configuration
@@ -55,7 +56,7 @@ def sentences_of(notes: str, count: int) -> list[str]:
         texts = (
             (note.text for _, note in synthetic_notes(count, seed=1))
             if notes == SYNTHETIC
-            else (text for frame in read_notes(notes) for text in frame["text"])
+            else (text for frame in read_notes(notes, columns=NoteColumns(patient=None)) for text in frame["text"])
         )
         return (sentence for text in texts for _, sentence, _ in cleaned_sentences(text, finder) if sentence)
 
@@ -119,7 +120,12 @@ def compare(sentences: list[str], baseline: Path, exported: Path, rounds: int, t
     def predict() -> None:
         path = next(ours)
         with writer_to(str(path.with_suffix(".out.csv"))) as writer:
-            label(model, rows_of_file(path, NoteColumns()), writer, by_sentence=False)
+            label(
+                model,
+                rows_of_file(path, TEXTS_ALONE),
+                writer,
+                by_sentence=False,
+            )
 
     def run_pipeline() -> None:
         found = classify(next(theirs), batch_size=PREDICT_BATCH, truncation=True, max_length=MAX_LENGTH)

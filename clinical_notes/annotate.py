@@ -13,7 +13,7 @@ import pyarrow as pa
 from clinical_notes.clean import clean
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import Mention, MentionFinder
-from clinical_notes.units import GROUP, UNITS, UnitKind
+from clinical_notes.units import GROUP, UNITS, UnitKind, copy_number
 
 ROWS_PER_TASK = 2_000
 _IN_FLIGHT_PER_WORKER = 2
@@ -47,11 +47,14 @@ class Annotator:
         for note, patient, category, of_groups, text in zip(
             notes["note"], notes["patient"], notes["category"], groups, notes["text"], strict=True
         ):
-            for sentence, cleaned, mentions in _units(text, finder, self):
+            units = list(_units(text, finder, self))
+            copy = copy_number(text) if units else 0
+            for sentence, cleaned, mentions in units:
                 rows.append(
                     {
                         "note": note,
                         "sentence": sentence,
+                        "copy": copy,
                         "patient": patient,
                         "category": category,
                         "groups": of_groups,

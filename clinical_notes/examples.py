@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
+from clinical_notes.copies import patients_together
 from clinical_notes.mentions import Mention
 from clinical_notes.units import AFFIRMED, GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
@@ -38,11 +39,13 @@ class LabelledExamples:
     Attributes:
         symptoms: the classes, most frequent first.
         held_back: by class, the surface forms that train and validation never show.
+        standard_texts: notes' texts under so many patients that these cannot all be on one side of the split.
     """
 
     symptoms: tuple[str, ...]
     splits: Mapping[str, pd.DataFrame]
     held_back: Mapping[str, tuple[str, ...]]
+    standard_texts: int = 0
 
     def fingerprint(self) -> str:
         """SHA-256 of all examples, their labels and their splits."""
@@ -60,6 +63,7 @@ class _Table:
 
     note: NDArray[np.int64]
     sentence: NDArray[np.int32]
+    copy: NDArray[np.int64]
     patient: NDArray[np.int32]
     category: NDArray[np.int32]
     patients: NDArray[np.object_]
@@ -104,8 +108,10 @@ def make_examples(
     if not len(mentions.unit):
         message = "no symptom of the lexicon is mentioned in these notes"
         raise InputError(Problem("notes", message, "check the category, the sample and the lexicon"))
+    mentions = mentions.where(_given_once(table)[mentions.unit])
     wanted = mentions.of(settings.symptoms) if isinstance(settings.symptoms, tuple) else mentions
-    split_of = _split_patients(table, wanted, settings.split, seed)
+    together = patients_together(table.patient[mentions.unit], table.copy[mentions.unit], _ranks(table.patients))
+    split_of = _split_patients(table, wanted, together.groups, settings.split, seed)
     in_train = (split_of == SPLITS.index("train"))[table.patient]
     symptoms = _choose_symptoms(mentions.where(in_train[mentions.unit]), settings.symptoms)
     examples = _label(table, mentions.of(symptoms), split_of, settings.unit)
@@ -116,15 +122,15 @@ def make_examples(
     if settings.balance:
         examples = _balanced(examples, seed)
     splits = {split: _finished(examples, units, split, symptoms, settings, group_by) for split in SPLITS}
-    return LabelledExamples(symptoms, splits, held_back)
+    return LabelledExamples(symptoms, splits, held_back, together.standard_texts)
 
 
 def _read(units: Units, negated: str) -> tuple[_Table, _Mentions]:
     patients, categories, concepts = _Codes(), _Codes(), _Codes()
-    types = (np.int64, np.int32, np.int32, np.int32, np.int64, np.int32)
+    types = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int32)
     parts: list[tuple[NDArray[Any], ...]] = [tuple(np.empty(0, dtype) for dtype in types)]
     start = 0
-    for batch in batches_of(units, ["note", "sentence", "patient", "category", "mentions"]):
+    for batch in batches_of(units, ["note", "sentence", "copy", "patient", "category", "mentions"]):
         lists = batch["mentions"]
         values = lists.flatten()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
@@ -132,12 +138,12 @@ def _read(units: Units, negated: str) -> tuple[_Table, _Mentions]:
         if negated == "drop":
             affirmed = pc.equal(values.field("assertion"), AFFIRMED).to_numpy(zero_copy_only=False)
             rows, found = rows[affirmed], found[affirmed]
-        numbers = batch["note"].to_numpy(), batch["sentence"].to_numpy()
+        numbers = batch["note"].to_numpy(), batch["sentence"].to_numpy(), batch["copy"].to_numpy()
         parts.append((*numbers, patients.of(batch["patient"]), categories.of(batch["category"]), rows, found))
         start += len(lists)
-    note, sentence, patient, category, unit, concept = map(np.concatenate, zip(*parts, strict=True))
+    note, sentence, copy, patient, category, unit, concept = map(np.concatenate, zip(*parts, strict=True))
     return (
-        _Table(note, sentence, patient, category, patients.names, categories.names),
+        _Table(note, sentence, copy, patient, category, patients.names, categories.names),
         _Mentions(unit, concept, concepts.names),
     )
 
@@ -157,6 +163,14 @@ class _Codes:
     @property
     def names(self) -> NDArray[np.object_]:
         return np.array(list(self._codes), dtype=object)
+
+
+def _given_once(table: _Table) -> NDArray[np.bool_]:
+    """Which units are of a note that is not the same patient's earlier one again."""
+    pairs = np.unique(table.copy, return_inverse=True)[1] * len(table.patients) + table.patient
+    _, first, of = np.unique(pairs, return_index=True, return_inverse=True)
+    once: NDArray[np.bool_] = table.note == table.note[first][of]
+    return once
 
 
 def _choose_symptoms(training: _Mentions, symptoms: int | tuple[str, ...]) -> tuple[str, ...]:
@@ -191,9 +205,15 @@ def split_folds(split: tuple[float, float, float]) -> tuple[int, tuple[Fraction,
 
 
 def _split_patients(
-    table: _Table, mentions: _Mentions, split: tuple[float, float, float], seed: int
+    table: _Table,
+    mentions: _Mentions,
+    groups: NDArray[np.int64],
+    split: tuple[float, float, float],
+    seed: int,
 ) -> NDArray[np.int8]:
     """Place in ``SPLITS`` by patient, from scikit-learn's stratified folds of whole patients.
+
+    Patients of one group stay together.
 
     A unit's stratum is the concept that it mentions first, whichever concepts become classes later, so that the
     classes can be chosen on the training patients alone.
@@ -201,7 +221,7 @@ def _split_patients(
     first = mentions.where(mentions.first())
     patients = table.patient[first.unit]
     folds, parts = split_folds(split)
-    found = len(np.unique(patients))
+    found = len(np.unique(groups[patients]))
     if found < folds:
         message = f"patients that mention a symptom: {found}; splitting {split} needs at least {folds}"
         raise InputError(Problem("notes", message, "use more notes or patients, or a coarser split"))
@@ -211,7 +231,7 @@ def _split_patients(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")  # the rare ones, together
-            dealt = splitter.split(np.empty((len(strata), 0)), strata, _ranks(table.patients)[patients])
+            dealt = splitter.split(np.empty((len(strata), 0)), strata, groups[patients])
             order = [test for _, test in dealt]
     except ValueError:
         message = f"{len(strata)} texts with a symptom are too few to split into {split}"
@@ -219,7 +239,8 @@ def _split_patients(
     in_test, in_validation = int(parts[2] * folds), int(parts[1] * folds)
     split_of = np.full(len(table.patients), SPLITS.index("train"), np.int8)
     for fold, rows in enumerate(order[: in_test + in_validation]):
-        split_of[patients[rows]] = SPLITS.index("test" if fold < in_test else "validation")
+        chosen = np.isin(groups, groups[patients[rows]])
+        split_of[chosen] = SPLITS.index("test" if fold < in_test else "validation")
     return split_of
 
 

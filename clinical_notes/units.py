@@ -1,5 +1,6 @@
 """The table that passes from the annotated notes to the labelled examples: one row per unit of text."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Literal, TypeAlias
 
@@ -31,6 +32,7 @@ UNITS = pa.schema(
     [
         pa.field("note", pa.int64()),  # 0-based data row of the source table
         pa.field("sentence", pa.int32()),  # index within the note; 0 for unit = note
+        pa.field("copy", pa.int64()),  # the same in all units of notes with the same text
         pa.field("patient", pa.string()),
         pa.field("category", pa.string()),
         pa.field("groups", pa.list_(pa.string())),  # values of the columns to group by, in order
@@ -42,6 +44,17 @@ UNITS = pa.schema(
 
 Units: TypeAlias = pa.Table | IO[bytes]
 """A table with the schema ``UNITS``, in memory or in an open Parquet file."""
+
+
+def same_text(text: str) -> str:
+    """The note as its copies have it: without outer blanks, and with the same line ends."""
+    return text.strip().replace("\r\n", "\n")
+
+
+def copy_number(text: str) -> int:
+    """The same in every process for a note and its copies."""
+    digest = hashlib.blake2b(same_text(text).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def write_units(tables: Iterable[pa.Table], file: IO[bytes]) -> None:

@@ -11,27 +11,44 @@ from run_folder.records import from_plain
 
 SYNTHETIC = "synthetic"
 """Value of ``path`` where the program makes the notes itself."""
+NO_PATIENTS = "none"
+"""Value of ``patient_column`` where each note counts as one patient."""
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
 """The encoder that is installed with the program."""
 
 
 @dataclass(frozen=True)
 class NotesSettings:
-    """Which notes are read, and from which columns."""
+    """Which notes are read, and from which columns.
 
-    path: str = field(
+    Attributes:
+        path: one table or folder of notes, or several that hold the notes together.
+        text_column, patient_column, category_column: a default stands for the usual names of such a column as well.
+    """
+
+    path: str | tuple[str, ...] = field(
         default=SYNTHETIC,
         metadata=option(
-            "NOTEEVENTS as .csv, .csv.gz or .parquet", name="notes", metavar="FILE", default="synthetic notes"
+            "a table of notes (CSV, JSON lines, Parquet or .xlsx), or a folder of tables or of .txt files; repeatable",
+            name="notes", metavar="PATH", default="synthetic notes", repeatable=True,
         ),
-    )
+    )  # fmt: skip
     patients: int = field(default=0, metadata=option("number of synthetic patients", metavar="N"))
-    text_column: str = field(default="TEXT", metadata=option("column of the texts", metavar="NAME"))
+    text_column: str = field(
+        default="TEXT",
+        metadata=option("column of the texts", metavar="NAME", default="TEXT, or another usual name"),
+    )
     patient_column: str = field(
         default="SUBJECT_ID",
-        metadata=option("column of the patients; without it each note counts as one patient", metavar="NAME"),
+        metadata=option(
+            "column of the patients; none: each note counts as one patient; folder: the name of a .txt file's folder",
+            metavar="NAME", default="SUBJECT_ID, or another usual name",
+        ),
+    )  # fmt: skip
+    category_column: str = field(
+        default="CATEGORY",
+        metadata=option("column of the notes' categories", metavar="NAME", default="CATEGORY, or another usual name"),
     )
-    category_column: str = field(default="CATEGORY", metadata=option("column of the notes' categories", metavar="NAME"))
     sample: float = field(
         default=1.0,
         metadata=option(
@@ -48,6 +65,17 @@ class NotesSettings:
             default="by category alone",
         ),
     )  # fmt: skip
+
+    @property
+    def is_synthetic(self) -> bool:
+        return self.path == SYNTHETIC
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The tables or folders; none where the notes are synthetic."""
+        if self.is_synthetic:
+            return ()
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 @dataclass(frozen=True)

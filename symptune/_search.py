@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from run_folder.errors import InputError, Problem
+from symptune._frame import as_table
 from symptune._launch import launch
 from symptune._run import Run, open_run
 
@@ -81,16 +82,19 @@ class SearchOptions(TypedDict, total=False):
 
 
 def search(
-    notes: str | Path | pd.DataFrame | None = None, *, progress: bool = True, **options: Unpack[SearchOptions]
+    notes: str | Path | Sequence[str | Path] | pd.DataFrame | None = None,
+    *,
+    progress: bool = True,
+    **options: Unpack[SearchOptions],
 ) -> Run:
     """Search, evaluate and write the results, as ``symptune launch`` does; called again, it continues.
 
     A call whose run exists keeps what is finished and does the rest. An interrupted call (Ctrl-C) can be repeated.
 
     Args:
-        notes: a NOTEEVENTS table as .csv, .csv.gz or .parquet, or a DataFrame with the same columns (``TEXT`` and,
-            best, ``SUBJECT_ID``); synthetic notes by default. A DataFrame's notes lie under ``storage`` until the call
-            returns, in a file that its owner alone can read.
+        notes: a table of notes or a folder of them, as ``launch --notes`` takes it, or several; or a DataFrame with
+            such columns (as ``TEXT`` and ``SUBJECT_ID``; the patient may be its index); synthetic notes by default. A
+            DataFrame's notes lie under ``storage`` until the call returns, in a file that its owner alone can read.
         progress: print the progress and the tables.
         options: see ``SearchOptions``. ``space`` may also be a dictionary of what its file would hold.
 
@@ -105,11 +109,11 @@ def search(
     """
     _check_names(options)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    with _as_file(notes, given) as path, _space_file(given):
+    with _as_files(notes, given) as paths, _space_file(given):
         try:
-            folder = launch(_arguments(path, given), progress=progress)
+            folder = launch(_arguments(paths, given), progress=progress)
         except InputError as error:
-            files = {} if isinstance(notes, str | Path) or path is None else {path: "the DataFrame"}
+            files = {} if notes is None or _paths_of(notes) else {paths[0]: "the DataFrame"}
             if isinstance(options.get("space"), Mapping):
                 files[str(given["space"])] = "the dictionary"
             raise InputError(*(_in_words_of_python(problem, files) for problem in error.problems)) from None
@@ -125,16 +129,25 @@ def _check_names(options: Mapping[str, Any]) -> None:
             raise TypeError(f"search() has no option {name!r}{hint}")
 
 
+def _paths_of(notes: object) -> list[str]:
+    """The paths that are given, if paths are."""
+    given = [notes] if isinstance(notes, str | Path) else list(notes) if isinstance(notes, list | tuple) else []
+    return [str(path) for path in given] if all(isinstance(path, str | Path) for path in given) else []
+
+
 @contextmanager
-def _as_file(notes: str | Path | pd.DataFrame | None, options: Mapping[str, Any]) -> Iterator[str | None]:
-    """The path of the notes; a DataFrame's are in a file, named by its content, while the block runs."""
-    if notes is None or isinstance(notes, str | Path):
-        yield None if notes is None else str(notes)
+def _as_files(
+    notes: str | Path | Sequence[str | Path] | pd.DataFrame | None, options: Mapping[str, Any]
+) -> Iterator[list[str]]:
+    """The paths of the notes; a DataFrame's are in a file, named by its content, while the block runs."""
+    if notes is None or _paths_of(notes):
+        yield _paths_of(notes)
         return
     import pandas as pd
 
     if not isinstance(notes, pd.DataFrame):
         raise InputError(f"notes: give a path or a pandas DataFrame, not {type(notes).__name__}")
+    notes = as_table(notes, options)
     storage = str(options.get("storage", "runs"))
     if "://" in storage:
         raise InputError(
@@ -152,7 +165,7 @@ def _as_file(notes: str | Path | pd.DataFrame | None, options: Mapping[str, Any]
     try:
         path.touch(mode=0o600)
         path.write_bytes(text)
-        yield str(path)
+        yield [str(path)]
     finally:
         path.unlink(missing_ok=True)
         _remove_empty(frames, made)
@@ -189,9 +202,9 @@ _SWITCHES = ("verbose",)
 """Options without a ``--no-`` form."""
 
 
-def _arguments(notes: str | None, options: Mapping[str, Any]) -> list[str]:
+def _arguments(notes: Sequence[str], options: Mapping[str, Any]) -> list[str]:
     """The command line that says the same."""
-    arguments = [] if notes is None else [f"--notes={notes}"]
+    arguments = [f"--notes={path}" for path in notes]
     for name, value in options.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -8,7 +8,7 @@ from typing import Any
 from clinical_notes.lexicon import Lexicon, load_lexicon
 from run_folder.errors import InputError, Problem
 from run_folder.options import out_of_range
-from run_folder.settings import PARTS, SYNTHETIC, RunSettings
+from run_folder.settings import PARTS, RunSettings
 from search_spaces import STRATEGIES
 from search_spaces.overrides import SpaceError, StrategyOverrides, load_overrides
 from trainables import trainable_class
@@ -45,7 +45,7 @@ def problems_of(settings: RunSettings) -> list[Problem]:
     record = settings.record()
     problems = [problem for part in PARTS.values() for problem in out_of_range(part, record)]
     notes, labels, search = settings.notes, settings.labels, settings.search
-    if notes.path == SYNTHETIC and notes.patients < 1:
+    if notes.is_synthetic and notes.patients < 1:
         problems.append(Problem("patients", f"must be at least 1, got {notes.patients}"))
     if labels.hold_back and labels.mentions == "mask":
         problems.append(Problem("hold_back", "mentions are masked, which hides every form", "set only one of the two"))

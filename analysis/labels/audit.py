@@ -14,14 +14,20 @@ from scipy.stats import binomtest
 from analysis.text_tables import FORMULA_STARTS
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import Mention, MentionFinder
+from clinical_notes.tables.columns import TEXTS_ALONE
+from clinical_notes.tables.delimited import delimiter_of
+from clinical_notes.tables.errors import NotUtf8Error, TableError
+from clinical_notes.tables.formats import DAMAGED, opened
+from clinical_notes.tables.read import read_sheet
 from clinical_notes.units import AFFIRMED, NEGATED
-from run_folder.errors import InputError
+from run_folder.errors import InputError, Problem
 
 STATUSES = (AFFIRMED, NEGATED)
 MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
+_SURROGATE = re.compile("[\udc80-\udcff]")
 _COUNTED = {"precision": [0, 1], "recall": [0, 2], "f1": [0, 1, 2]}
 """Positions in (tp, fp, fn) of the counts from which each figure is computed."""
 
@@ -68,8 +74,8 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
     """Texts with the concepts that people say they affirm and deny.
 
     Args:
-        path: .tsv or .csv with the columns text, affirmed and negated; concepts, or forms of them, stand apart by
-            semicolons or commas.
+        path: a table, as .csv, .tsv or .xlsx, with the columns text, affirmed and negated; concepts, or forms of them,
+            stand apart by semicolons or commas.
 
     Raises:
         InputError: no such table, or a concept that the lexicon lacks; the message names the row.
@@ -110,31 +116,36 @@ def _unknown(name: str, lexicon: Lexicon) -> str:
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
-    if path.suffix not in (".tsv", ".csv"):
-        raise InputError(f"{path}: give a .tsv or .csv with the columns text, affirmed and negated")
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8; re-encode it, such as with: iconv -f latin1 -t utf-8") from None
-    rows = _rows(content, path)
-    if len(rows) < 2:
+        with opened(path) as file:
+            if file.kind == "delimited":
+                content = file.text().read()
+        header, rows = read_sheet(path) if file.kind != "delimited" else _rows(content, path)
+    except TableError as error:
+        raise InputError(Problem(None, f"{path}{error}", error.fix)) from None
+    except UnicodeError:
+        raise InputError(f"{path} is damaged {file.encoding.upper()}; write it again as UTF-8") from None
+    except DAMAGED:
+        raise InputError(f"{path} cannot be read; fetch or compress it again") from None
+    if not rows:
         raise InputError(f"{path}: has no rows below a header; give the columns text, affirmed and negated")
-    return rows[0], rows[1:]
+    return header, rows
 
 
-def _rows(content: str, path: Path) -> list[list[str]]:
+def _rows(content: str, path: Path) -> tuple[list[str], list[list[str]]]:
+    if bad := _SURROGATE.search(content):
+        raise NotUtf8Error(f": line {content.count(chr(10), 0, bad.start()) + 1}", ord(bad[0]) - 0xDC00)
     lines = content.splitlines(keepends=True)
+    delimiter = delimiter_of(next(iter(lines), ""), TEXTS_ALONE)
     try:
-        rows = list(csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True))
+        rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
-        if path.suffix == ".csv":
+        if delimiter != "\t":
             raise InputError(f"{path}: broken quoting ({error}); quote texts and double the quotes inside") from None
         rows = []
-    if path.suffix == ".tsv" and (not rows or any("\t" in field for row in rows for field in row)):
+    if delimiter == "\t" and (not rows or any("\t" in field for row in rows for field in row)):
         rows = [line.rstrip("\r\n").split("\t") for line in lines]  # its quotes are plain characters
-    return rows
+    return (rows[0], rows[1:]) if rows else ([], [])
 
 
 def _places(header: Sequence[str], path: Path) -> dict[str, int]:

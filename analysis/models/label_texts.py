@@ -20,7 +20,8 @@ from analysis.models.export import INPUT_FILE, check_export
 from analysis.text_tables import defused
 from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
-from clinical_notes.notes import NoteColumns, read_rows
+from clinical_notes.tables.columns import NoteColumns
+from clinical_notes.tables.read import read_rows
 from run_folder.errors import InputError, Problem
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.metrics import softmax

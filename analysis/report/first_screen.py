@@ -115,7 +115,7 @@ def _data(findings: Findings) -> str:
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     settings, manifest = findings.run.settings, findings.run.manifest
     facts = [
-        ("notes", settings.notes.path),
+        ("notes", ", ".join(settings.notes.paths) or SYNTHETIC),
         ("train / validation / test", " / ".join(f"{100 * part:.0f} %" for part in settings.labels.split)),
         ("search", f"{settings.search.trials} trials a strategy, up to {settings.search.epochs} epochs"),
         ("margin", f"{findings.statistics.margin:g} macro F1" if findings.statistics else "–"),
@@ -253,7 +253,7 @@ def launch_line(name: str, settings: RunSettings) -> str:
     words = ["symptune", "launch", "--name", name]
     if settings.labels.raw_window:
         words += ["--protocol", "paper"]  # its other settings are given again below
-    synthetic = settings.notes.path == SYNTHETIC
+    synthetic = settings.notes.is_synthetic
     for key, value in settings.record().items():
         if key not in _WITHOUT_OPTION and key != ("notes" if synthetic else "patients"):
             words += _option(f"--{key.replace('_', '-')}", value)
@@ -267,6 +267,6 @@ def _option(option: str, value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]
-    if option in ("--absorb", "--category", "--group-by"):
+    if isinstance(value, tuple) and option in ("--absorb", "--category", "--group-by", "--notes"):
         return [word for one in value for word in (option, one)]
     return [option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]

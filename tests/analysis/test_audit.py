@@ -61,6 +61,45 @@ def test_figures_and_limits_are_those_of_the_counts() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["semicolons", "UTF-16", "gzip", "Parquet", "JSON lines", "Excel"])
+def test_labelled_texts_are_read_from_any_table(kind: str) -> None:
+    table = pd.DataFrame({"text": ["no fever; cough", "well"], "affirmed": ["cough", None], "negated": ["fever", None]})
+    name = "gold.csv"
+    if kind == "Parquet":
+        table.astype({"negated": "category"}).to_parquet(name)
+    elif kind == "JSON lines":
+        table.to_json(name, orient="records", lines=True)
+    elif kind == "Excel":
+        pytest.importorskip("openpyxl")
+        table.to_excel("gold.xlsx", index=False)
+        Path("gold.xlsx").rename(name)
+    else:
+        separator = ";" if kind == "semicolons" else ","
+        encoding, packing = ("utf-16" if kind == "UTF-16" else "utf-8"), ("gzip" if kind == "gzip" else None)
+        table.to_csv(name, index=False, sep=separator, encoding=encoding, compression=packing)
+    first, second = read_gold(name, load_lexicon())
+    assert (first.text, first.labels) == ("no fever; cough", {"affirmed": {"cough"}, "negated": {"fever"}})
+    assert second.labels == {"affirmed": set(), "negated": set()}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"%PDF", "gold.tsv is a PDF; export"),
+        (b"text\taffirmed\tnegated\nok\t\t\nfi\xe8vre\t\t\n", "gold.tsv: line 3: byte 0xe8 is not UTF-8"),
+        (b"\x1f\x8b\x08\0", "gold.tsv: damaged gzip"),
+        ("text\taffirmed\tnegated\n".encode("utf-16")[:-1], "gold.tsv is damaged UTF-16"),
+        (b'{"text": "a"}\n{', "gold.tsv: data row 2 is not a JSON object"),
+    ],
+)
+def test_a_file_that_is_no_table_of_labels_is_refused(content: bytes, words: str) -> None:
+    Path("gold.tsv").write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        read_gold("gold.tsv", load_lexicon())
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_headers_quotes_forms_and_separators_may_vary() -> None:
     lexicon = load_lexicon()
     table = '﻿Text,Negated concepts,AFFIRMED\n"He said ""no, fever""",Oedema,"haemorrhage; chest_pain"\n\n'
@@ -142,6 +181,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     [
         ([], "GOLD: give either this file, or --export-sample"),
         (["--export-sample", "5"], "--notes: needed"),
+        (["--export-sample", "5", "--notes", "n.csv", "--notes", "m.csv", "--out", "a.tsv"], "n.csv is not a file"),
         (["--export-sample", "0", "--notes", "n.csv", "--out", "a.tsv"], "at least 1"),
         (["--export-sample", "5", "--notes", "n.csv", "--out", "a.xlsx"], ".tsv or .csv"),
         (["gold.tsv"], "gold.tsv cannot be read"),

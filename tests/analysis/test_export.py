@@ -22,7 +22,7 @@ from analysis.evaluation.onnx_graphs import agreement, onnx_file, tokenised
 from analysis.models.export import check_export, export, load_pytorch
 from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.inputs import InputMaker
-from clinical_notes.notes import NoteColumns
+from clinical_notes.tables.columns import TEXTS_ALONE, NoteColumns
 from run_folder.errors import InputError
 from run_folder.folder import Folder
 from run_folder.records import to_plain
@@ -357,7 +357,7 @@ def test_a_table_is_labelled_into_a_file_without_its_text(
     pd.DataFrame({"NOTE": ["severe zyxmarker pain", "", "cough"]}).to_csv(tmp_path / "in.csv", index=False)
     out = tmp_path / f"out.{ending}"
     with writer_to(str(out)) as writer:
-        rows = rows_of_file(tmp_path / "in.csv", NoteColumns(text="NOTE"))
+        rows = rows_of_file(tmp_path / "in.csv", NoteColumns(text="NOTE", patient=None))
         summary = label(ExportedModel(exported["pruning"]), rows, writer, by_sentence=False)
     assert (summary.texts, summary.empty) == (3, 1)
     found = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
@@ -375,7 +375,7 @@ def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path
     ):
         label(
             ExportedModel(exported["baseline"]),
-            rows_of_file(tmp_path / "in.csv", NoteColumns()),
+            rows_of_file(tmp_path / "in.csv", TEXTS_ALONE),
             writer,
             by_sentence=False,
         )

@@ -81,6 +81,43 @@ def test_a_sentence_that_affirms_two_symptoms_is_no_example_and_negated_ones_do_
     }
 
 
+def test_a_note_that_is_given_twice_is_read_once() -> None:
+    texts = [f"Visit {i}. Has fever. Has cough." for i in range(40)]
+    patients = [str(i) for i in range(40)]
+    once = make_examples(units_of(frame_of(*texts, patients=patients)), LabelSettings(symptoms=2))
+    again = [f" {text}\r\n" for text in texts]
+    twice = make_examples(units_of(frame_of(*texts, *again, patients=patients * 2)), LabelSettings(symptoms=2))
+    assert twice.fingerprint() == once.fingerprint()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_who_share_a_note_are_on_one_side(seed: int) -> None:
+    """As mother and child, or one person under two identifiers; and whoever shares another note with one of them."""
+    texts = [f"Visit {i}. Has fever. Has cough." for i in range(120)]
+    shared = {10: texts[0], 11: texts[0], 50: texts[0], 51: texts[1]}
+    patients = [str(i) for i in range(120)]
+    notes = frame_of(*texts, *shared.values(), patients=[*patients, *map(str, shared)])
+    examples = make_examples(units_of(notes), LabelSettings(symptoms=2), seed=seed)
+    side = {patient: split for split in SPLITS for patient in examples.splits[split]["patient"]}
+    assert side["0"] == side["10"] == side["11"] == side["50"]
+    assert side["1"] == side["51"]
+    assert {split: sum(of == split for of in side.values()) for split in SPLITS} == {
+        "train": pytest.approx(84, abs=4), "validation": pytest.approx(12, abs=4), "test": pytest.approx(24, abs=4),
+    }  # fmt: skip
+    assert examples.standard_texts == 0
+
+
+def test_a_text_that_everybody_has_does_not_tie_all_patients_together() -> None:
+    texts = [f"Visit {i}. Has fever. Has cough." for i in range(60)]
+    patients = [str(i) for i in range(60)]
+    notes = frame_of(*texts, *["Normal ECG. Fever."] * 60, patients=patients * 2)
+    examples = make_examples(units_of(notes), LabelSettings(symptoms=2))
+    assert {split: frame["patient"].nunique() for split, frame in examples.splits.items()} == {
+        "train": 42, "validation": 6, "test": 12,
+    }  # fmt: skip
+    assert examples.standard_texts == 1
+
+
 def test_a_note_is_labelled_by_the_symptom_affirmed_first() -> None:
     texts = ["Denies pain. Has cough. Fever later."] * 25 + ["Fever, then cough."] * 25
     settings = LabelSettings(unit="note", symptoms=("cough", "fever"))

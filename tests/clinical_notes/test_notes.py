@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.notes import read_notes
 from clinical_notes.synthetic import write_synthetic_notes
+from clinical_notes.tables.columns import NoteColumns
 from run_folder.errors import InputError
 
+NO_PATIENTS = NoteColumns(patient=None)
 TRICKY = (
     'He said "no pain", twice.\nNext line, with commas.\r\n',
     "[**2151-7-16**] 10:30\n\n\nEdema; 'noted'",
@@ -53,9 +55,9 @@ def test_rows_marked_as_errors_are_skipped(tmp_path: Path) -> None:
     assert list(read_all(path)["text"]) == ["a", "c"]
 
 
-def test_a_text_column_is_enough_and_every_note_is_a_patient_then(tmp_path: Path) -> None:
+def test_a_text_column_is_enough_and_every_note_is_a_patient_where_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("TEXT\nfirst\nsecond\n")
-    notes = read_all(tmp_path / "n.csv")
+    notes = read_all(tmp_path / "n.csv", columns=NO_PATIENTS)
     assert notes["patient"].nunique() == 2
 
 
@@ -69,7 +71,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
 def test_columns_to_group_by_come_along(tmp_path: Path, name: str) -> None:
     frame = pd.DataFrame({"TEXT": ["a", " ", "c", "d"], "Sex": ["F ", "M", None, "M"], "AGE": [40, 50, 60, 40]})
     frame.to_csv(tmp_path / name, index=False) if name == "n.csv" else frame.to_parquet(tmp_path / name)
-    notes = read_all(tmp_path / name, columns=NoteColumns(groups=("SEX", "AGE")), chunk_rows=2)
+    notes = read_all(tmp_path / name, columns=NoteColumns(patient=None, groups=("SEX", "AGE")), chunk_rows=2)
     assert list(notes["group_SEX"]) == ["F", "", "M"]
     assert list(notes["group_AGE"]) == ["40", "60", "40"]
 
@@ -145,7 +147,7 @@ def _write(content: bytes, suffix: str = ".csv"):  # type: ignore[no-untyped-def
         (_write(b""), ["is empty"]),
         (_write(b"ROW_ID,SUBJECT_ID,TEXT\n"), ["a header and no rows"]),
         (_write(b"ROW_ID,TEXT,TEXT\n1,x,y\n"), ["the column TEXT twice"]),
-        (_write(b"ROW_ID,NOTE\n1,x\n"), ["no column TEXT", "ROW_ID, NOTE", "text_column"]),
+        (_write(b"ROW_ID,REMARK\n1,x\n"), ["no column TEXT", "ROW_ID, REMARK", "text_column"]),
         (_broken_quotes, ["quote", "never closed"]),
         (_latin1, ["0xe8", "UTF-8", "iconv"]),
         (_cut_gzip, ["damaged gzip"]),
@@ -156,7 +158,7 @@ def _write(content: bytes, suffix: str = ".csv"):  # type: ignore[no-untyped-def
 def test_a_bad_file_is_one_line_that_names_it_and_the_mend(tmp_path: Path, make: object, words: list[str]) -> None:
     path = make(tmp_path / "notes.csv")  # type: ignore[operator]
     with pytest.raises(InputError) as caught:
-        read_all(path)
+        read_all(path, columns=NO_PATIENTS)
     message = str(caught.value)
     assert path.name in message
     assert "\n" not in message
@@ -191,7 +193,7 @@ def test_an_undecodable_byte_is_told_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "notes.csv"
     path.write_bytes(b"ROW_ID,TEXT\n" + b"1,fine\n" * 1499 + b"2,caf\xe9\n" + b"3,fine\n" * 10)
     with pytest.raises(InputError, match="data row 1500: byte 0xe9 is not UTF-8"):
-        list(read_notes(path))
+        list(read_notes(path, columns=NO_PATIENTS))
 
 
 def test_a_table_without_a_header_does_not_show_its_notes(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import symptune
 from clinical_notes.notes import read_notes
+from clinical_notes.tables.columns import NoteColumns
 from run_folder.folder import Folder
 from run_folder.run import open_run as open_stored
 from symptune._launch import launch
@@ -263,7 +264,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.rename(columns={"TEXT": "NOTE"}), r"^text_column: the DataFrame has no column TEXT"),
+        (lambda table: table.rename(columns={"TEXT": "REMARK"}), r"^text_column: the DataFrame has no column TEXT"),
         (lambda table: table.iloc[:0], r"^notes: the DataFrame has a header and no rows"),
         (lambda table: table.to_dict(), r"^notes: give a path or a pandas DataFrame, not dict"),
     ],
@@ -297,6 +298,54 @@ def test_a_table_is_read_as_its_file_would_be(
     pd.testing.assert_frame_equal(seen[0], pd.concat(read_notes(notes)))
     assert list(seen[1]["text"]) == ['he said "no pain",\r\nthen\n"fever"', "é\u2028cough"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.set_index("SUBJECT_ID"), None),
+        (lambda table: table.set_index(["SUBJECT_ID", "ROW_ID"]), None),
+        (lambda table: table.rename(columns={"SUBJECT_ID": "who"}).set_index("who"), None),
+        (lambda table: table.assign(SUBJECT_ID=table["SUBJECT_ID"].astype(float)), None),
+        (lambda table: table.assign(SUBJECT_ID=table["SUBJECT_ID"].astype("Int64")), None),
+        (lambda table: table.assign(TEXT=[text.encode() for text in table["TEXT"]]), None),
+        (lambda table: table.astype({"CATEGORY": "category", "ISERROR": "boolean"}), None),
+        (lambda table: table.assign(TEXT="fièvre".encode("latin-1")), "data row 1: byte 0xe8 is not UTF-8; decode"),
+        (lambda table: pd.concat({"a": table}, axis=1), "the DataFrame has columns of 2 levels; give columns of one"),
+    ],
+)
+def test_a_table_of_any_types_is_read_as_its_plain_form(
+    change: object, words: str | None, table: pd.DataFrame, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def read(arguments: list[str], *, progress: bool) -> str:
+        path = next(word for word in arguments if word.startswith("--notes=")).removeprefix("--notes=")
+        who = next((word for word in arguments if word.startswith("--patient-column=")), "=SUBJECT_ID").split("=")[1]
+        seen.append(pd.concat(read_notes(path, columns=NoteColumns(patient=who))))
+        raise symptune.InputError("seen")
+
+    monkeypatch.setattr("symptune._search.launch", read)
+    given = change(table)  # type: ignore[operator]
+    options = {"patient_column": "who"} if given.index.names == ["who"] else {}
+    with pytest.raises(symptune.InputError, match=words or "seen"):
+        symptune.search(given, storage=tmp_path, **options)
+    if words is None:
+        pd.testing.assert_frame_equal(seen[0], pd.concat(read_notes(notes)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_paths_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def read(arguments: list[str], *, progress: bool) -> str:
+        given.extend(arguments)
+        raise symptune.InputError("seen")
+
+    monkeypatch.setattr("symptune._search.launch", read)
+    with pytest.raises(symptune.InputError, match="seen"):
+        symptune.search([Path("discharge.csv"), "radiology.csv"], seed=1)
+    assert given == ["--notes=discharge.csv", "--notes=radiology.csv", "--seed=1"]
 
 
 def test_a_process_that_is_connected_to_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     ("arguments", "words"),
     [
         (["--notes", "none.csv"], ["--notes: none.csv is not a file"]),
+        (["--notes", "a.csv", "--notes", "."], ["--notes: a.csv is not a file"]),
+        (["--notes", "."], ["--notes: . is a folder without tables or .txt files"]),
         (["--sample", "0"], ["--sample"]),
         (["--symptoms", "60"], ["--symptoms: 60 were asked for", "ask for fewer"]),
         (["--symptoms", "edma,pain"], ["'edma'", "did you mean 'edema'"]),
@@ -94,6 +96,20 @@ def test_bad_input_is_one_line_that_names_the_option(
     assert all(word in line for word in words), line
 
 
+def test_notes_without_patients_are_refused_until_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.csv").write_text("ROW_ID,TEXT\n" + "".join(f"{i},Visit {i}. Has fever.\n" for i in range(40)))
+    launch = ("launch", "--trials", "0", "--symptoms", "fever,cough", "--notes", "notes.csv")
+    lines = refused(capsys, *launch)
+    assert lines[-1] == (
+        "symptune: error: --patient-column: notes.csv has no column of patients (it has ROW_ID, TEXT); "
+        "name it, or give none: each note then counts as one patient"
+    )
+    lines = refused(capsys, *launch, "--patient-column", "none")
+    assert [line.split(": ")[2] for line in lines] == ["--trials", "--symptoms"]
+    Path("notes.csv").write_text("MRN,TEXT\n" + "".join(f"{i},Visit {i}. Has fever.\n" for i in ("7", "007")))
+    assert "--patient-column: notes.csv: data row 2: its patient may be" in refused(capsys, *launch)[-1]
+
+
 def test_a_model_folder_without_weights_is_refused(
     capsys: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +143,7 @@ def test_weights_of_another_model_are_refused(
 
 
 def test_all_problems_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("notes.csv").write_text("ROW_ID,NOTE\n1,x\n")
+    Path("notes.csv").write_text("SUBJECT_ID,REMARK\n1,x\n")
     Path("space.yaml").write_text("all: {batch_size: {choices: 16}}")
     lines = refused(
         capsys, "launch", "--space", "space.yaml", "--notes", "notes.csv", "--strategies", "basline", "--sample", "2",

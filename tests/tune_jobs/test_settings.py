@@ -26,6 +26,16 @@ def test_a_record_of_an_older_version_is_read() -> None:
     assert RunSettings.from_record(json.loads(json.dumps(settings.record()))) == settings
 
 
+def test_one_path_of_notes_is_recorded_as_before_and_several_as_a_list() -> None:
+    one = _settings(parser().parse_args(["launch", "--notes", "n.csv"]))
+    assert one.record()["notes"] == "n.csv"
+    assert one.notes.paths == ("n.csv",)
+    several = _settings(parser().parse_args(["launch", "--notes", "a.csv.gz", "--notes", "b.csv.gz"]))
+    assert several.notes.paths == ("a.csv.gz", "b.csv.gz")
+    assert RunSettings.from_record(json.loads(json.dumps(several.record()))) == several
+    assert _settings(parser().parse_args(["launch"])).notes.paths == ()
+
+
 def test_a_setting_of_a_wrong_type_is_told_with_file_and_field(tmp_path: Path) -> None:
     write_run_file(Folder(tmp_path))
     manifest = json.loads((tmp_path / "run.json").read_text())

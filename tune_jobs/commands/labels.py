@@ -15,7 +15,8 @@ from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
 from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.notes import NoteColumns, read_notes
+from clinical_notes.notes import read_notes
+from clinical_notes.tables.columns import NoteColumns
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from tune_jobs.check_settings import read_lexicon
@@ -131,7 +132,7 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
             raise InputError(Problem(name, "needed with --export-sample"))
     for name in ("out", "key"):
         _check_out(getattr(options, name), name, (".tsv", ".csv"))
-    notes = read_notes(options.notes, columns=NoteColumns(text=options.text_column))
+    notes = read_notes(options.notes, columns=NoteColumns(options.text_column, patient=None))
     symptoms = _known(options.symptoms or (), lexicon)
     sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))

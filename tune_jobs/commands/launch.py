@@ -59,6 +59,8 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     values |= {name: given[name] for names in NAMES.values() for name in names if name in given and name != "space"}
     for name in ("category", "absorb", "group_by"):
         values[name] = tuple(dict.fromkeys(values.get(name, ())))
+    if options.notes is not None:  # one path is kept as itself, as in older runs
+        values["notes"] = options.notes[0] if len(options.notes) == 1 else tuple(options.notes)
     if values.get("notes", SYNTHETIC) == SYNTHETIC:
         values.setdefault("patients", DEFAULT_PATIENTS)
         if "model" not in values:
@@ -158,12 +160,12 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         with refusing("storage"):
             prepared = load_prepared(folder)
     else:
-        source = "synthetic notes" if settings.notes.path == SYNTHETIC else settings.notes.path
-        console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
+        source = ", ".join(settings.notes.paths) or "synthetic notes"
+        console.print(f"Reading {source} …", markup=False, highlight=False, soft_wrap=True)
         with refusing("storage"), only_process(folder):
             if folder.exists(RUN_FILE):
                 raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
-            prepared = _create(folder, settings, execution)
+            prepared = _create(folder, settings, execution, console)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
@@ -181,11 +183,14 @@ def _warmed(settings: RunSettings, start: str, storage: Folder, folder: Folder, 
     return settings.changed(warm_configurations=warm_configurations(earlier, settings.search))
 
 
-def _create(folder: Folder, settings: RunSettings, execution: Execution) -> Prepared:
+def _create(folder: Folder, settings: RunSettings, execution: Execution, console: Console) -> Prepared:
+    def tell(line: str) -> None:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
     if execution.address is None or notes_are_small(settings.notes):
-        return create_run(folder, settings, os.cpu_count() or 1)
+        return create_run(folder, settings, os.cpu_count() or 1, tell=tell)
     with connected(execution.address, execution.verbose), interruptible():  # in this order, as in a search
-        return create_run(folder, settings, 1, on_cluster=True)
+        return create_run(folder, settings, 1, on_cluster=True, tell=tell)
 
 
 def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_files: bool) -> list[Problem]:

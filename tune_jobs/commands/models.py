@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from analysis.models.export import export as export_trial
 from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
-from clinical_notes.notes import NoteColumns
+from clinical_notes.tables.columns import TEXTS_ALONE
 from run_folder.errors import InputError, Problem
 from run_folder.run import Run
 from tune_jobs.check_settings import near
@@ -59,7 +60,7 @@ def predict(options: argparse.Namespace, console: Console) -> int:
     rows = (
         rows_of_lines(sys.stdin.buffer)
         if options.file == "-"
-        else rows_of_file(options.file, NoteColumns(text=options.text_column))
+        else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column))
     )
     try:
         with writer_to(options.out) as writer:

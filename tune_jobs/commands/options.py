@@ -267,7 +267,7 @@ def _add_storage_option(parser: argparse.ArgumentParser) -> None:
 def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="DIR", help="the folder that export wrote")
     parser.add_argument(
-        "file", metavar="FILE", help=".csv, .csv.gz or .parquet; -: one text per line of standard input"
+        "file", metavar="FILE", help="a table or folder of texts, as --notes of launch; -: one text per line of input"
     )
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet (default: CSV to standard output)")
     _add_text_column(parser)
@@ -310,7 +310,7 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="scores as .csv or .json; the sheet as .tsv or .csv")
     group = parser.add_argument_group("write a sheet to label")
     group.add_argument("--export-sample", metavar="N", type=_whole_number, help="write N sentences of --notes to --out")
-    group.add_argument("--notes", metavar="FILE", help="NOTEEVENTS as .csv, .csv.gz or .parquet")
+    _add_fields(group, NotesSettings, only=("path",), given_alone=True)
     _add_text_column(group)
     group.add_argument("--key", metavar="FILE", help="also write the rules' labels of them, as .tsv or .csv")
     group.add_argument(

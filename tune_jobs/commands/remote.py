@@ -38,7 +38,7 @@ _SECONDS_TO_WAIT_FOR_OUTPUT = 0.5
 _ATTEMPTS = 3
 _ABORTED = "Initialization failure from server"
 """Sign of a client's process on the head that did not survive its fork, as happens at times (ray-project/ray#63202)."""
-_PATHS = ("notes", "lexicon", "space")
+_PATHS = ("lexicon", "space")
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str], address: str) -> int:
@@ -80,16 +80,17 @@ def run(options: argparse.Namespace, arguments: Sequence[str], address: str) -> 
 
 def _problems(options: argparse.Namespace) -> list[Problem]:
     """Relative paths: they depend on the current folder, which is another one on the cluster."""
-    given = {name: getattr(options, name, None) for name in _PATHS}
+    given = [(name, getattr(options, name, None)) for name in _PATHS]
+    given += [("notes", path) for path in getattr(options, "notes", None) or ()]
     if not _is_absolute(getattr(options, "run", None)):  # a run that is named by its folder needs no storage
-        given["storage"] = options.storage
+        given.append(("storage", options.storage))
     if "/" in (getattr(options, "warm_start", None) or ""):  # else it is the name of a run
-        given["warm_start"] = options.warm_start
+        given.append(("warm_start", options.warm_start))
     return [
         Problem(
             name, f"with --address {SCHEME}… give a URI or an absolute path that the cluster's nodes see, got {value!r}"
         )
-        for name, value in given.items()
+        for name, value in given
         if value is not None and not _is_absolute(value)
     ]
 

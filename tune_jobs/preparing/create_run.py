@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,16 +23,19 @@ from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.examples import LabelledExamples, make_examples, split_folds
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.notes import NoteColumns, check_notes, read_notes
+from clinical_notes.notes import check_notes, read_notes
 from clinical_notes.run_examples import tokenised_examples
 from clinical_notes.synthetic import write_synthetic_notes
+from clinical_notes.tables.columns import NoteColumns
+from clinical_notes.tables.read import files_of
+from clinical_notes.tables.tally import Tally
 from clinical_notes.units import write_units
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.names import DATA, LEXICON_FILE, MODEL, RUN_FILE
 from run_folder.records import to_json
 from run_folder.run import Run, RunManifest, open_run
-from run_folder.settings import NAMES, SYNTHETIC, LabelSettings, NotesSettings, RunSettings
+from run_folder.settings import NAMES, NO_PATIENTS, LabelSettings, NotesSettings, RunSettings
 from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
@@ -49,6 +52,10 @@ _DECIDE_EXAMPLES = NAMES["notes"] | NAMES["labels"] | {"seed"}
 """Settings that decide the examples."""
 
 _PACKAGES = ("symptune", "ray", "torch", "transformers", "peft", "optuna", "onnxruntime", "scikit-learn", "pandas")
+
+
+Tell = Callable[[str], None]
+"""Is given a line for the user."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def problems_before(settings: RunSettings, found: Sequence[Problem] = ()) -> lis
 
 
 def notes_are_small(notes: NotesSettings) -> bool:
-    return notes.path == SYNTHETIC or Path(notes.path).stat().st_size <= _READ_ALONG_BYTES
+    return sum(file.stat().st_size for file in files_of(notes.paths)) <= _READ_ALONG_BYTES
 
 
 def _split_problems(settings: RunSettings) -> list[Problem]:
@@ -95,15 +102,15 @@ def _model_problems(settings: RunSettings) -> list[Problem]:
 
 
 def _notes_problems(settings: RunSettings) -> list[Problem]:
-    if settings.notes.path != SYNTHETIC:
-        check_notes(settings.notes.path, _columns(settings.notes))
+    if not settings.notes.is_synthetic:
+        check_notes(settings.notes.paths, _columns(settings.notes))
     return []
 
 
 def _columns(notes: NotesSettings) -> NoteColumns:
     return NoteColumns(
         text=notes.text_column,
-        patient=notes.patient_column,
+        patient=None if notes.patient_column == NO_PATIENTS else notes.patient_column,
         category=notes.category_column,
         groups=notes.group_by,
     )
@@ -133,40 +140,68 @@ def _refusing_a_full_disk() -> Iterator[None]:
         raise InputError(Problem("notes", message, "set TMPDIR to a larger folder")) from None
 
 
-def make_run_examples(settings: RunSettings, workers: int, *, on_cluster: bool = False) -> LabelledExamples:
-    """Read, annotate and label the notes, by ``workers`` processes or by the connected cluster. Raises: InputError."""
+def _tell_nobody(line: str) -> None:
+    pass
+
+
+def make_run_examples(
+    settings: RunSettings, workers: int, *, on_cluster: bool = False, tell: Tell = _tell_nobody
+) -> LabelledExamples:
+    """Read, annotate and label the notes, by ``workers`` processes or by the connected cluster.
+
+    Args:
+        tell: is given lines about the notes.
+
+    Raises:
+        InputError: bad notes, or too few examples.
+    """
     # A file without a name: whatever ends the process, no text of a note is left behind.
     with _refusing_a_full_disk(), tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryFile() as units:
         notes, labels, seed = settings.notes, settings.labels, settings.search.seed
-        path = notes.path
-        if path == SYNTHETIC:
-            path = str(Path(temporary) / "NOTEEVENTS.csv.gz")
-            write_synthetic_notes(Path(path), patients=notes.patients, seed=seed)
+        paths = [Path(path) for path in notes.paths]
+        if notes.is_synthetic:
+            paths = [Path(temporary) / "NOTEEVENTS.csv.gz"]
+            write_synthetic_notes(paths[0], patients=notes.patients, seed=seed)
+        tally = Tally()
         read = partial(
             read_notes,
-            Path(path).absolute() if on_cluster else path,  # Ray's workers have folders of their own
+            [path.absolute() for path in paths] if on_cluster else paths,  # Ray's workers have folders of their own
             columns=_columns(notes),
             sample=notes.sample,
             seed=seed,
             categories=notes.category,
         )
         annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window)
-        tables = annotate_on_cluster(read, annotator) if on_cluster else annotate_notes(read(), annotator, workers)
+        tables = (
+            annotate_on_cluster(read, annotator, tally)
+            if on_cluster
+            else annotate_notes(read(tally=tally), annotator, workers)
+        )
         write_units(tables, units)
+        for line in tally.lines():
+            tell(line)
         return make_examples(units, labels, group_by=notes.group_by, seed=seed)
 
 
-def create_run(folder: Folder, settings: RunSettings, workers: int, *, on_cluster: bool = False) -> Prepared:
+def create_run(
+    folder: Folder, settings: RunSettings, workers: int, *, on_cluster: bool = False, tell: Tell = _tell_nobody
+) -> Prepared:
     """Write a new run's folder; ``run.json`` comes last and makes it a run.
 
     Args:
         workers: processes that annotate notes.
         on_cluster: the connected cluster's CPUs do so instead.
+        tell: is given lines about the notes.
 
     Raises:
         InputError: bad notes, too few examples, or an unreadable model; nothing is written then.
     """
-    examples = make_run_examples(settings, workers, on_cluster=on_cluster)
+    examples = make_run_examples(settings, workers, on_cluster=on_cluster, tell=tell)
+    if examples.standard_texts:
+        tell(
+            f"Texts of so many patients that their copies may be on several sides of the split: "
+            f"{examples.standard_texts:,}"
+        )
     encoder = settings.model
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     for split, frame in examples.splits.items():
@@ -199,9 +234,14 @@ def _counts(symptoms: pd.Series) -> dict[str, int]:
 
 def source_hashes(settings: RunSettings) -> dict[str, str | None]:
     """SHA-256 of the files that a run is created from, by setting; None where there is none."""
-    notes = None if settings.notes.path == SYNTHETIC else Path(settings.notes.path)
-    lexicon = Path(settings.labels.lexicon) if settings.labels.lexicon else None
-    return {name: sha256(file) if file else None for name, file in (("notes", notes), ("lexicon", lexicon))}
+    lexicon = settings.labels.lexicon
+    return {"notes": _hash_of(files_of(settings.notes.paths)), "lexicon": _hash_of([Path(lexicon)] if lexicon else [])}
+
+
+def _hash_of(files: Sequence[Path]) -> str | None:
+    """SHA-256 of a file, or of the hashes of several in their order."""
+    hashes = [sha256(file) for file in files]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest() if len(hashes) > 1 else next(iter(hashes), None)
 
 
 def content_hashes(folder: Folder) -> dict[str, str]:

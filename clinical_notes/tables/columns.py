@@ -1,0 +1,138 @@
+"""Which column of a table holds what."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clinical_notes.tables.errors import TableError
+from clinical_notes.units import GROUP
+
+
+@dataclass(frozen=True)
+class NoteColumns:
+    """Names of the columns that are read.
+
+    A default name stands for the usual names of such a column as well. The text must be there; so must the patient,
+    where its name is not None, and what is to be grouped by. A role with the name None is not read.
+    """
+
+    text: str = "TEXT"
+    patient: str | None = "SUBJECT_ID"
+    category: str | None = "CATEGORY"
+    error: str | None = "ISERROR"
+    groups: tuple[str, ...] = ()
+
+
+DEFAULT = NoteColumns()
+TEXTS_ALONE = NoteColumns(patient=None, category=None, error=None)
+ROLES = ("text", "patient", "category", "error")
+
+_USUAL: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "notetext", "reporttext", "documenttext", "note", "report", "notes", "transcription", "document"),
+    "patient": (
+        "subjectid", "patientid", "personid", "patid", "ptid", "patientnum", "patientnumber", "mrn",
+        "medicalrecordnumber", "patient", "subject", "person",
+    ),
+    "category": ("category", "notetype", "notecategory", "reporttype", "documenttype", "noteclass", "type"),
+    "error": ("iserror",),
+}  # fmt: skip
+"""Usual names of a column, in lower case and without other signs; an earlier one is taken before a later one."""
+
+_COLUMN_NAME = re.compile(r"[A-Za-z_]\w{0,30}")
+_NO_GROUPS = {
+    "text": "holds the notes' texts",
+    "patient": "tells patients apart",
+    "category": "is always grouped by",
+    "error": "is the same for all notes that are read",
+}
+
+Choose = Callable[[Sequence[str]], "Found"]
+"""From a table's header to what its columns hold. Raises: TableError."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Role to the table's own name of the column; ``group_<name as asked>`` for columns to group by.
+
+    Attributes:
+        others: by role, columns that have a usual name too and were not taken.
+    """
+
+    names: Mapping[str, str]
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def squashed(name: str) -> str:
+    """A column's name in lower case and without blanks, underscores and other signs."""
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def is_usual(name: str, role: str) -> bool:
+    return squashed(name) in _USUAL[role]
+
+
+def has_text(header: Sequence[str], columns: NoteColumns) -> bool:
+    """Whether a header names the column of the texts."""
+    return bool(_candidates(header, "text", columns.text))
+
+
+def find(header: Sequence[str], columns: NoteColumns) -> Found:
+    """What the columns hold.
+
+    Raises:
+        TableError: no column of texts or patients, none of a name that was asked for, or two of one name.
+    """
+    names: dict[str, str] = {}
+    others: dict[str, tuple[str, ...]] = {}
+    for role in ROLES:
+        asked = getattr(columns, role)
+        candidates = _candidates(header, role, asked) if asked else []
+        if candidates:
+            if header.count(candidates[0]) > 1:
+                raise TableError(f" has the column {candidates[0]} twice; rename one")
+            names[role], others[role] = candidates[0], tuple(candidates[1:])
+        elif asked and (role == "text" or asked != getattr(DEFAULT, role)):
+            fix = "name the column that it has"
+            raise TableError(f" has no column {asked} ({_shown(header)})", fix, setting=f"{role}_column")
+        elif asked and role == "patient":
+            fix = "name it, or give none: each note then counts as one patient"
+            raise TableError(f" has no column of patients ({_shown(header)})", fix, setting="patient_column")
+    names |= _groups(header, columns, names)
+    return Found(names, {role: rest for role, rest in others.items() if rest})
+
+
+def _candidates(header: Sequence[str], role: str, asked: str) -> list[str]:
+    """Columns of this name, then without case; under a default name, then those with a usual name."""
+    found = [name for name in header if name == asked] or [
+        name for name in header if name.strip().lower() == asked.strip().lower()
+    ][-1:]
+    if asked == getattr(DEFAULT, role):
+        found += [name for usual in _USUAL[role] for name in header if squashed(name) == usual]
+    return list(dict.fromkeys(found))
+
+
+def _shown(header: Sequence[str]) -> str:
+    names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]
+    known = {usual for of_role in _USUAL.values() for usual in of_role}
+    if not {squashed(name) for name in header} & known and len(names) < len(header):
+        names = []  # it may be a note
+    return f"it has {', '.join(names)}" if names else "its first row is no header"
+
+
+def _groups(header: Sequence[str], columns: NoteColumns, names: Mapping[str, str]) -> dict[str, str]:
+    loose = {name.strip().lower(): name for name in header}
+    groups = {}
+    for asked in columns.groups:
+        name = asked if asked in header else loose.get(asked.strip().lower())
+        if name is None:
+            message = f" has no column {asked} ({_shown(header)})"
+            raise TableError(message, "name one that it has", setting="group_by")
+        if header.count(name) > 1:
+            raise TableError(f" has the column {name} twice; rename one")
+        for role, why in _NO_GROUPS.items():
+            if name == names.get(role):
+                raise TableError(f": {asked} {why}", "name another column", setting="group_by")
+        groups[f"{GROUP}{asked}"] = name
+    if len(set(groups.values())) < len(groups):
+        raise TableError(f": {', '.join(columns.groups)} names a column twice", "name each once", setting="group_by")
+    return groups

@@ -1,0 +1,179 @@
+"""What a file is, by its first bytes, and a stream of what is in it."""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+
+from clinical_notes.tables.errors import TableError
+
+Kind = Literal["parquet", "excel", "json lines", "delimited"]
+
+READ = "CSV, JSON lines, Parquet or .xlsx, plain or packed with gzip, bzip2, xz, zstd, lz4 or zip"
+"""What can be read, in words."""
+
+DAMAGED = (gzip.BadGzipFile, zlib.error, EOFError, lzma.LZMAError, zipfile.BadZipFile, OSError, pa.ArrowInvalid)
+"""What a damaged packed file raises while it is read, and an unreadable file."""
+
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+           b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}  # fmt: skip
+_UNPACK = "unpack it first"
+_REFUSED = {
+    b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", "save it as .xlsx or .csv"),
+    b"ARROW1\0": ("an Arrow file", "write it as Parquet"),
+    b"SQLite format 3\0": ("an SQLite database", "export the table of notes as .csv"),
+    b"$FL2": ("an SPSS file", "save it as .csv"),
+    b"<stata_dta>": ("a Stata file", "save it as .csv"),
+    b"\0\0\0\0\0\0\0\0\0\0\0\0\xc2\xea\x81\x60": ("a SAS file", "save it as .csv"),
+    b"%PDF": ("a PDF", "export the notes as .csv"),
+    b"{\\rtf": ("an RTF document", "save it as plain text"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
+    b"Rar!": ("a RAR archive", _UNPACK),
+}
+_ENCODINGS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_TAR = slice(257, 262)
+_MOST_LAYERS = 3
+_BUFFER = 1 << 16
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose format is known.
+
+    Attributes:
+        stream: what it holds, unpacked, at its start.
+        encoding: of text.
+        packing: name of the outermost compression, or None.
+    """
+
+    kind: Kind
+    stream: IO[bytes]
+    encoding: str
+    packing: str | None
+
+    def text(self) -> io.TextIOWrapper:
+        """As text with its own line ends; bytes that are not UTF-8 come through as surrogates, to be told by row."""
+        return io.TextIOWrapper(self.stream, encoding=self.encoding, errors="surrogateescape", newline="")
+
+    def failure(self, row: int) -> TableError:
+        """What an exception of ``DAMAGED`` after this data row means."""
+        if self.packing:
+            return TableError(f": damaged {self.packing} after data row {row}", "fetch or compress it again")
+        return TableError(f" cannot be read after data row {row}")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Opened]:
+    """The file, unpacked as often as it is packed.
+
+    Raises:
+        TableError: it is nothing that can be read; the message says what it is.
+    """
+    with ExitStack() as stack:
+        packing: str | None = None
+        layer: str | None = None
+        try:
+            stream: IO[bytes] = stack.enter_context(path.open("rb"))
+            for _ in range(_MOST_LAYERS):
+                head = _head(stream)
+                layer = next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
+                if layer is None or (layer == "zip" and _is_excel(stream, packing)):
+                    break
+                packing = packing or layer
+                stream = stack.enter_context(_unpacked(stream, layer))
+            head = _head(stream)
+        except DAMAGED as error:
+            if packing or layer:
+                raise TableError(f": damaged {packing or layer}", "fetch or compress it again") from None
+            raise TableError(f" cannot be read ({type(error).__name__})") from None
+        kind, encoding = _kind(head, packing)
+        yield Opened(kind, stream, encoding, packing)
+
+
+def _head(stream: IO[bytes]) -> bytes:
+    assert isinstance(stream, io.BufferedReader)
+    return stream.peek(_BUFFER)[:_BUFFER]
+
+
+def _unpacked(stream: IO[bytes], layer: str) -> io.BufferedReader:
+    if layer == "zip":
+        return io.BufferedReader(_member(stream), _BUFFER)
+    if layer in ("zstd", "lz4"):
+        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), layer), _BUFFER)
+    if layer == "gzip":
+        return io.BufferedReader(gzip.GzipFile(fileobj=stream, mode="rb"), _BUFFER)
+    return io.BufferedReader(bz2.BZ2File(stream) if layer == "bzip2" else lzma.LZMAFile(stream), _BUFFER)
+
+
+def _archive(stream: IO[bytes]) -> zipfile.ZipFile:
+    if not isinstance(getattr(stream, "raw", None), io.FileIO):
+        raise TableError(" holds a zip archive inside another file", _UNPACK)
+    return zipfile.ZipFile(stream)
+
+
+def _is_excel(stream: IO[bytes], packing: str | None) -> bool:
+    found = "xl/workbook.xml" in _archive(stream).namelist()
+    stream.seek(0)
+    if found and packing:
+        raise TableError(" holds an Excel file inside another file", _UNPACK)
+    return found
+
+
+def _member(stream: IO[bytes]) -> io.RawIOBase:
+    archive = _archive(stream)
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        what = f"{len(names)} files" if names else "no file"
+        raise TableError(f" is a zip archive that holds {what}", "unpack it and give the table")
+    try:
+        return archive.open(names[0])  # type: ignore[return-value]
+    except (RuntimeError, NotImplementedError):
+        raise TableError(" is a zip archive that is encrypted or packed in a way of its own", _UNPACK) from None
+
+
+def _kind(head: bytes, packing: str | None) -> tuple[Kind, str]:
+    if not head:
+        raise TableError(" is empty", "give a table with a header and notes")
+    if head.startswith(b"PAR1"):
+        if packing:
+            raise TableError(f" is Parquet inside {packing}", _UNPACK)
+        return "parquet", ""
+    if head.startswith(b"PK"):
+        return "excel", ""
+    for magic, (what, fix) in _REFUSED.items():
+        if head.startswith(magic):
+            raise TableError(f" is {what}", fix)
+    if head[_TAR] == b"ustar":
+        raise TableError(" is a tar archive", _UNPACK)
+    encoding = encoding_of(head)
+    start = head[: len(head) - len(head) % 4].decode(encoding, errors="replace").lstrip("\ufeff \t\r\n")
+    if "\0" in start.partition("\n")[0]:
+        raise TableError(" is not a table", f"give {READ}")
+    if start.startswith("{"):
+        return "json lines", encoding
+    if re.match(r"\[\s*[{\]]", start):
+        raise TableError(" is one JSON array", "write an object a line (pandas: orient='records', lines=True)")
+    if start.startswith("<"):
+        raise TableError(" is XML or HTML", "export the notes as .csv, or as .txt files in a folder")
+    return "delimited", encoding
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding of text that starts with these bytes; without a mark, UTF-16 shows by its zeros."""
+    for mark, encoding in _ENCODINGS.items():
+        if head.startswith(mark):
+            return encoding
+    zeros = [position % 2 for position, byte in enumerate(head[:64]) if byte == 0]
+    if len(zeros) >= len(head[:64]) // 3 > 0 and len(set(zeros)) == 1:
+        return "utf-16-le" if zeros[0] else "utf-16-be"
+    return "utf-8-sig"

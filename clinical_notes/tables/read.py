@@ -1,0 +1,198 @@
+"""The one way in: rows of tables of notes in any format, with the same columns and types."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find
+from clinical_notes.tables.delimited import read_delimited
+from clinical_notes.tables.errors import TableError
+from clinical_notes.tables.excel import read_excel
+from clinical_notes.tables.formats import opened
+from clinical_notes.tables.json_lines import read_json_lines
+from clinical_notes.tables.parquet import read_parquet
+from clinical_notes.tables.tally import Tally
+from clinical_notes.tables.text_files import read_text_files
+from clinical_notes.tables.values import PatientIds, marks, texts
+from clinical_notes.units import GROUP
+from run_folder.errors import InputError, Problem
+
+Paths = str | Path | Sequence[str | Path]
+"""One table, or several that hold the notes together: files, or folders of tables or of .txt files."""
+
+_TABLE = re.compile(r"\.(csv|tsv|psv|jsonl|ndjson|xlsx)(\.(gz|bz2|xz|zst|lz4|zip))?$", re.IGNORECASE)
+_PARTITION = re.compile(r"(\w+)=(.*)")
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+def paths_of(paths: Paths) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def files_of(paths: Paths) -> list[Path]:
+    """All files that hold the notes, in the order in which they are read. Raises: InputError: there is none."""
+    return [file for path in paths_of(paths) for file in _found_in(path, "notes", Tally())[0]]
+
+
+def read_rows(
+    paths: Paths,
+    *,
+    columns: NoteColumns,
+    chunk_rows: int = 20_000,
+    setting: str = "notes",
+    tally: Tally | None = None,
+) -> Iterator[pd.DataFrame]:
+    """All rows of tables of notes: frames of note, text, patient, category, error, and groups.
+
+    ``note`` numbers the data rows through all tables from 0. ``error`` is a boolean, the others are texts.
+
+    Args:
+        setting: the setting that names the files, for errors.
+        tally: where columns and rows are counted.
+
+    Raises:
+        InputError: at the first chunk or later, where a table cannot be read on.
+    """
+    counted = tally if tally is not None else Tally()
+    given = paths_of(paths)
+    patients = PatientIds()
+    rows = 0
+    for path in given:
+        if given.count(path) > 1:
+            raise InputError(Problem(setting, f"{path} is given twice", "give each table once"))
+        before = rows
+        for part, read in _parts(path, columns, chunk_rows, setting, counted):
+            start = rows
+            try:
+                for table in read:
+                    frame = _frame(table, columns, counted.columns[str(part)], rows - start, patients, str(part))
+                    frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
+                    rows += len(frame)
+                    yield frame
+            except TableError as error:
+                raise InputError(Problem(error.setting or setting, f"{part}{error}", error.fix)) from None
+        if rows == before:
+            raise InputError(Problem(setting, f"{path} has a header and no rows", "give a table with notes"))
+
+
+def read_sheet(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and all rows of a small table that is not delimited text, as texts. Raises: TableError."""
+    header: list[str] = []
+
+    def choose(names: Sequence[str]) -> Found:
+        header.extend(dict.fromkeys(names))
+        return Found({name: name for name in header})
+
+    rows: list[list[str]] = []
+    for table in _tables(path, path, DEFAULT, choose, 1_000, Tally()):
+        columns = [texts(table.column(name), name, len(rows)).to_pylist() for name in header]
+        rows += map(list, zip(*columns, strict=True))
+    return header, rows
+
+
+def _parts(
+    path: Path, columns: NoteColumns, chunk_rows: int, setting: str, tally: Tally
+) -> Iterator[tuple[Path, Iterator[pa.Table]]]:
+    """The files that a path stands for, each with its tables."""
+    files, are_notes = _found_in(path, setting, tally)
+    if are_notes:
+        yield path, read_text_files(path, files, _choose(path, columns, tally), chunk_rows)
+        return
+    for file in files:
+        yield file, _tables(file, path, columns, _choose(file, columns, tally), chunk_rows, tally)
+
+
+def _found_in(path: Path, setting: str, tally: Tally) -> tuple[list[Path], bool]:
+    """The files that a path stands for, and whether each is a note. Raises: InputError: there is none."""
+    try:
+        if path.is_dir():
+            return _files_of(path, tally)
+        if path.is_file():
+            return [path], False
+    except TableError as error:
+        raise InputError(Problem(setting, f"{path}{error}", error.fix)) from None
+    except OSError as error:
+        raise InputError(Problem(setting, f"{path} cannot be read ({type(error).__name__})")) from None
+    raise InputError(Problem(setting, f"{path} is not a file", "give a table or a folder of notes"))
+
+
+def _choose(path: Path, columns: NoteColumns, tally: Tally) -> Choose:
+    def choose(header: Sequence[str]) -> Found:
+        found = tally.columns[str(path)] = find(header, columns)
+        return found
+
+    return choose
+
+
+def _tables(
+    file: Path, given: Path, columns: NoteColumns, choose: Choose, chunk_rows: int, tally: Tally
+) -> Iterator[pa.Table]:
+    with opened(file) as content:
+        if content.kind == "delimited":
+            yield from read_delimited(content, columns, choose, chunk_rows, tally)
+            return
+    if content.kind == "parquet":
+        yield from read_parquet(file, choose, chunk_rows, _partition(file, given))
+    elif content.kind == "excel":
+        yield from read_excel(file, choose, chunk_rows)
+    else:
+        yield from read_json_lines(file, choose, chunk_rows)
+
+
+def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], bool]:
+    """The files of a folder that hold notes, in order, and whether each is a note.
+
+    Raises:
+        TableError: it has none, or tables next to .txt files.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path.relative_to(folder))]
+    parquet = [path for path in files if path.suffix.lower() == ".parquet"]
+    tables = parquet or [path for path in files if _TABLE.search(path.name)]
+    notes = [path for path in files if path.suffix.lower() == ".txt"]
+    if notes and tables and not parquet:
+        raise TableError(" holds both tables and .txt files", "give the tables one by one, or a folder of .txt alone")
+    taken = tables or notes
+    if not taken:
+        raise TableError(" is a folder without tables or .txt files", "give a table, or a folder that has some")
+    tally.other_files += len(files) - len(taken)
+    return taken, not tables
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a program put the file next to the tables for itself, as Spark's _SUCCESS."""
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _partition(file: Path, given: Path) -> Mapping[str, str | None]:
+    """Columns whose value the folders' names give, as in CATEGORY=Nursing/part-0.parquet."""
+    found = {}
+    for part in file.relative_to(given).parts[:-1] if file != given else ():
+        if match := _PARTITION.fullmatch(part):
+            found[match[1]] = None if match[2] == _NULL_PARTITION else unquote(match[2])
+    return found
+
+
+def _frame(
+    table: pa.Table, columns: NoteColumns, found: Found, first_row: int, patients: PatientIds, path: str
+) -> pd.DataFrame:
+    """Columns text, patient, category, error and groups, empty where the table has none."""
+    read = partial(_column, table, found, first_row, patients, path)
+    roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups))
+    frame: pd.DataFrame = pa.table({role: read(role) for role in roles}).to_pandas()
+    return frame
+
+
+def _column(table: pa.Table, found: Found, first_row: int, patients: PatientIds, path: str, role: str) -> pa.Array:
+    if role not in found.names:
+        empty = pa.scalar(False) if role == "error" else pa.scalar("", pa.large_string())
+        return pa.repeat(empty, len(table))
+    column, name = table.column(role), found.names[role]
+    if role == "patient":
+        return patients.of(column, name, first_row, path)
+    return (marks if role == "error" else texts)(column, name, first_row)

@@ -1,0 +1,235 @@
+"""Arrow columns of any type as texts, as marks, and as identifiers of patients."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clinical_notes.tables.errors import NotUtf8Error, TableError
+
+_TRUE = frozenset({"true", "t", "yes", "y", "1", "1.0"})
+_FALSE = frozenset({"false", "f", "no", "n", "0", "0.0", "", "none", "null", "nan", "na", "n/a", "<na>"})
+_NO_PATIENT = frozenset({"", "nan", "NaN", "NA", "N/A", "<NA>", "NaT", "null", "NULL", "None"})
+_INVISIBLE = "\ufeff\u200b\u200e\u200f\0"
+_NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
+_EXACT = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
+"""Whole numbers up to these are exact in Arrow's types of floating-point numbers."""
+_LONGEST_NUMBER = 60
+_DECODE = "decode the column before it is written, such as with .str.decode('latin-1')"
+_SHORTENED_FROM = 10**11
+"""From here on, spreadsheets write numbers as 1.23457E+11, and lose their last digits."""
+
+
+def texts(column: pa.Array, name: str, first_row: int) -> pa.Array:
+    """Large strings, "" for nulls; whole numbers without a point, whatever their type.
+
+    Args:
+        name: the column's, for errors.
+        first_row: data rows of the table before these.
+
+    Raises:
+        TableError: bytes that are not UTF-8, or values that are no text.
+    """
+    column = _plain(column)
+    if _is_text(column.type):
+        return _decoded(column, first_row).fill_null("")
+    if pa.types.is_nested(column.type):
+        raise TableError(f": the column {name} holds {column.type}", "give a column of plain texts")
+    return _by_value(column, _text_of, pa.large_string(), first_row).fill_null("")
+
+
+def marks(column: pa.Array, name: str, first_row: int) -> pa.Array:
+    """Booleans: whether a row is marked, by a boolean, a number or a word.
+
+    Raises:
+        TableError: another mark.
+    """
+
+    def mark(text: str) -> bool:
+        word = text.strip().lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        raise _BadValueError(f"{name} holds a mark that is neither true nor false", "write 1 or 0")
+
+    return _by_value(texts(column, name, first_row), mark, pa.bool_(), first_row)
+
+
+class PatientIds:
+    """One text for each patient, however the identifier is written, through all chunks and files of a table.
+
+    7, 7.0, "7", " 7 " and "7.0" are one patient. Spellings that may be of one or of two, such as "007" and "7", are
+    refused.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, str]] = {}
+
+    def of(self, column: pa.Array, name: str, first_row: int, table: str) -> pa.Array:
+        """Large strings; "" where there is no patient.
+
+        Args:
+            table: the path, to name the row of a spelling that comes again in another way.
+
+        Raises:
+            TableError: spellings that may be of one patient or of two, or values that identify nobody.
+        """
+        column = _plain(column)
+        _check_type(column, name)
+        if pa.types.is_floating(column.type):
+            _check_exact(column, name, first_row)
+        read = _by_value(texts(column, name, first_row), canonical, pa.large_string(), first_row)
+        distinct = read.dictionary_encode()
+        for code, text in enumerate(distinct.dictionary.to_pylist()):
+            if text:
+                self._check(text, distinct.indices, code, first_row, table)
+        return read
+
+    def _check(self, text: str, codes: pa.Array, code: int, first_row: int, table: str) -> None:
+        key = _loose(text)
+        if key in self._seen and self._seen[key][0] == text:
+            return
+        row = first_row + 1 + pc.index(codes, code).as_py()
+        if key not in self._seen:
+            self._seen[key] = text, f"data row {row} of {table}"
+            return
+        message = (
+            f": data row {row}: its patient may be that of {self._seen[key][1]} or not, since the identifiers differ "
+            "only in leading zeros, case or the way in which a number is written"
+        )
+        raise TableError(message, "write each patient's in one way", setting="patient_column")
+
+
+def canonical(text: str) -> str:
+    """The one way in which an identifier is written; "" for none.
+
+    A number that passed through a floating-point column loses its ".0", and an exponent as programs write it.
+
+    Raises:
+        _BadValueError: a number that lost its last digits.
+    """
+    text = text.strip().strip(_INVISIBLE).strip()
+    if text in _NO_PATIENT:
+        return ""
+    number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if number is None:
+        return text
+    sign, whole, fraction, exponent = number.groups()
+    if exponent is None:
+        if fraction is None or fraction.strip("0") or (len(fraction) == 3 and len(whole) <= 3):
+            return text  # 1.10 is not 1.1 everywhere, nor 10.000 always 10
+        if int(whole) > _EXACT["double"]:
+            raise _lost_digits()
+        return f"-{whole}" if sign == "-" and whole != "0" else whole
+    if fraction is None and not exponent.startswith("+"):
+        return text  # 1E4 may be a name
+    value = Decimal(text)
+    if value != value.to_integral_value():
+        return text
+    if abs(value) > _EXACT["double"] or (abs(value) >= _SHORTENED_FROM and int(exponent) > len(fraction or "")):
+        raise _lost_digits()
+    return str(int(value))
+
+
+def _lost_digits() -> "_BadValueError":
+    message = "its patient's identifier passed through floating-point numbers and lost its last digits"
+    return _BadValueError(message, "export the identifiers as text or as whole numbers", "patient_column")
+
+
+def _loose(text: str) -> str:
+    """The same for identifiers that may be one patient's."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    number = _NUMBER.fullmatch(re.sub(r",(0+)$", r".\1", text))
+    if number and len(text) <= _LONGEST_NUMBER:
+        value = Decimal(number[0])
+        return str(int(value)) if value == value.to_integral_value() else str(value.normalize())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
+
+
+class _BadValueError(Exception):
+    """A value that cannot be read; the row is not known yet."""
+
+    def __init__(self, message: str, fix: str, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.fix, self.setting = fix, setting
+
+
+def _by_value(column: pa.Array, read: Callable[[Any], Any], to: pa.DataType, first_row: int) -> pa.Array:
+    """Each different value read once; null where it is null."""
+    encoded = column.dictionary_encode()
+    found = []
+    for code, value in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            found.append(None if value is None else read(value))
+        except _BadValueError as error:
+            row = first_row + 1 + pc.index(encoded.indices, code).as_py()
+            raise TableError(f": data row {row}: {error}", error.fix, setting=error.setting) from None
+    return pa.array(found, to).take(encoded.indices)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Without dictionaries and types of extensions."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    while True:
+        if isinstance(column.type, pa.UuidType):
+            column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+        elif isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        elif pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        elif pa.types.is_run_end_encoded(column.type):
+            column = pc.run_end_decode(column)
+        else:
+            return column
+
+
+def _is_text(of: pa.DataType) -> bool:
+    checks = (
+        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
+        pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary,
+    )  # fmt: skip
+    return any(check(of) for check in checks)
+
+
+def _decoded(column: pa.Array, first_row: int) -> pa.Array:
+    """Bytes as texts; a column that says it holds text may hold other bytes too."""
+    raw = column.cast(pa.large_binary())
+    try:
+        return raw.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        for row, value in enumerate(raw.to_pylist(), first_row + 1):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError as error:
+                raise NotUtf8Error(f": data row {row}", value[error.start], _DECODE) from None
+        raise
+
+
+def _text_of(value: Any) -> str | None:
+    if isinstance(value, float):
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() and abs(value) <= _EXACT["double"] else str(value)
+    if isinstance(value, Decimal):
+        return str(int(value)) if value == value.to_integral_value() else str(value.normalize())
+    return str(value)
+
+
+def _check_type(column: pa.Array, name: str) -> None:
+    kind = column.type
+    allowed = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null, _is_text)
+    if not any(check(kind) for check in allowed):
+        message = f": the column {name} holds {kind}, not identifiers of patients"
+        raise TableError(message, "name the column that does", setting="patient_column")
+
+
+def _check_exact(column: pa.Array, name: str, first_row: int) -> None:
+    too_large = pc.greater(pc.abs(column.cast(pa.float64())), _EXACT[str(column.type)])
+    row = pc.index(too_large, True).as_py()
+    if row >= 0:
+        error = _lost_digits()
+        raise TableError(f": data row {first_row + row + 1}: {error}", error.fix, setting=error.setting)
