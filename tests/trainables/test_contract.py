@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from clinical_notes.batches import TrialData
 from run_folder.folder import Folder
 from run_folder.results import DeployedResult, EpochResult, TrialFailed
+from run_folder.trials import TrialRecord
 from tests.export_cache import ExportCache
 from trainables import trainable_class
 from trainables.base import TrialConfig, TrialError
@@ -26,7 +27,8 @@ from trainables.parts.deployed import ONNX_FILE, predict
 from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.open_deployed import load_deployed
-from tune_jobs.searching.ray_adapters import REPORT
+from tune_jobs.searching.ray_adapters import REPORT, SUGGESTION
+from tune_jobs.searching.search import Suggestion
 from tune_jobs.searching.trial_actor import SATURATES, RunTrainable
 
 from .conftest import CHANGES, SETTINGS, VARIANTS, configuration, parameters, run_to_end, start, trains
@@ -154,19 +156,12 @@ def test_a_new_trial_in_a_used_process_equals_one_in_a_fresh_process(
     assert again == first
 
 
-def ray_config(variant: str, seed: int) -> dict[str, Any]:
+def ray_config(variant: str, seed: int, **changes: Any) -> dict[str, Any]:
     strategy = variant.partition("-")[0]
-    return {
-        "trial": f"{strategy}-{seed:04d}",
-        "strategy": strategy,
-        "hyperparameters": configuration(variant, "").hyperparameters,
-        "seed": seed,
-        "teacher": "teacher" if trainable_class(strategy).needs_teacher else None,
-        "until": None,
-        "continues": None,
-        "parts": 1,
-        "known_epochs": 0,
-    }
+    hyperparameters = {**configuration(variant, "").hyperparameters, **changes}
+    teacher = "teacher" if trainable_class(strategy).needs_teacher else None
+    record = TrialRecord(f"{strategy}-{seed:04d}", strategy, 0, seed, hyperparameters, {}, teacher)
+    return {SUGGESTION: Suggestion(record), "cpus": 1, "gpus": 0}
 
 
 def adapter(
@@ -229,7 +224,7 @@ def test_the_reason_of_a_failed_trial_is_reported_without_the_errors_name(
     teacher: str, trial_data: TrialData, encoder_weights: EncoderWeights, tmp_path: Path
 ) -> None:
     trainable = adapter("baseline", 1, teacher, trial_data, encoder_weights, tmp_path)
-    trainable.config["hyperparameters"] |= {"learning_rate": 1e30}
+    trainable.reset_config(ray_config("baseline", 1, learning_rate=1e30))
     reports = (trainable.step()[REPORT].result for _ in range(SETTINGS.epochs))
     failure = next(result for result in reports if isinstance(result, TrialFailed))
     assert failure.reason.startswith("non-finite")
