@@ -44,19 +44,16 @@ def problems_of(settings: RunSettings) -> list[Problem]:
     """All that is wrong with these settings by themselves."""
     record = settings.record()
     problems = [problem for part in PARTS.values() for problem in out_of_range(part, record)]
-    notes, labels, search = settings.notes, settings.labels, settings.search
-    if notes.path == SYNTHETIC and notes.patients < 1:
-        problems.append(Problem("patients", f"must be at least 1, got {notes.patients}"))
+    if settings.notes.path != SYNTHETIC:  # where it counts nothing
+        problems = [problem for problem in problems if problem.field != "patients"]
+    labels = settings.labels
     if labels.hold_back and labels.mentions == "mask":
         problems.append(Problem("hold_back", "mentions are masked, which hides every form", "set only one of the two"))
-    if search.reduction_factor == 1 or search.reduction_factor < 0:
-        message = f"must be 0 (stop no trial early) or at least 2, got {search.reduction_factor}"
-        problems.append(Problem("reduction_factor", message))
     if isinstance(labels.symptoms, int) and labels.symptoms < 2:
         problems.append(Problem("symptoms", f"at least 2 are needed to tell apart, got {labels.symptoms}"))
     elif isinstance(labels.symptoms, tuple) and len(set(labels.symptoms)) < 2:
         problems.append(Problem("symptoms", "name at least 2 different ones"))
-    return problems + _strategy_problems(search.strategies)
+    return problems + _strategy_problems(settings.search.strategies)
 
 
 def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:

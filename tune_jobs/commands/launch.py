@@ -1,10 +1,12 @@
 """Commands that train: launch, resume, and evaluate, which may add seeds."""
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,16 +19,15 @@ from run_folder.ledger import Ledger
 from run_folder.lock import only_process
 from run_folder.logs import driver_log
 from run_folder.names import RUN_FILE
-from run_folder.options import out_of_range
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
 from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
-from tune_jobs.commands.options import AUTO, cluster_address
+from tune_jobs.commands.options import AUTO, cluster_address, limit_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.execution import Evaluation, Execution, TrialResources
+from tune_jobs.execution import AskedResources, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
     Prepared,
     changes_since,
@@ -47,6 +48,8 @@ from tune_jobs.signals import INTERRUPTED, interruptible
 _log = logging.getLogger(__name__)
 _LOGGED = ("run_folder", "tune_jobs")
 """Packages whose messages are in the driver's log."""
+
+_RESOURCES = {option.name for option in dataclasses.fields(AskedResources)}
 
 DEMO_LAYERS = 2
 """Layers of the encoder that the embedded demonstration keeps, for speed."""
@@ -96,16 +99,15 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[Problem]:
-    resources = execution.resources
-    problems = resources.problems() if execution.address else local_problems(resources)
-    for group in (Execution, Evaluation):
-        problems += out_of_range(group, vars(options))
+    problems = limit_problems(options)
+    if not execution.address:
+        problems += local_problems(execution.resources, [problem.field for problem in problems])
     return problems + database_problems(execution.optuna_storage)
 
 
-def _cluster_problems(execution: Execution) -> list[Problem]:
+def _cluster_problems(execution: Execution, found: Sequence[Problem]) -> list[Problem]:
     """What an existing cluster lacks; it has to be joined for that, so this is the last thing to look at."""
-    if execution.address is None or execution.resources.problems():
+    if execution.address is None or any(problem.field in _RESOURCES for problem in found):
         return []
     return cluster_problems(execution.address, execution.resources, execution.verbose, growing=execution.growing)
 
@@ -149,7 +151,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
             settings = _warmed(settings, options.warm_start, storage, folder, exists)
     except InputError as error:
         problems += error.problems
-    problems += _cluster_problems(execution)
+    problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
     if exists:
@@ -218,7 +220,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
         message = f"the run's trials have {budget.epochs}"
         problems.append(Problem("epochs", message, "give more to train the best ones for longer"))
     problems += changes
-    problems += _cluster_problems(execution)
+    problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
     settings = settings.changed(trials=options.trials or budget.trials)
@@ -238,7 +240,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     settings = run.settings
     missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.search.strategies, execution.seeds)
     if missing:
-        problems += _cluster_problems(execution)
+        problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
     if not missing:

@@ -14,6 +14,7 @@ from run_folder.errors import InputError, Problem
 from run_folder.run import Run
 from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
+from tune_jobs.commands.options import check_limits
 
 _STATES = {"running": "has not finished", "stopped": "was stopped early", "failed": "failed"}
 
@@ -45,11 +46,10 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
 
 
 def predict(options: argparse.Namespace, console: Console) -> int:
-    if options.threads < 1:
-        raise InputError(Problem("threads", f"must be at least 1, got {options.threads}"))
+    check_limits(options)
     if options.out and Path(options.out).resolve() == Path(options.file).resolve():
         raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
-    model = ExportedModel(options.model, options.threads)
+    model = ExportedModel(options.model, options.threads or os.cpu_count() or 1)
     if model.overflows_here():
         print(
             "symptune: warning: this CPU has no VNNI, which the model's INT8 weights need: sums may overflow; "
