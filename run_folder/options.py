@@ -44,14 +44,15 @@ class Option:
         )
         if inside or value == self.unless:
             return None
-        return f"must be {self._range()}, got {_shown(value)}"
+        return f"must be {self._range(value)}, got {_shown(value)}"
 
-    def _range(self) -> str:
+    def _range(self, value: float) -> str:
+        """The limits that a value is outside of."""
         least, most = _shown(self.above if self.low is None else self.low), _shown(self.high)
         if self.low is None:
             return f"more than {least}" if self.high is None else f"in ({least}, {most}]"
-        text = f"at least {least}" if self.high is None else f"from {least} to {most}"
-        return text if self.unless is None else f"{_shown(self.unless)} or {text}"
+        text = f"at least {least}" if value < self.low else f"at most {most}"
+        return text if self.unless is None else f"{_shown(self.unless)}, or {text}"
 
 
 def _shown(value: float | None) -> str:

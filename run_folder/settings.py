@@ -155,9 +155,7 @@ class SearchSettings:
     trials: int = field(
         default=4, metadata=option("number of trials per strategy", metavar="N", low=1, high=MOST_TRIALS)
     )
-    epochs: int = field(
-        default=5, metadata=option("number of epochs per trial", metavar="N", low=1, high=MOST_EPOCHS)
-    )
+    epochs: int = field(default=5, metadata=option("number of epochs per trial", metavar="N", low=1, high=MOST_EPOCHS))
     reduction_factor: int = field(
         default=4,
         metadata=option(

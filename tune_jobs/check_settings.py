@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from clinical_notes.lexicon import Lexicon, load_lexicon
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import out_of_range
 from run_folder.settings import PARTS, SYNTHETIC, RunSettings
+from run_folder.yaml_file import read_yaml
 from search_spaces import STRATEGIES
-from search_spaces.overrides import SpaceError, load_overrides
+from search_spaces.overrides import SpaceError, checked_overrides
 from trainables import trainable_class
 
 EMBEDDED_SPACE = Path(__file__).with_name("embedded_space.yaml")
@@ -61,7 +62,7 @@ def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:
         return [Problem("strategies", f"name at least one of {', '.join(STRATEGIES)}")]
     unknown = [name for name in strategies if name not in STRATEGIES]
     if unknown:
-        return [Problem("strategies", f"unknown strategy {name!r}{near(name, STRATEGIES)}") for name in unknown]
+        return [Problem("strategies", f"unknown strategy {quoted(name)}{near(name, STRATEGIES)}") for name in unknown]
     needy = [name for name in strategies if trainable_class(name).needs_teacher]
     if needy and "baseline" not in strategies:
         return [Problem("strategies", f"{', '.join(needy)} start from the best baseline: add baseline")]
@@ -75,7 +76,7 @@ def read_lexicon(path: str | None, absorb: Sequence[str]) -> Lexicon:
     for rule in absorb:
         concept, separator, others = rule.partition("=")
         if not separator:
-            raise InputError(Problem("absorb", f"{rule!r} is not of the form pain=chest pain,back pain"))
+            raise InputError(Problem("absorb", f"{quoted(rule)} is not of the form pain=chest pain,back pain"))
         absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
     return lexicon.absorb(absorbed) if absorbed else lexicon
 
@@ -90,6 +91,6 @@ def read_space(path: str | Path, strategies: Sequence[str]) -> dict[str, dict[st
     """Overrides of the search spaces. Raises: InputError."""
     known = [name for name in strategies if name in STRATEGIES]
     try:
-        return load_overrides(Path(path), known)
+        return checked_overrides(read_yaml(Path(path), "space"), known, str(path))
     except SpaceError as error:
         raise InputError(Problem("space", str(error))) from error

@@ -1,6 +1,7 @@
 """The command line: each command's code is imported when it is asked for."""
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ _MODULES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 without a result, 2 for bad input, 130 when interrupted."""
+    _print_what_the_terminal_can()
     console = Console(width=None if sys.stdout.isatty() else 110)
     try:
         with interruptible():
@@ -55,3 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("symptune: interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _print_what_the_terminal_can() -> None:
+    """In a locale without UTF-8 what cannot be shown is escaped, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

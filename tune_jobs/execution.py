@@ -6,7 +6,6 @@ from typing import Literal
 from run_folder.logs import Level
 from run_folder.options import option
 
-
 SMALLEST_SHARE = 0.01
 """The smallest share of a core or GPU that a trial can ask for; Ray itself counts in ten-thousandths."""
 LONGEST = 10**8
@@ -68,7 +67,8 @@ class Execution:
         ),
     )  # fmt: skip
     time_budget: float | None = field(
-        default=None, metadata=option("stop searching after this time, and evaluate", metavar="SECONDS", above=0, high=LONGEST)
+        default=None,
+        metadata=option("stop searching after this time, and evaluate", metavar="SECONDS", above=0, high=LONGEST),
     )
     epoch_limit: float | None = field(
         default=None,

@@ -60,7 +60,7 @@ class ExportedModel:
         self._header = check_export(path)
         if not (path / ONNX_FILE).exists():
             raise InputError(f"{path}: has no {ONNX_FILE}; the model was made for GPUs, export it from a run on a CPU")
-        settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text()))
+        settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text("utf-8")))
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
         self.inputs = InputMaker(settings)
         self._model = OnnxRunner(path / ONNX_FILE, threads)

@@ -13,7 +13,6 @@ from pathlib import Path
 import ray
 import torch
 from ray._private.services import canonicalize_bootstrap_address
-
 from ray.exceptions import RayError
 
 from run_folder.errors import InputError, Problem, first_line

@@ -25,7 +25,7 @@ from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
 from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
-from tune_jobs.commands.options import AUTO, cluster_address, limit_problems
+from tune_jobs.commands.options import AUTO, check_limits, cluster_address, limit_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.execution import AskedResources, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
@@ -207,6 +207,7 @@ def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_f
 
 
 def resume(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     run = opened(options)  # before the database is: a look at a new one makes it
     execution = _execution(options)
     problems = _execution_problems(options, execution)
@@ -234,6 +235,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
 
 
 def evaluate(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)

@@ -1,6 +1,7 @@
 """Commands about models: export and predict."""
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,8 @@ def predict(options: argparse.Namespace, console: Console) -> int:
         if options.file == "-"
         else rows_of_file(options.file, NoteColumns(text=options.text_column))
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # a table for programs, as in a file
     try:
         with writer_to(options.out) as writer:
             summary = label(model, rows, writer, by_sentence=options.sentences)

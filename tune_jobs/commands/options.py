@@ -51,7 +51,7 @@ def parser() -> StrictParser:
 
 
 def limit_problems(options: argparse.Namespace) -> list[Problem]:
-    """A problem for each option that is outside the limits of its field; those of a run's settings are not looked at."""
+    """A problem for each option that is outside its field's limits; the settings of a run are not looked at."""
     groups = [group for group in _LIMITED if group is not SheetOptions or options.command == "audit-labels"]
     if options.command != "resume":  # what launch calls trials and epochs are a run's settings
         groups.remove(ResumeOptions)

@@ -33,9 +33,7 @@ class ResumeOptions:
     )  # fmt: skip
     retry_failed: bool = field(default=False, metadata=option("run failed trials again, as new trials"))
     dry_run: bool = field(default=False, metadata=option("show what would be done, and do nothing"))
-    force: bool = field(
-        default=False, metadata=option("continue although the data, model or versions have changed")
-    )
+    force: bool = field(default=False, metadata=option("continue although the data, model or versions have changed"))
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,8 @@ class PredictOptions:
 class DashboardOptions:
     """Where the two pages are served, and from what."""
 
-    port: int = field(
-        default=8080, metadata=option("port of optuna-dashboard", metavar="N", low=1, high=65_535)
-    )
-    tensorboard_port: int = field(
-        default=6006, metadata=option("port of TensorBoard", metavar="N", low=1, high=65_535)
-    )
+    port: int = field(default=8080, metadata=option("port of optuna-dashboard", metavar="N", low=1, high=65_535))
+    tensorboard_port: int = field(default=6006, metadata=option("port of TensorBoard", metavar="N", low=1, high=65_535))
     optuna_storage: str | None = field(
         default=None,
         metadata=option("the database that has the studies, if launch was given one", metavar="URL"),
@@ -92,9 +86,7 @@ class SheetOptions:
     export_sample: int | None = field(
         default=None, metadata=option("write N sentences of --notes to --out", metavar="N", low=1)
     )
-    notes: str | None = field(
-        default=None, metadata=option("NOTEEVENTS as .csv, .csv.gz or .parquet", metavar="FILE")
-    )
+    notes: str | None = field(default=None, metadata=option("NOTEEVENTS as .csv, .csv.gz or .parquet", metavar="FILE"))
     key: str | None = field(
         default=None, metadata=option("also write the rules' labels of them, as .tsv or .csv", metavar="FILE")
     )
