@@ -1,6 +1,7 @@
 """Symptom concepts and the surface forms that name them."""
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,15 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     Raises:
         InputError: an unreadable or ill-formed file; the message names the concept and the fix.
     """
-    path = path or _DEFAULT
+    return _built_in() if path is None else _read(path)
+
+
+@functools.cache
+def _built_in() -> Lexicon:
+    return _read(_DEFAULT)
+
+
+def _read(path: Path) -> Lexicon:
     content = read_yaml(path, "lexicon")
     if not isinstance(content, Mapping) or not content:
         message = f"{path} must map concepts to their forms, such as 'fever: {{forms: [fever]}}'"
@@ -126,7 +135,7 @@ def _forms(where: str, key: str, values: Any) -> Iterator[str]:
     if not isinstance(values, list | tuple):
         raise InputError(Problem("lexicon", f"{where}: {key} must be a list of phrases"))
     for value in values:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not any(map(str.isalnum, value)):
             raise InputError(
                 Problem("lexicon", f"{where}: {key} holds {quoted(value)}, which is not a phrase", "quote it")
             )

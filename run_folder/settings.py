@@ -101,7 +101,8 @@ class LabelSettings:
     )
     balance: bool = field(default=False, metadata=option("cut every class to the size of the rarest"))
     hold_back: int = field(
-        default=0, metadata=option("surface forms of each symptom that training never shows", metavar="N", low=0)
+        default=0,
+        metadata=option("surface forms of each symptom that training never shows", metavar="N", low=0, high=1000),
     )
     split: tuple[float, float, float] = field(
         default=(0.7, 0.1, 0.2), metadata=option("fractions of train, validation and test", metavar="A,B,C")

@@ -164,7 +164,10 @@ def _shown(value: object) -> str:
     """A value of the file in one short line."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = _MOST_CHARACTERS
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 class _NarrowedTrial:

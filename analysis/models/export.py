@@ -128,7 +128,7 @@ def check_export(directory: Path) -> ExportHeader:
     try:
         values = json.loads((directory / METRICS_FILE).read_text("utf-8"))
         written = values["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{directory}: not an exported model (no readable {METRICS_FILE}); make one with export"
         ) from None

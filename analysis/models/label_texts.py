@@ -21,7 +21,7 @@ from analysis.text_tables import defused
 from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.notes import NoteColumns, read_rows
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
@@ -187,21 +187,38 @@ class _ParquetWriter:
             self._writer.close()
 
 
-@contextmanager
-def writer_to(out: str | None) -> Iterator[Writer]:
-    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole.
+def checked_out(out: str) -> Path:
+    """The path of a new file of labels.
 
     Raises:
-        InputError: the file's ending is neither, or its folder is missing.
+        InputError: its ending is neither .csv nor .parquet, it is a folder, or its folder is missing.
     """
-    if out is None:
-        yield _CsvWriter(sys.stdout)
-        return
     path = Path(out)
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(Problem("out", f"{out} must end in .csv or .parquet"))
     if not path.absolute().parent.is_dir():
         raise InputError(Problem("out", f"the folder of {out} does not exist", "make it first"))
+    try:
+        if path.is_dir():
+            raise InputError(Problem("out", f"{out} is a folder", "name a file"))
+    except OSError as error:
+        raise InputError(
+            Problem("out", f"{quoted(out)} cannot be written ({error.strerror})", "name another")
+        ) from None
+    return path
+
+
+@contextmanager
+def writer_to(out: str | None) -> Iterator[Writer]:
+    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole.
+
+    Raises:
+        InputError: as ``checked_out``.
+    """
+    if out is None:
+        yield _CsvWriter(sys.stdout)
+        return
+    path = checked_out(out)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         if path.suffix == ".csv":

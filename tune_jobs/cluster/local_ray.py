@@ -1,8 +1,8 @@
 """What a cluster that is started here needs: a token of its own, room for its sockets, and daemons that live."""
 
-import _thread
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,13 +72,13 @@ def watched_daemons() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only that one can be interrupted
         yield
         return
-    ended, dead = threading.Event(), list[str]()
+    ended, dead, main = threading.Event(), list[str](), threading.get_ident()
 
     def watch() -> None:
         while not ended.wait(_SECONDS_BETWEEN_LOOKS):
             dead.extend(_dead_daemons())
             if dead:
-                _thread.interrupt_main()
+                signal.pthread_kill(main, signal.SIGINT)
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -73,6 +73,8 @@ def _check_out(out: str | None, field: str, endings: Sequence[str]) -> None:
         raise InputError(Problem(field, f"{out} must end in {' or '.join(endings)}"))
     if not Path(out).absolute().parent.is_dir():
         raise InputError(Problem(field, f"the folder of {out} does not exist", "make it first"))
+    if Path(out).is_dir():
+        raise InputError(Problem(field, f"{out} is a folder", "name a file"))
 
 
 def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace, console: Console) -> None:

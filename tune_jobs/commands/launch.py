@@ -24,7 +24,7 @@ from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
-from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
+from tune_jobs.commands.find_run import earlier_run, name_problems, opened, resume_line, writable_storage
 from tune_jobs.commands.options import AUTO, check_limits, cluster_address, limit_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.execution import AskedResources, Execution, TrialResources
@@ -122,9 +122,9 @@ def _default_name(settings: RunSettings, options: argparse.Namespace) -> str:
 def launch(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
-    if options.name is not None and not is_plain_name(options.name):
-        message = f"{options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')"
-        problems.append(Problem("name", message))
+    if wrong_name := name_problems(options.name):
+        problems += wrong_name
+        options.name = None
     if options.patients is not None and options.notes is not None:
         problems.append(Problem("patients", "is for synthetic notes", "leave it out where --notes is given"))
     settings = _settings(options)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.models.export import export as export_trial
-from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
+from analysis.models.label_texts import ExportedModel, checked_out, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.notes import NoteColumns
 from run_folder.errors import InputError, Problem
 from run_folder.run import Run
@@ -50,6 +50,8 @@ def predict(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
     if options.out and Path(options.out).resolve() == Path(options.file).resolve():
         raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
+    if options.out:
+        checked_out(options.out)  # before the model is loaded
     model = ExportedModel(options.model, options.threads or os.cpu_count() or 1)
     if model.overflows_here():
         print(

@@ -91,6 +91,12 @@ def _number(text: str) -> float:
     return number
 
 
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("give a value; this one is empty")
+    return text
+
+
 def _whole_number(text: str) -> int:
     try:
         number = int(text)
@@ -129,12 +135,12 @@ def _names(text: str) -> tuple[str, ...]:
 _READERS: Mapping[Any, Callable[[str], Any]] = {
     int: _whole_number,
     float: _number,
-    str: str,
+    str: _text,
     float | Literal["auto"]: _number_or_auto,
     tuple[float, float, float]: _fractions,
     tuple[str, ...]: _names,
     int | tuple[str, ...]: _number_or_names,
-    dict[str, dict[str, Any]]: str,  # the name of a file
+    dict[str, dict[str, Any]]: _text,  # the name of a file
 }
 """Type of a field to what reads it from the command line."""
 
@@ -177,7 +183,7 @@ def _arguments(of: Any, option: Option, *, can_be_denied: bool) -> dict[str, Any
     if typing.get_origin(kind) is Literal:
         return {"choices": typing.get_args(kind)}
     if option.repeatable:
-        return {"action": "append", "metavar": option.metavar}
+        return {"action": "append", "type": _text, "metavar": option.metavar}
     return {"type": _READERS[kind], "metavar": option.metavar}
 
 
@@ -210,7 +216,7 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     _add_fields(parser.add_argument_group("model"), ModelSettings, given_alone=True)
     search = parser.add_argument_group("search")
     _add_fields(search, SearchSettings, defaults={"strategies": STRATEGIES}, given_alone=True)
-    search.add_argument("--name", metavar="NAME", help="name of the run (default: made from its settings)")
+    search.add_argument("--name", metavar="NAME", type=_text, help="name of the run (default: made from its settings)")
     _add_execution_options(parser)
 
 
@@ -250,9 +256,11 @@ def _add_leaderboard_options(parser: argparse.ArgumentParser) -> None:
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--strategy", metavar="NAME", help="export its best trial (default: the best of all strategies)")
-    which.add_argument("--trial", metavar="ID", help="export this trial of the leaderboard")
-    parser.add_argument("--to", metavar="DIR", required=True, help="a new folder")
+    which.add_argument(
+        "--strategy", metavar="NAME", type=_text, help="export its best trial (default: the best of all strategies)"
+    )
+    which.add_argument("--trial", metavar="ID", type=_text, help="export this trial of the leaderboard")
+    parser.add_argument("--to", metavar="DIR", type=_text, required=True, help="a new folder")
     _add_fields(parser, StorageOptions)
 
 

@@ -32,8 +32,9 @@ class StrictParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Raises: InputError: also for options that there are not."""
-        if any("\0" in word for word in args or ()):
-            raise InputError("an argument holds a NUL character; leave it out")
+        for word in args or ():
+            if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise InputError(f"the argument {quoted(word)} holds a NUL, or is not UTF-8; give another")
         try:
             options, unknown = super().parse_known_args(args, namespace)
         except argparse.ArgumentError as error:
