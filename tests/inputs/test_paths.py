@@ -1,6 +1,10 @@
 """Names, files and folders that are not what they should be."""
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx.external_data_helper
@@ -9,6 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.inputs.said import Content, Row, check, table
 from trainables.parts.deployed import sha256
+from tune_jobs.cli import main
 from tune_jobs.preparing import create_run
 
 LONG = "x" * 300
@@ -85,7 +90,7 @@ SHEETS = (
     Row("audit-labels g.tsv --out s.txt", ("--out", "must end in .csv or .json")),
     Row("audit-labels g.tsv --out none/s.csv", ("--out", "does not exist")),
     Row("audit-labels g.tsv --out s.csv", ("--out: s.csv is a folder",), {"s.csv": Path.mkdir}),
-    Row("audit-labels g.tsv --symptoms edma", ("--symptoms", "did you mean 'edema'?"), {
+    Row("audit-labels g.tsv --symptoms feverr", ("--symptoms", "did you mean 'fever'?"), {
         "g.tsv": "text\taffirmed\tnegated\nfever\tfever\t\n"}),
     Row("audit-labels --export-sample 2 --notes n.csv --out s.json", ("--out", "must end in .tsv or .csv")),
     Row("audit-labels --export-sample 2 --notes none.csv --out s.tsv", ("--notes", "none.csv")),
@@ -169,4 +174,50 @@ EXPORTS = (
 
 @table(*EXPORTS)
 def test_what_predict_cannot_use_is_told_in_one_line(row: Row, capfd: pytest.CaptureFixture[str]) -> None:
+    check(row, capfd)
+
+
+@pytest.fixture
+def as_nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A current folder that all may enter, for a process that has a common user's rights meanwhile."""
+    main(["status", "none"])  # what is imported later may not be readable
+    folder = Path(tempfile.mkdtemp(prefix="symptune-test-"))
+    folder.chmod(0o777)
+    monkeypatch.chdir(folder)
+    if os.geteuid() == 0:
+        os.setresuid(65534, 65534, 0)
+    yield
+    if os.getresuid()[2] == 0:
+        os.setresuid(0, 0, 0)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def closed(mode: int = 0) -> Content:
+    """A file, or with an ``x`` in its mode a folder, with these rights."""
+
+    def make(path: Path) -> None:
+        if mode & 0o111:
+            path.mkdir(mode=mode)
+        else:
+            path.write_text("x")
+            path.chmod(mode)
+
+    return make
+
+
+@table(
+    Row("launch --space s.yaml", ("--space: s.yaml cannot be read (Permission denied)",), {"s.yaml": closed()}),
+    Row("launch --lexicon l.yaml", ("--lexicon: l.yaml cannot be read (Permission denied)",), {"l.yaml": closed()}),
+    Row("launch --storage s", ("--storage: ", "s is not a folder that can be written"), {"s": closed(0o555)}),
+    Row("launch --storage s/runs", ("--storage: ", "s is not a folder that can be written"), {"s": closed(0o555)}),
+    Row("launch --storage /root-of-nobody/runs", ("--storage: / is not a folder that can be written",)),
+    Row("status r --storage s", ("--storage: ", "Permission denied"), {"s": closed(0o111)}),
+    Row("status r", ("RUN: ", "Permission denied"), {"runs/r/run.json": closed()}),
+    Row("audit-labels g.tsv", ("g.tsv cannot be read",), {"g.tsv": closed()}),
+    Row("predict m n.csv", ("m: not an exported model",), {"m/metrics.json": closed()}),
+)
+def test_what_may_not_be_read_or_written_is_told_in_one_line(
+    row: Row, as_nobody: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
     check(row, capfd)
