@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -46,9 +47,13 @@ def _local_path(given: str) -> str:
     if not given.strip():
         raise InputError("no folder is named; give one, such as runs, or a URI such as s3://BUCKET/FOLDER")
     try:
-        return str(Path(given).expanduser().resolve())
+        path = str(Path(given).expanduser().resolve())
     except (OSError, RuntimeError) as error:  # ~ of an unknown user, links in a circle
         raise InputError(f"{quoted(given)} is no folder ({first_line(error)}); name another") from None
+    # Arrow's file names are UTF-8, whatever Python's are.
+    if any("\ud800" <= c <= "\udfff" for c in path) or not (path.isascii() or sys.getfilesystemencoding() == "utf-8"):
+        raise InputError(f"{quoted(path)}: file names are not UTF-8 in this locale; set PYTHONUTF8=1, or name another")
+    return path
 
 
 _P = ParamSpec("_P")

@@ -143,18 +143,18 @@ def test_a_run_ends_in_an_odd_place(
     notes: Path, model_folder: Path, start_python: Start, local_ray: None, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A path with all that a path may hold, a locale of ASCII alone, an empty home, no assertions."""
+    """A path with all that a path may hold, a terminal of ASCII alone, an empty home, no assertions."""
     place = tmp_path / "Größe #1? 100% x"
     place.mkdir()
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(place)
-    environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "HOME": str(home)}
+    environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "HOME": str(home)}
     for name in TOKEN:
         monkeypatch.delenv(name, raising=False)
-    line = [*line_of(notes, model_folder), "--name=größe", "--storage", "runs?a=1#2"]
+    line = [*line_of(notes, model_folder)[:-1], "größe", "--storage", "runs?a=1#2"]
     process = start_python(
-        "-O", "-m", "tune_jobs", *[word for word in line if word not in ("--name", "r")], env=environment,
+        "-O", "-m", "tune_jobs", *line, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
     )  # fmt: skip
     printed, _ = process.communicate()
@@ -163,3 +163,18 @@ def test_a_run_ends_in_an_odd_place(
     assert (place / "runs?a=1#2" / "größe" / "results" / "report.html").exists()
     assert [path.name for path in place.iterdir()] == ["runs?a=1#2"]
     assert not (home / ".ray").exists()
+
+
+def test_a_locale_without_utf8_is_told_where_a_path_needs_it(start_python: Start, tmp_path: Path) -> None:
+    """Python and Arrow would write to two different folders."""
+    environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    folder = tmp_path / "größe"
+    folder.mkdir()
+    for place, name in ((folder, "runs"), (tmp_path, "größe")):
+        process = start_python(
+            "-m", "tune_jobs", "status", "r", "--storage", name, env=environment, cwd=place, stderr=subprocess.PIPE
+        )
+        _, said = process.communicate()
+        assert process.returncode == 2
+        assert len(said.splitlines()) == 1
+        assert "set PYTHONUTF8=1" in said

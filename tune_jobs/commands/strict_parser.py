@@ -34,7 +34,9 @@ class StrictParser(argparse.ArgumentParser):
         """Raises: InputError: also for options that there are not."""
         for word in args or ():
             if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
-                raise InputError(f"the argument {quoted(word)} holds a NUL, or is not UTF-8; give another")
+                raise InputError(
+                    f"the argument {quoted(word)} holds a NUL or is not UTF-8; give another, or set PYTHONUTF8=1"
+                )
         try:
             options, unknown = super().parse_known_args(args, namespace)
         except argparse.ArgumentError as error:
