@@ -11,7 +11,9 @@ import onnx.external_data_helper
 import pytest
 from onnx import TensorProto, helper
 
+from run_folder.folder import Folder
 from tests.inputs.said import Content, Row, check, table
+from tests.made_runs import write_run_file
 from trainables.parts.deployed import sha256
 from tune_jobs.cli import main
 from tune_jobs.preparing import create_run
@@ -100,6 +102,13 @@ SHEETS = (
 @pytest.fixture(autouse=True)
 def _notes_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(create_run, "notes_are_small", lambda notes: False)
+
+
+def test_a_place_of_an_export_that_cannot_be_is_told_before_the_model_is_looked_for(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    write_run_file(Folder("runs/r"))
+    check(Row(("export", "r", "--to", LONG), ("--to: ", "File name too long")), capfd)
 
 
 @table(*NAMES, *STORAGES, *RUNS, *HIDING, *SHEETS)

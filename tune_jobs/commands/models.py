@@ -11,7 +11,7 @@ from rich.console import Console
 from analysis.models.export import export as export_trial
 from analysis.models.label_texts import ExportedModel, checked_out, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.notes import NoteColumns
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from run_folder.run import Run
 from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
@@ -22,6 +22,12 @@ _STATES = {"running": "has not finished", "stopped": "was stopped early", "faile
 
 def export(options: argparse.Namespace, console: Console) -> int:
     run, to = opened(options), Path(options.to)
+    try:
+        to.exists()
+    except OSError as error:
+        raise InputError(
+            Problem("to", f"{quoted(options.to)} cannot be made ({error.strerror})", "name another")
+        ) from None
     name = _trial_to_export(run, options.strategy, options.trial)
     export_trial(run, name, to)
     console.print(f"{name} is in {to}. Try: symptune predict {to} NOTES.csv", highlight=False, soft_wrap=True)
