@@ -1,16 +1,17 @@
 """Symptom concepts and the surface forms that name them."""
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
+from run_folder.yaml_file import read_yaml
 
 _DEFAULT = Path(__file__).with_name("lexicon.yaml")
+_LONGEST_NAME = 100
 _KEYS = ("forms", "negative", "exclude")
 
 
@@ -46,7 +47,7 @@ class Lexicon:
         for name, others in merges.items():
             for known in (name, *others):
                 if known not in concepts:
-                    raise InputError(Problem("absorb", f"the lexicon has no {known!r}", self.hint(known)))
+                    raise InputError(Problem("absorb", f"the lexicon has no {quoted(known)}", self.hint(known)))
             parts = [concepts[name], *(concepts.pop(other) for other in others if other != name)]
             forms = tuple(form for part in parts for form in part.forms)
             negative = tuple(form for part in parts for form in part.negative)
@@ -64,7 +65,7 @@ class Lexicon:
 
     def hint(self, name: str) -> str:
         """What was probably meant by an unknown concept."""
-        near = difflib.get_close_matches(name.lower(), self.concepts, n=1)
+        near = difflib.get_close_matches(name.lower()[:_LONGEST_NAME], self.concepts, n=1)
         return f"did you mean {near[0]!r}?" if near else "see the lexicon for what there is"
 
     def record(self) -> dict[str, dict[str, list[str]]]:
@@ -86,20 +87,20 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     Raises:
         InputError: an unreadable or ill-formed file; the message names the concept and the fix.
     """
-    path = path or _DEFAULT
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read ({error.__class__.__name__})"
-        raise InputError(Problem("lexicon", message, "give a YAML file")) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise InputError(Problem("lexicon", f"{path} is not valid YAML{where}")) from error
+    return _built_in() if path is None else _read(path)
+
+
+@functools.cache
+def _built_in() -> Lexicon:
+    return _read(_DEFAULT)
+
+
+def _read(path: Path) -> Lexicon:
+    content = read_yaml(path, "lexicon")
     if not isinstance(content, Mapping) or not content:
         message = f"{path} must map concepts to their forms, such as 'fever: {{forms: [fever]}}'"
         raise InputError(Problem("lexicon", message))
-    concepts = {str(name): _concept(f"{path}: {name}", str(name), body) for name, body in content.items()}
+    concepts = {name: _concept(f"{path}: {name}", name, body) for name, body in _named(path, content)}
     owners: dict[str, str] = {}
     for concept in concepts.values():
         for form in (*concept.forms, *concept.negative):
@@ -107,6 +108,18 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
                 message = f"{path}: {form!r} belongs to both {owners[form]} and {concept.name}"
                 raise InputError(Problem("lexicon", message, "keep it in one"))
     return Lexicon(concepts)
+
+
+def _named(path: Path, content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Concepts that have a name to be called by. Raises: InputError."""
+    for name, body in content.items():
+        if not isinstance(name, str):
+            message = f"{path}: {quoted(name)} is not a name of a concept"
+            raise InputError(Problem("lexicon", message, "quote it, or name the concept"))
+        if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+            message = f"{path}: {quoted(name)} cannot be the name of a concept"
+            raise InputError(Problem("lexicon", message, f"give a name of 1 to {_LONGEST_NAME} letters in one line"))
+        yield name, body
 
 
 def _concept(where: str, name: str, body: Any) -> Concept:
@@ -122,6 +135,8 @@ def _forms(where: str, key: str, values: Any) -> Iterator[str]:
     if not isinstance(values, list | tuple):
         raise InputError(Problem("lexicon", f"{where}: {key} must be a list of phrases"))
     for value in values:
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(Problem("lexicon", f"{where}: {key} holds {value!r}, which is not a phrase", "quote it"))
+        if not isinstance(value, str) or not any(map(str.isalnum, value)):
+            raise InputError(
+                Problem("lexicon", f"{where}: {key} holds {quoted(value)}, which is not a phrase", "quote it")
+            )
         yield " ".join(value.lower().split())

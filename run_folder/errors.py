@@ -1,6 +1,11 @@
 """The errors that a command ends with: bad input, and a storage that takes nothing more."""
 
+import reprlib
 from dataclasses import dataclass
+from typing import Any
+
+MOST_CHARACTERS = 60
+"""Characters of a user's value that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,21 @@ class Problem:
         """The problem in one line, with the field under the name that the user knows it by."""
         text = f"{self.message}; {self.fix}" if self.fix else self.message
         return f"{name}: {text}" if name else text
+
+
+def quoted(value: Any) -> str:
+    """A user's value as an error shows it: in one line, and cut where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = MOST_CHARACTERS
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def one_line(text: str) -> str:
+    """The text with its line ends and other control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -16,14 +17,14 @@ from typing import ParamSpec, TypeVar
 
 import pyarrow.fs as pafs
 
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, first_line, quoted
 
 _PASSWORD = re.compile(r"[^/?#]+://[^/?#]*:[^/?#]*@")
 
 
 def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
-        return pafs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+        return pafs.LocalFileSystem(), _local_path(uri)
     if _PASSWORD.match(uri):
         raise InputError(
             "a storage's URI must hold no secret key, since it is printed and Ray keeps it; put the key where the "
@@ -40,6 +41,19 @@ def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if not path.strip("/"):
         raise InputError(f"storage {uri!r} names no folder; give one, such as s3://BUCKET/FOLDER")
     return filesystem, path
+
+
+def _local_path(given: str) -> str:
+    if not given.strip():
+        raise InputError("no folder is named; give one, such as runs, or a URI such as s3://BUCKET/FOLDER")
+    try:
+        path = str(Path(given).expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # ~ of an unknown user, links in a circle
+        raise InputError(f"{quoted(given)} is no folder ({first_line(error)}); name another") from None
+    # Arrow's file names are UTF-8, whatever Python's are.
+    if any("\ud800" <= c <= "\udfff" for c in path) or not (path.isascii() or sys.getfilesystemencoding() == "utf-8"):
+        raise InputError(f"{quoted(path)}: file names are not UTF-8 in this locale; set PYTHONUTF8=1, or name another")
+    return path
 
 
 _P = ParamSpec("_P")
@@ -124,7 +138,7 @@ class Folder:
     """
 
     def __init__(self, uri: str | Path) -> None:
-        self.uri = str(uri) if str(uri).endswith("://") else str(uri).rstrip("/")
+        self.uri = str(uri) if str(uri).endswith("://") else str(uri).rstrip("/") or str(uri)[:1]
         self._fs, self._root = _filesystem(self.uri)
         self.is_local = isinstance(self._fs, pafs.LocalFileSystem)
         if self.is_local:
@@ -141,6 +155,8 @@ class Folder:
         return self._root.rstrip("/").rsplit("/", 1)[-1]
 
     def child(self, relative: str) -> "Folder":
+        if self.is_local:  # where a name may hold a ?
+            return Folder(f"{self.uri.rstrip('/')}/{relative}")
         base, mark, query = self.uri.partition("?")
         return Folder(f"{base.rstrip('/')}/{relative}{mark}{query}")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from run_folder.errors import Problem
+from run_folder.errors import Problem, quoted
 
 _METADATA = "option"
 
@@ -21,6 +21,7 @@ class Option:
         default: the default in words, where the value alone would say too little.
         low, high: the smallest and the largest value allowed.
         above: the value must be larger than this.
+        unless: a value outside these limits that is allowed as well.
         repeatable: the option is given once for each value.
     """
 
@@ -31,22 +32,31 @@ class Option:
     low: float | None = None
     above: float | None = None
     high: float | None = None
+    unless: float | None = None
     repeatable: bool = False
 
     def problem(self, value: float) -> str | None:
         """Why the value is out of range, if it is."""
-        if (
+        inside = (
             (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
-        ):
+        )
+        if inside or value == self.unless:
             return None
-        return f"must be {self._range()}, got {value:g}"
+        return f"must be {self._range(value)}, got {_shown(value)}"
 
-    def _range(self) -> str:
-        if self.high is not None:
-            return f"in ({self.above:g}, {self.high:g}]" if self.low is None else f"from {self.low:g} to {self.high:g}"
-        return f"more than {self.above:g}" if self.low is None else f"at least {self.low:g}"
+    def _range(self, value: float) -> str:
+        """The limits that a value is outside of."""
+        least, most = _shown(self.above if self.low is None else self.low), _shown(self.high)
+        if self.low is None:
+            return f"more than {least}" if self.high is None else f"in ({least}, {most}]"
+        text = f"at least {least}" if value < self.low else f"at most {most}"
+        return text if self.unless is None else f"{_shown(self.unless)}, or {text}"
+
+
+def _shown(value: float | None) -> str:
+    return f"{value:g}" if isinstance(value, float) else quoted(value)
 
 
 def option(help: str, **more: Any) -> dict[str, Option]:

@@ -16,6 +16,11 @@ NO_PATIENTS = "none"
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
 """The encoder that is installed with the program."""
 
+LARGEST_SEED = 2**32 - 1
+"""What NumPy's and scikit-learn's generators take."""
+MOST_PATIENTS, MOST_TRIALS, MOST_EPOCHS = 1_000_000, 100_000, 10_000
+"""More than any search needs: what is larger was mistyped."""
+
 
 @dataclass(frozen=True)
 class NotesSettings:
@@ -33,7 +38,10 @@ class NotesSettings:
             name="notes", metavar="PATH", default="synthetic notes", repeatable=True,
         ),
     )  # fmt: skip
-    patients: int = field(default=0, metadata=option("number of synthetic patients", metavar="N"))
+    patients: int = field(
+        default=0,
+        metadata=option("number of synthetic patients", metavar="N", low=1, high=MOST_PATIENTS),
+    )
     text_column: str = field(
         default="TEXT",
         metadata=option("column of the texts", metavar="NAME", default="TEXT, or another usual name"),
@@ -121,7 +129,8 @@ class LabelSettings:
     )
     balance: bool = field(default=False, metadata=option("cut every class to the size of the rarest"))
     hold_back: int = field(
-        default=0, metadata=option("surface forms of each symptom that training never shows", metavar="N", low=0)
+        default=0,
+        metadata=option("surface forms of each symptom that training never shows", metavar="N", low=0, high=1000),
     )
     split: tuple[float, float, float] = field(
         default=(0.7, 0.1, 0.2), metadata=option("fractions of train, validation and test", metavar="A,B,C")
@@ -172,16 +181,25 @@ class SearchSettings:
     """
 
     strategies: tuple[str, ...] = field(metadata=option("strategies to search, separated by commas", metavar="NAMES"))
-    trials: int = field(default=4, metadata=option("number of trials per strategy", metavar="N", low=1))
-    epochs: int = field(default=5, metadata=option("number of epochs per trial", metavar="N", low=1))
-    reduction_factor: int = field(
-        default=4, metadata=option("ASHA continues 1 in N trials at each rung; 0 stops no trial early", metavar="N")
+    trials: int = field(
+        default=4, metadata=option("number of trials per strategy", metavar="N", low=1, high=MOST_TRIALS)
     )
+    epochs: int = field(default=5, metadata=option("number of epochs per trial", metavar="N", low=1, high=MOST_EPOCHS))
+    reduction_factor: int = field(
+        default=4,
+        metadata=option(
+            "ASHA continues 1 in N trials at each rung; 0 stops no trial early", metavar="N", low=2, high=MOST_TRIALS,
+            unless=0,
+        ),
+    )  # fmt: skip
     space: dict[str, dict[str, Any]] = field(
         default_factory=dict,
         metadata=option("narrow or fix hyperparameters, in YAML; replaces the built-in encoder's file", metavar="FILE"),
     )
-    seed: int = field(default=0, metadata=option("seed of sample, split, suggestions and training", metavar="N", low=0))
+    seed: int = field(
+        default=0,
+        metadata=option("seed of sample, split, suggestions and training", metavar="N", low=0, high=LARGEST_SEED),
+    )
     warm_start: str | None = field(
         default=None,
         metadata=option("try the best configurations of an earlier run first; its name or folder", metavar="RUN"),

@@ -2,12 +2,12 @@
 
 import difflib
 import functools
+import math
+import reprlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalChoiceType,
@@ -26,6 +26,8 @@ StrategyOverrides = dict[str, Any]
 
 EVERY = "all"
 """The section of a space file that applies to every strategy that has the parameter."""
+_MOST_CHARACTERS = 60
+"""Characters of a value that an error shows."""
 
 
 class SpaceError(ValueError):
@@ -88,10 +90,11 @@ def narrow(name: str, distribution: BaseDistribution, override: Any) -> BaseDist
         if (
             not isinstance(choices, list)
             or not choices
-            or any(choice not in distribution.choices for choice in choices)
+            or (isinstance(override, Mapping) and set(override) != {"choices"})
+            or not all(any(_same(choice, known) for known in distribution.choices) for choice in choices)
         ):
             allowed = ", ".join(str(choice) for choice in distribution.choices)
-            raise SpaceError(f"{name}: {override!r} is not among its choices ({allowed})")
+            raise SpaceError(f"{name}: {_shown(override)} is not among its choices ({allowed})")
         return CategoricalDistribution(choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = distribution.low, distribution.high
@@ -104,55 +107,70 @@ def narrow(name: str, distribution: BaseDistribution, override: Any) -> BaseDist
     if not low <= new_low <= new_high <= high:
         raise SpaceError(f"{name}: [{new_low}, {new_high}] is not inside [{low}, {high}]")
     if isinstance(distribution, IntDistribution):
+        if not new_low.is_integer() or not new_high.is_integer():
+            raise SpaceError(f"{name}: [{new_low}, {new_high}] are not whole numbers")
         return IntDistribution(int(new_low), int(new_high), log=distribution.log, step=distribution.step)
     return FloatDistribution(new_low, new_high, log=distribution.log)
 
 
+def _same(choice: Any, known: Any) -> bool:
+    """Whether they are the same value of the same kind: 1 is not True."""
+    return bool(choice == known) and isinstance(choice, bool) == isinstance(known, bool)
+
+
 def _number(name: str, value: Any) -> float:
     try:  # YAML 1.1 reads 1e-5 as text
-        return float(value)
-    except (TypeError, ValueError):
-        raise SpaceError(f"{name}: {value!r} is not a number") from None
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise SpaceError(f"{name}: {_shown(value)} is not a number")
+    return number
 
 
-def load_overrides(path: Path, strategies: Sequence[str]) -> dict[str, StrategyOverrides]:
-    """Read a space file and check it against the spaces of all strategies.
+def checked_overrides(content: Any, strategies: Sequence[str], where: str = "space") -> dict[str, StrategyOverrides]:
+    """The content of a space file, checked against the spaces of all strategies.
+
+    Args:
+        where: the file, for the error.
 
     Returns: parameters to override of each of ``strategies``; ``all`` is resolved.
 
     Raises:
-        SpaceError: unreadable file, unknown strategy or parameter, or an override outside the space.
+        SpaceError: unknown strategy or parameter, or an override outside the space.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise SpaceError(f"{path}: not valid YAML{line}") from error
     if not isinstance(content, Mapping) or not all(isinstance(part, Mapping) for part in content.values()):
-        raise SpaceError(f"{path}: expected strategies (or {EVERY!r}) with parameters under each")
+        raise SpaceError(f"{where}: expected strategies (or {EVERY!r}) with parameters under each")
     spaces = {strategy: distributions_of(strategy) for strategy in STRATEGIES}
     overrides: dict[str, StrategyOverrides] = {strategy: {} for strategy in STRATEGIES}
     for section, parameters in content.items():
         targets = list(STRATEGIES) if section == EVERY else [section]
-        if section != EVERY and section not in spaces:
-            raise SpaceError(f"{path}: unknown strategy {section!r}{_near(section, [*spaces, EVERY])}")
+        if section != EVERY and section not in STRATEGIES:
+            raise SpaceError(f"{where}: unknown strategy {_shown(section)}{_near(section, [*spaces, EVERY])}")
         for name, override in parameters.items():
             holders = [strategy for strategy in targets if name in spaces[strategy]]
             if not holders:
                 known = {known for strategy in targets for known in spaces[strategy]}
-                raise SpaceError(f"{path}: {section} has no parameter {name!r}{_near(str(name), sorted(known))}")
+                raise SpaceError(f"{where}: {section} has no parameter {_shown(name)}{_near(name, sorted(known))}")
             for strategy in holders:
-                narrow(f"{path}: {section}.{name}", spaces[strategy][name], override)
+                narrow(f"{where}: {section}.{name}", spaces[strategy][name], override)
                 overrides[strategy][name] = override
     return {strategy: overrides[strategy] for strategy in strategies}
 
 
-def _near(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
+def _near(word: object, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(word)[:_MOST_CHARACTERS], known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+
+
+def _shown(value: object) -> str:
+    """A value of the file in one short line."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = _MOST_CHARACTERS
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 class _NarrowedTrial:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
 from run_folder.errors import InputError, Problem, SearchHaltedError
@@ -33,13 +31,7 @@ def launch(arguments: Sequence[str], *, progress: bool) -> str:
     from tune_jobs.commands.options import cluster_address, parser
     from tune_jobs.signals import INTERRUPTED, interruptible
 
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            options = parser().parse_args(["launch", *arguments])
-    except SystemExit:
-        reason = said.getvalue().strip().rpartition("error: ")[2]
-        raise InputError(reason.removeprefix("argument ")) from None
+    options = parser().parse_args(["launch", *arguments])
     if (cluster_address(options) or "").startswith("ray://"):
         raise InputError(
             Problem(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from clinical_notes.lexicon import Lexicon, load_lexicon
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import out_of_range
 from run_folder.settings import PARTS, RunSettings
+from run_folder.yaml_file import read_yaml
 from search_spaces import STRATEGIES
-from search_spaces.overrides import SpaceError, StrategyOverrides, load_overrides
+from search_spaces.overrides import SpaceError, StrategyOverrides, checked_overrides
 from trainables import trainable_class
 
 EMBEDDED_SPACE = Path(__file__).with_name("embedded_space.yaml")
@@ -44,19 +45,16 @@ def problems_of(settings: RunSettings) -> list[Problem]:
     """All that is wrong with these settings by themselves."""
     record = settings.record()
     problems = [problem for part in PARTS.values() for problem in out_of_range(part, record)]
-    notes, labels, search = settings.notes, settings.labels, settings.search
-    if notes.is_synthetic and notes.patients < 1:
-        problems.append(Problem("patients", f"must be at least 1, got {notes.patients}"))
+    if not settings.notes.is_synthetic:  # where it counts nothing
+        problems = [problem for problem in problems if problem.field != "patients"]
+    labels = settings.labels
     if labels.hold_back and labels.mentions == "mask":
         problems.append(Problem("hold_back", "mentions are masked, which hides every form", "set only one of the two"))
-    if search.reduction_factor == 1 or search.reduction_factor < 0:
-        message = f"must be 0 (stop no trial early) or at least 2, got {search.reduction_factor}"
-        problems.append(Problem("reduction_factor", message))
     if isinstance(labels.symptoms, int) and labels.symptoms < 2:
         problems.append(Problem("symptoms", f"at least 2 are needed to tell apart, got {labels.symptoms}"))
     elif isinstance(labels.symptoms, tuple) and len(set(labels.symptoms)) < 2:
         problems.append(Problem("symptoms", "name at least 2 different ones"))
-    return problems + _strategy_problems(search.strategies)
+    return problems + _strategy_problems(settings.search.strategies)
 
 
 def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:
@@ -64,7 +62,7 @@ def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:
         return [Problem("strategies", f"name at least one of {', '.join(STRATEGIES)}")]
     unknown = [name for name in strategies if name not in STRATEGIES]
     if unknown:
-        return [Problem("strategies", f"unknown strategy {name!r}{near(name, STRATEGIES)}") for name in unknown]
+        return [Problem("strategies", f"unknown strategy {quoted(name)}{near(name, STRATEGIES)}") for name in unknown]
     needy = [name for name in strategies if trainable_class(name).needs_teacher]
     if needy and "baseline" not in strategies:
         return [Problem("strategies", f"{', '.join(needy)} start from the best baseline: add baseline")]
@@ -78,7 +76,7 @@ def read_lexicon(path: str | None, absorb: Sequence[str]) -> Lexicon:
     for rule in absorb:
         concept, separator, others = rule.partition("=")
         if not separator:
-            raise InputError(Problem("absorb", f"{rule!r} is not of the form pain=chest pain,back pain"))
+            raise InputError(Problem("absorb", f"{quoted(rule)} is not of the form pain=chest pain,back pain"))
         absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
     return lexicon.absorb(absorbed) if absorbed else lexicon
 
@@ -93,6 +91,6 @@ def read_space(path: str | Path, strategies: Sequence[str]) -> dict[str, Strateg
     """Overrides of the search spaces. Raises: InputError."""
     known = [name for name in strategies if name in STRATEGIES]
     try:
-        return load_overrides(Path(path), known)
+        return checked_overrides(read_yaml(Path(path), "space"), known, str(path))
     except SpaceError as error:
         raise InputError(Problem("space", str(error))) from error

@@ -1,12 +1,13 @@
 """The command line: each command's code is imported when it is asked for."""
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from run_folder.errors import InputError, SearchHaltedError
+from run_folder.errors import InputError, SearchHaltedError, one_line
 from run_folder.folder import storage_reason
 from tune_jobs.commands.options import cluster_address, option_name, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
@@ -29,10 +30,11 @@ _MODULES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 without a result, 2 for bad input, 130 when interrupted."""
+    _print_what_the_terminal_can()
     console = Console(width=None if sys.stdout.isatty() else 110)
-    options = parser().parse_args(arguments)
     try:
         with interruptible():
+            options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
             address = cluster_address(options)
             if address is not None and address.startswith("ray://"):
                 remote = importlib.import_module("tune_jobs.commands.remote")
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         for problem in error.problems:
             name = option_name(problem.field) if problem.field else None
-            print(f"symptune: error: {problem.told(name)}", file=sys.stderr)
+            print(f"symptune: error: {one_line(problem.told(name))}", file=sys.stderr)
         return 2
     except SearchHaltedError as halt:
         console.print(f"Stopped: {halt}", markup=False, soft_wrap=True)
@@ -55,3 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("symptune: interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _print_what_the_terminal_can() -> None:
+    """In a locale without UTF-8 what cannot be shown is escaped, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,10 +1,35 @@
 """How a search is run: what decides its speed and what it keeps, and nothing that a trial computes."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from run_folder.errors import Problem
 from run_folder.logs import Level
 from run_folder.options import option
+
+SMALLEST_SHARE = 0.01
+"""The smallest share of a core or GPU that a trial can ask for; Ray itself counts in ten-thousandths."""
+LONGEST = 10**8
+"""Seconds of the longest time limit: three years."""
+
+
+@dataclass(frozen=True)
+class AskedResources:
+    """What one trial gets, as a user asks for it; ``auto`` is found out once the cluster is there."""
+
+    cpus_per_trial: float | Literal["auto"] = field(
+        default="auto",
+        metadata=option(
+            "a fraction shares a core", metavar="N|auto", low=SMALLEST_SHARE,
+            default="auto: 1, or more where memory does not hold a trial on every core",
+        ),
+    )  # fmt: skip
+    gpus_per_trial: float | Literal["auto"] = field(
+        default=0.0,
+        metadata=option(
+            "1, or a fraction that shares a GPU; auto: as many trials on each as fit, by measuring one",
+            metavar="N|auto", default="0", low=SMALLEST_SHARE, high=1, unless=0,
+        ),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -13,16 +38,6 @@ class TrialResources:
 
     cpus: float = 1.0
     gpus: float = 0.0
-
-    def problems(self) -> list[Problem]:
-        problems = []
-        if self.cpus <= 0:
-            problems.append(Problem("cpus_per_trial", f"must be more than 0, got {self.cpus}"))
-        if self.gpus < 0:
-            problems.append(Problem("gpus_per_trial", f"must be at least 0, got {self.gpus}"))
-        elif self.gpus > 1 and self.gpus % 1:
-            problems.append(Problem("gpus_per_trial", f"more than one GPU must be a whole number, got {self.gpus:g}"))
-        return problems
 
 
 @dataclass(frozen=True)
@@ -52,14 +67,16 @@ class Execution:
         ),
     )  # fmt: skip
     time_budget: float | None = field(
-        default=None, metadata=option("stop searching after this time, and evaluate", metavar="SECONDS", above=0)
+        default=None,
+        metadata=option("stop searching after this time, and evaluate", metavar="SECONDS", above=0, high=LONGEST),
     )
     epoch_limit: float | None = field(
         default=None,
         metadata=option(
-            "give up a trial when one of its epochs takes longer", metavar="SECONDS", default="no limit", above=0
+            "give up a trial when one of its epochs takes longer", metavar="SECONDS", default="no limit", above=0,
+            high=LONGEST,
         ),
-    )
+    )  # fmt: skip
     address: str | None = field(
         default=None,
         metadata=option(
@@ -82,7 +99,7 @@ class Execution:
         default=1,
         metadata=option(
             "number of seeds for each strategy's best configuration, trained after the search; 1 adds none",
-            metavar="N", above=0,
+            metavar="N", low=1, high=1000,
         ),
     )  # fmt: skip
     log_level: Level = field(
@@ -112,7 +129,7 @@ class EvaluationOptions:
     margin: float | None = field(
         default=None,
         metadata=option(
-            "largest loss of macro F1 that still counts as no worse than the baseline", metavar="M", above=0,
+            "largest loss of macro F1 that still counts as no worse than the baseline", metavar="M", above=0, high=1,
             default="0.01, or as last given",
         ),
     )  # fmt: skip

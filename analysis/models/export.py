@@ -101,9 +101,9 @@ def export(run: Run, name: str, to: Path) -> None:
         tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
         tokenizer.save_pretrained(staged)
         (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
-        structure = json.loads((staged / stored.CONFIG_FILE).read_text()).get(stored.STRUCTURE_KEY, {})
+        structure = json.loads((staged / stored.CONFIG_FILE).read_text("utf-8")).get(stored.STRUCTURE_KEY, {})
         record = _record(run, name, structure.get("rows"))
-        (staged / CARD).write_text(model_card(record, pytorch_form(staged)))
+        (staged / CARD).write_text(model_card(record, pytorch_form(staged)), "utf-8")
         record = replace(record, sha256={path.name: sha256(path) for path in sorted(staged.iterdir())})
         (staged / METRICS_FILE).write_text(_record_json(record))
         if to.exists():
@@ -126,9 +126,9 @@ def check_export(directory: Path) -> ExportHeader:
         InputError: it is no export, of another version, or a file is missing or was changed.
     """
     try:
-        values = json.loads((directory / METRICS_FILE).read_text())
+        values = json.loads((directory / METRICS_FILE).read_text("utf-8"))
         written = values["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{directory}: not an exported model (no readable {METRICS_FILE}); make one with export"
         ) from None

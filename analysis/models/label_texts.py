@@ -22,7 +22,7 @@ from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.read import read_rows
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
@@ -61,7 +61,7 @@ class ExportedModel:
         self._header = check_export(path)
         if not (path / ONNX_FILE).exists():
             raise InputError(f"{path}: has no {ONNX_FILE}; the model was made for GPUs, export it from a run on a CPU")
-        settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text()))
+        settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text("utf-8")))
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
         self.inputs = InputMaker(settings)
         self._model = OnnxRunner(path / ONNX_FILE, threads)
@@ -188,21 +188,38 @@ class _ParquetWriter:
             self._writer.close()
 
 
-@contextmanager
-def writer_to(out: str | None) -> Iterator[Writer]:
-    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole.
+def checked_out(out: str) -> Path:
+    """The path of a new file of labels.
 
     Raises:
-        InputError: the file's ending is neither, or its folder is missing.
+        InputError: its ending is neither .csv nor .parquet, it is a folder, or its folder is missing.
     """
-    if out is None:
-        yield _CsvWriter(sys.stdout)
-        return
     path = Path(out)
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(Problem("out", f"{out} must end in .csv or .parquet"))
     if not path.absolute().parent.is_dir():
         raise InputError(Problem("out", f"the folder of {out} does not exist", "make it first"))
+    try:
+        if path.is_dir():
+            raise InputError(Problem("out", f"{out} is a folder", "name a file"))
+    except OSError as error:
+        raise InputError(
+            Problem("out", f"{quoted(out)} cannot be written ({error.strerror})", "name another")
+        ) from None
+    return path
+
+
+@contextmanager
+def writer_to(out: str | None) -> Iterator[Writer]:
+    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole.
+
+    Raises:
+        InputError: as ``checked_out``.
+    """
+    if out is None:
+        yield _CsvWriter(sys.stdout)
+        return
+    path = checked_out(out)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         if path.suffix == ".csv":

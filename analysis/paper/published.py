@@ -63,7 +63,7 @@ class PaperFigures:
 @functools.cache
 def paper_figures() -> PaperFigures:
     """Accuracy, precision and recall of a symptom: Wilson; AUROC: Hanley & McNeil 1982; the others: by simulation."""
-    data = json.loads(files("analysis.paper").joinpath("paper.json").read_text())
+    data = json.loads(files("analysis.paper").joinpath("paper.json").read_text("utf-8"))
     examples: dict[str, int] = data["examples"]
     total, figures, right = sum(examples.values()), {}, {}
     for strategy, row in data["table1"].items():

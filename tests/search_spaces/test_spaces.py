@@ -1,13 +1,12 @@
 """Search spaces, the paper's configurations, and overrides from a file."""
 
-from pathlib import Path
-
 import optuna
 import pytest
+import yaml
 from optuna.samplers import RandomSampler
 
 from search_spaces import STRATEGIES, paper_configuration, space_of
-from search_spaces.overrides import SpaceError, distributions_of, load_overrides, narrowed_space, nearest
+from search_spaces.overrides import SpaceError, checked_overrides, distributions_of, narrowed_space, nearest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -48,13 +47,7 @@ def test_conditional_parameters_appear_only_where_they_apply() -> None:
         assert ("kept_parameters" in configuration) == ("svd_learning_rate" in configuration) != lora
 
 
-def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "space.yaml"
-    path.write_text(text)
-    return path
-
-
-def test_overrides_narrow_and_fix(tmp_path: Path) -> None:
+def test_overrides_narrow_and_fix() -> None:
     text = """
 all: {batch_size: 16}
 low_rank:
@@ -62,7 +55,7 @@ low_rank:
   rank: {choices: [8, 64]}
   learning_rate: {low: 1e-4, high: 2e-4}
 """
-    overrides = load_overrides(write(tmp_path, text), STRATEGIES)
+    overrides = checked_overrides(yaml.safe_load(text), STRATEGIES)
     for configuration in sampled("low_rank", overrides["low_rank"]):
         assert configuration["batch_size"] == 16
         assert configuration["rank"] in (8, 64)
@@ -86,16 +79,10 @@ def test_the_papers_values_outside_a_narrowed_space_are_not_enqueued() -> None:
         ("baseline: {dropout: much}", ["baseline.dropout", "not a number"]),
         ("baseline: {dropout: {low: 0.1, step: 2}}", ["baseline.dropout", "low and high"]),
         ("baseline: [1]", ["expected strategies"]),
-        ("baseline: {dropout: [", ["not valid YAML", "line"]),
     ],
 )
-def test_a_wrong_override_is_named_with_its_mend(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_a_wrong_override_is_named_with_its_fix(text: str, words: list[str]) -> None:
     with pytest.raises(SpaceError) as caught:
-        load_overrides(write(tmp_path, text), STRATEGIES)
+        checked_overrides(yaml.safe_load(text), STRATEGIES)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match=r"none\.yaml"):
-        load_overrides(tmp_path / "none.yaml", STRATEGIES)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from clinical_notes.batches import TokenisedExamples, TrialData, collate, sorted_batches
-from run_folder.errors import InputError
+from run_folder.errors import InputError, first_line, one_line
 from run_folder.records import from_plain, to_json
 from run_folder.results import Agreement, Int8Facts, ModelFacts, Runtime
 from trainables.parts.model import stored
@@ -26,6 +26,8 @@ CARD_FILE = "deployed.json"
 ONNX_FILE = "model.onnx"
 PREDICT_BATCH = 32
 """Batch size of predictions; fixed, since a dynamically quantized model has one activation scale per batch."""
+
+_GRAPH_NAMES = {"input_ids", "attention_mask", "logits"}
 
 LogitsOf = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """(input_ids, attention_mask), each (batch, length), to logits (batch, classes)."""
@@ -86,6 +88,9 @@ class OnnxRunner:
 
     With a dynamically quantized model, the logits of a text depend on the other texts of its batch, since a batch's
     activations share one scale; with a statically quantized model they don't.
+
+    Raises:
+        InputError: the file is no such graph, or has its weights outside its folder.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -93,9 +98,19 @@ class OnnxRunner:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Its fused kernel takes 0.29 ms for 64 tokens of BERT-base, the two that it replaces 0.06 ms.
-        self._session = ort.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
-        )
+        try:
+            self._session = ort.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+            )
+        except Exception as error:  # ONNX Runtime's own have no common base
+            reason = one_line(first_line(error))
+            raise InputError(
+                f"{path.parent}: {path.name} cannot be loaded by ONNX Runtime ({reason}); restore it or make the "
+                "folder again"
+            ) from error
+        names = {part.name for part in (*self._session.get_inputs(), *self._session.get_outputs())}
+        if names != _GRAPH_NAMES:
+            raise InputError(f"{path.parent}: {path.name} is no graph of ours; restore it or make the folder again")
 
     def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}

@@ -5,7 +5,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,16 @@ from pathlib import Path
 import ray
 import torch
 from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import RayError
 
 from run_folder.errors import InputError, Problem, first_line
+from tune_jobs.cluster.local_ray import (
+    own_token,
+    quiet_daemons,
+    socket_problems,
+    started_cluster,
+    watched_daemons,
+)
 from tune_jobs.execution import TrialResources
 
 QUIET = {
@@ -45,32 +53,52 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
 
     Raises:
         InputError: nothing answers at the address.
+        SearchHaltedError: a cluster did not start here, or one of its daemons died.
     """
     if not verbose:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         logging.getLogger("ray.train._internal.storage").setLevel(
             logging.CRITICAL
         )  # tracebacks of what we say in a line
-    # Without an address Ray would join whatever cluster was last started on this machine, dead or alive.
-    address = address or "local"
-    if address != "local":
-        _check_answers(address)
+    with _joined(address, verbose) if address else _started(verbose):
+        yield
+
+
+@contextmanager
+def _joined(address: str, verbose: bool) -> Iterator[None]:
+    _check_answers(address)
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = first_line(error)
-        message = f"the Ray cluster at {address!r} cannot be joined ({reason})"
+        _init(address, verbose)
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        message = f"the Ray cluster at {address!r} cannot be joined ({first_line(error)})"
         raise InputError(Problem("address", message, "if it wants a token, set RAY_AUTH_MODE=token")) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _started(verbose: bool) -> Iterator[None]:
+    with own_token(), quiet_daemons(verbose):
+        try:
+            with watched_daemons():
+                with started_cluster():
+                    # Without an address Ray would join whatever was last started on this machine, dead or alive.
+                    _init("local", verbose)
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _init(address: str, verbose: bool) -> None:
+    ray.init(
+        address=address,
+        include_dashboard=False if address == "local" else None,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+    )
 
 
 def _check_answers(address: str) -> None:
@@ -165,13 +193,17 @@ def cluster_problems(address: str, ask: TrialResources, verbose: bool, *, growin
     return []
 
 
-def local_problems(ask: TrialResources) -> list[Problem]:
-    """What this machine lacks to hold one trial, found before a cluster is started on it."""
-    problems = ask.problems() + _hidden_packages()
+def local_problems(ask: TrialResources, found: Container[str | None] = ()) -> list[Problem]:
+    """What this machine lacks to hold one trial, found before a cluster is started on it.
+
+    Args:
+        found: options that are wrong by themselves, whatever the machine has.
+    """
+    problems = _hidden_packages() + socket_problems()
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    if ask.cpus > cpus:
+    if ask.cpus > cpus and "cpus_per_trial" not in found:
         problems.append(Problem("cpus_per_trial", f"this machine has {cpus} CPUs, got {ask.cpus:g}"))
-    if ask.gpus > gpus:
+    if ask.gpus > gpus and "gpus_per_trial" not in found:
         problems.append(Problem("gpus_per_trial", f"this machine has {gpus} GPUs, got {ask.gpus:g}"))
     return problems
 

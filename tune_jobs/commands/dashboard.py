@@ -16,6 +16,7 @@ from rich.console import Console
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from tune_jobs.commands.find_run import opened
+from tune_jobs.commands.options import check_limits
 from tune_jobs.commands.tensorboard_logs import TensorBoardLogs
 from tune_jobs.searching.study_storage import JOURNAL, database_problems
 
@@ -25,6 +26,7 @@ _REFRESH_SECONDS = 3.0
 
 
 def dashboard(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     _check_packages()
     run = opened(options).folder
     _check_ports({"port": options.port, "tensorboard_port": options.tensorboard_port})
@@ -75,8 +77,6 @@ def _check_ports(ports: dict[str, int]) -> None:
             Problem("tensorboard_port", f"{ports['port']} is the port of optuna-dashboard as well", "give another")
         )
     for field, port in ports.items():
-        if not 0 < port < 65536:
-            raise InputError(Problem(field, f"must be from 1 to 65535, got {port}"))
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -6,15 +6,27 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from run_folder.folder import Folder, refusing
 from run_folder.names import RUN_FILE
 from run_folder.run import Run, open_run
 
+_LONGEST_NAME = 100
+"""Bytes of a run's name: file systems take 255, and some of a run's files have longer names."""
+
 
 def is_plain_name(name: str) -> bool:
     """Whether a name can be a folder's and nothing else."""
-    return bool(name) and name[0] not in ".-" and all(c.isalnum() or c in "._-" for c in name)
+    short = 0 < len(os.fsencode(name)) <= _LONGEST_NAME
+    return short and name[0] not in ".-" and all(c.isalnum() or c in "._-" for c in name)
+
+
+def name_problems(name: str | None) -> list[Problem]:
+    """Why a new run cannot be called this."""
+    if name is None or is_plain_name(name):
+        return []
+    message = f"{quoted(name)} is not a plain folder name"
+    return [Problem("name", message, f"give at most {_LONGEST_NAME} letters, digits, '.', '_' and '-'")]
 
 
 def storage_of(options: argparse.Namespace) -> Folder:
@@ -59,7 +71,7 @@ def _find(storage: Folder, name: str, field: str) -> Run:
             return open_run(folder)
         known = [found for found in storage.names() if storage.exists(f"{found}/{RUN_FILE}")]
     there = f"runs there: {', '.join(known)}" if known else "there are none"
-    raise InputError(Problem(field, f"no run {name!r} in {storage} ({there})", "give a run's name or its folder"))
+    raise InputError(Problem(field, f"no run {quoted(name)} in {storage} ({there})", "give a run's name or its folder"))
 
 
 def resume_line(folder: Folder, storage: str, command: str = "resume") -> str:

@@ -20,13 +20,18 @@ from clinical_notes.tables.columns import NoteColumns
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from tune_jobs.check_settings import read_lexicon
+from tune_jobs.commands.options import check_limits
 
 _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 def audit_labels(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     if (options.gold is None) == (options.export_sample is None):
         raise InputError(Problem("gold", "give either this file, or --export-sample N with --notes and --out"))
+    for name in ("notes", "key", "seed", "text_column"):
+        if options.gold is not None and getattr(options, name) is not None:
+            raise InputError(Problem(name, "is for --export-sample", "leave it out where GOLD is given"))
     lexicon = read_lexicon(options.lexicon, options.absorb)
     if options.export_sample is not None:
         return _export(options, lexicon, console)
@@ -69,6 +74,8 @@ def _check_out(out: str | None, field: str, endings: Sequence[str]) -> None:
         raise InputError(Problem(field, f"{out} must end in {' or '.join(endings)}"))
     if not Path(out).absolute().parent.is_dir():
         raise InputError(Problem(field, f"the folder of {out} does not exist", "make it first"))
+    if Path(out).is_dir():
+        raise InputError(Problem(field, f"{out} is a folder", "name a file"))
 
 
 def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace, console: Console) -> None:
@@ -125,16 +132,15 @@ def _write(path: Path, result: Audit) -> None:
 
 
 def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> int:
-    if options.export_sample < 1:
-        raise InputError(Problem("export_sample", f"must be at least 1, got {options.export_sample}"))
     for name in ("notes", "out"):
         if getattr(options, name) is None:
             raise InputError(Problem(name, "needed with --export-sample"))
     for name in ("out", "key"):
         _check_out(getattr(options, name), name, (".tsv", ".csv"))
-    notes = read_notes(options.notes, columns=NoteColumns(options.text_column, patient=None))
+    text = options.text_column or NoteColumns().text
+    notes = read_notes(options.notes, columns=NoteColumns(text, patient=None))
     symptoms = _known(options.symptoms or (), lexicon)
-    sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed)
+    sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed or 0)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
     if options.key:
         key = sample[["affirmed", "negated"]]

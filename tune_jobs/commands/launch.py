@@ -1,11 +1,13 @@
 """Commands that train: launch, resume, and evaluate, which may add seeds."""
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,16 +20,15 @@ from run_folder.ledger import Ledger
 from run_folder.lock import only_process
 from run_folder.logs import driver_log
 from run_folder.names import RUN_FILE
-from run_folder.options import out_of_range
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
-from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
-from tune_jobs.commands.options import AUTO, cluster_address
+from tune_jobs.commands.find_run import earlier_run, name_problems, opened, resume_line, writable_storage
+from tune_jobs.commands.options import AUTO, check_limits, cluster_address, limit_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
-from tune_jobs.execution import EvaluationOptions, Execution, TrialResources
+from tune_jobs.execution import AskedResources, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
     Prepared,
     changes_since,
@@ -48,6 +49,8 @@ from tune_jobs.signals import INTERRUPTED, interruptible
 _log = logging.getLogger(__name__)
 _LOGGED = ("run_folder", "tune_jobs")
 """Packages whose messages are in the driver's log."""
+
+_RESOURCES = {option.name for option in dataclasses.fields(AskedResources)}
 
 DEMO_LAYERS = 2
 """Layers of the encoder that the embedded demonstration keeps, for speed."""
@@ -99,16 +102,15 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _execution_problems(options: argparse.Namespace, execution: Execution) -> list[Problem]:
-    resources = execution.resources
-    problems = resources.problems() if execution.address else local_problems(resources)
-    for group in (Execution, EvaluationOptions):
-        problems += out_of_range(group, vars(options))
+    problems = limit_problems(options)
+    if not execution.address:
+        problems += local_problems(execution.resources, [problem.field for problem in problems])
     return problems + database_problems(execution.optuna_storage)
 
 
-def _cluster_problems(execution: Execution) -> list[Problem]:
+def _cluster_problems(execution: Execution, found: Sequence[Problem]) -> list[Problem]:
     """What an existing cluster lacks; it has to be joined for that, so this is the last thing to look at."""
-    if execution.address is None or execution.resources.problems():
+    if execution.address is None or any(problem.field in _RESOURCES for problem in found):
         return []
     return cluster_problems(execution.address, execution.resources, execution.verbose, growing=execution.growing)
 
@@ -123,9 +125,9 @@ def _default_name(settings: RunSettings, options: argparse.Namespace) -> str:
 def launch(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
-    if options.name is not None and not is_plain_name(options.name):
-        message = f"{options.name!r} is not a plain folder name (letters, digits, '.', '_', '-')"
-        problems.append(Problem("name", message))
+    if wrong_name := name_problems(options.name):
+        problems += wrong_name
+        options.name = None
     if options.patients is not None and options.notes is not None:
         problems.append(Problem("patients", "is for synthetic notes", "leave it out where --notes is given"))
     settings = _settings(options)
@@ -152,7 +154,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
             settings = _warmed(settings, options.warm_start, storage, folder, exists)
     except InputError as error:
         problems += error.problems
-    problems += _cluster_problems(execution)
+    problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
     if exists:
@@ -211,6 +213,7 @@ def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_f
 
 
 def resume(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     run = opened(options)  # before the database is: a look at a new one makes it
     execution = _execution(options)
     problems = _execution_problems(options, execution)
@@ -224,7 +227,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
         message = f"the run's trials have {budget.epochs}"
         problems.append(Problem("epochs", message, "give more to train the best ones for longer"))
     problems += changes
-    problems += _cluster_problems(execution)
+    problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
     settings = settings.changed(trials=options.trials or budget.trials)
@@ -238,13 +241,14 @@ def resume(options: argparse.Namespace, console: Console) -> int:
 
 
 def evaluate(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)
     settings = run.settings
     missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.search.strategies, execution.seeds)
     if missing:
-        problems += _cluster_problems(execution)
+        problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
     if not missing:

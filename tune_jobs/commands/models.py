@@ -1,6 +1,7 @@
 """Commands about models: export and predict."""
 
 import argparse
+import io
 import os
 import sys
 from dataclasses import replace
@@ -9,18 +10,25 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.models.export import export as export_trial
-from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
+from analysis.models.label_texts import ExportedModel, checked_out, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.tables.columns import TEXTS_ALONE
-from run_folder.errors import InputError, Problem
+from run_folder.errors import InputError, Problem, quoted
 from run_folder.run import Run
 from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
+from tune_jobs.commands.options import check_limits
 
 _STATES = {"running": "has not finished", "stopped": "was stopped early", "failed": "failed"}
 
 
 def export(options: argparse.Namespace, console: Console) -> int:
     run, to = opened(options), Path(options.to)
+    try:
+        to.exists()
+    except OSError as error:
+        raise InputError(
+            Problem("to", f"{quoted(options.to)} cannot be made ({error.strerror})", "name another")
+        ) from None
     name = _trial_to_export(run, options.strategy, options.trial)
     export_trial(run, name, to)
     console.print(f"{name} is in {to}. Try: symptune predict {to} NOTES.csv", highlight=False, soft_wrap=True)
@@ -46,11 +54,12 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
 
 
 def predict(options: argparse.Namespace, console: Console) -> int:
-    if options.threads < 1:
-        raise InputError(Problem("threads", f"must be at least 1, got {options.threads}"))
+    check_limits(options)
     if options.out and Path(options.out).resolve() == Path(options.file).resolve():
         raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
-    model = ExportedModel(options.model, options.threads)
+    if options.out:
+        checked_out(options.out)  # before the model is loaded
+    model = ExportedModel(options.model, options.threads or os.cpu_count() or 1)
     if model.overflows_here():
         print(
             "symptune: warning: this CPU has no VNNI, which the model's INT8 weights need: sums may overflow; "
@@ -62,6 +71,8 @@ def predict(options: argparse.Namespace, console: Console) -> int:
         if options.file == "-"
         else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column))
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # a table for programs, as in a file
     try:
         with writer_to(options.out) as writer:
             summary = label(model, rows, writer, by_sentence=options.sentences)

@@ -95,6 +95,17 @@ def _problems(options: argparse.Namespace) -> list[Problem]:
     ]
 
 
+def _without_address(arguments: Sequence[str]) -> list[str]:
+    """The command line without its ``--address``, in the place of which another is given."""
+    kept, words = [], iter(arguments)
+    for word in words:
+        if word == "--address":
+            next(words, None)
+        elif not word.startswith("--address="):
+            kept.append(word)
+    return kept
+
+
 def _is_absolute(path: str | None) -> bool:
     return path is not None and ("://" in path or os.path.isabs(path))
 
@@ -172,10 +183,9 @@ class _Command:
                 sys.executable,
                 "-m",
                 "tune_jobs.commands.on_cluster",
-                *arguments,
-                "--address",
-                address,
-            ],  # the last --address counts
+                *_without_address(arguments),
+                f"--address={address}",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

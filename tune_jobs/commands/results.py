@@ -9,13 +9,13 @@ from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard
 from analysis.evaluation.robustness import print_robustness
 from analysis.evaluation.run_statistics import margin_of, write_statistics
 from analysis.evaluation.search_insight import write_insight
-from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import RESULTS
 from run_folder.run import Run, open_run
 from run_folder.settings import SearchSettings
 from tune_jobs.commands.find_run import opened
+from tune_jobs.commands.options import check_limits
 from tune_jobs.searching.progress import status_table
 
 
@@ -54,12 +54,8 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console) 
 
 
 def _margin(run: Run, options: argparse.Namespace) -> float:
-    """As asked for, else as it was. Raises: InputError: not above 0."""
-    if options.margin is None:
-        return margin_of(run)
-    if options.margin <= 0:
-        raise InputError(Problem("margin", f"must be more than 0, got {options.margin:g}"))
-    return float(options.margin)
+    """As asked for, else as it was."""
+    return margin_of(run) if options.margin is None else float(options.margin)
 
 
 def _write_and_print(run: Run, top: int, console: Console) -> int:
@@ -87,6 +83,7 @@ def status(options: argparse.Namespace, console: Console) -> int:
 
 
 def leaderboard(options: argparse.Namespace, console: Console) -> int:
+    check_limits(options)
     run = opened(options)
     write_statistics(run, _margin(run, options))
     code = _write_and_print(run, options.top, console)

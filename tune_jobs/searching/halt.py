@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ray.exceptions import RayError
+
+from run_folder.errors import first_line
 from run_folder.folder import storage_reason
 from tune_jobs.searching.study_storage import DATABASE_ERRORS, database_reason
 
@@ -26,6 +29,8 @@ class Halt:
         """What the storage refuses in the block stops the search; the ledger stays as it is, and can be resumed."""
         try:
             yield
+        except (RayError, ConnectionError, TimeoutError) as error:  # some of Ray's are of Python's kinds as well
+            self.because(f"Ray failed ({first_line(error)})")
         except OSError as error:
             self.because(storage_reason(error))
         except DATABASE_ERRORS as error:

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ray import tune
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.exceptions import RayError
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, TuneError
 from rich.console import Console
 
-from run_folder.errors import SearchHaltedError
+from run_folder.errors import SearchHaltedError, first_line
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.settings import RunSettings
@@ -35,13 +36,16 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
 
     Raises:
         KeyboardInterrupt: stopped by the user; everything reported so far is in the ledger.
-        SearchHaltedError: the storage or the studies' database can't be written, so that nothing more would be kept.
+        SearchHaltedError: the storage or the studies' database can't be written, so that nothing more would be kept;
+            or Ray did not start, or died.
         InputError: the cluster cannot be reached, or cannot hold a trial.
     """
     try:
         return _search(folder, settings, prepared, execution, console)
     except DATABASE_ERRORS as error:
         raise SearchHaltedError(database_reason(error)) from error
+    except (RayError, TuneError) as error:
+        raise SearchHaltedError(f"Ray failed ({first_line(error)})") from error
 
 
 def _search(

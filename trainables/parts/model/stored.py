@@ -91,7 +91,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
 def _read_config(directory: Path) -> tuple[PreTrainedConfig, Structure]:
     path = directory / CONFIG_FILE
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text("utf-8"))
     structure = from_plain(values.pop(STRUCTURE_KEY, {}), Structure, str(path))
     return config_from(values), structure
 
