@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from run_folder.names import RESULTS
+from run_folder.names import RESULTS, SPLITS
 from run_folder.run import Run
 
-TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = SPLITS
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,8 @@ def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportReco
     trial, figures, costs = run.trials[name], read_evaluation(run, name), read_costs(run)
     assert figures is not None
     cost, gpu_cost = costs.cpu.get(name), (costs.gpu or {}).get(name)
-    facts = {key: value for key, value in vars(trial.deployed).items() if key not in ("validation", "agreement")}
+    left_out = ("validation", "agreement", "sha256")
+    facts = {key: value for key, value in vars(trial.deployed).items() if key not in left_out}
     return ExportRecord(
         format=FORMAT,
         run=run.folder.name,

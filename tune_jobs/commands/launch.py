@@ -16,14 +16,21 @@ from run_folder.folder import Folder, refusing
 from run_folder.ledger import Ledger
 from run_folder.lock import only_process
 from run_folder.logs import driver_log
-from run_folder.names import RUN_FILE
+from run_folder.names import LEDGER, RUN_FILE
 from run_folder.options import out_of_range
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
-from tune_jobs.commands.find_run import earlier_run, is_plain_name, opened, resume_line, writable_storage
+from tune_jobs.commands.find_run import (
+    continue_without_lost_events,
+    earlier_run,
+    is_plain_name,
+    opened,
+    resume_line,
+    writable_storage,
+)
 from tune_jobs.commands.options import AUTO, cluster_address
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.execution import Evaluation, Execution, TrialResources
@@ -162,6 +169,10 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         with refusing("storage"), only_process(folder):
             if folder.exists(RUN_FILE):
                 raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
+            if folder.names(LEDGER):
+                message = f"{folder} has a {LEDGER}/ and no {RUN_FILE}"
+                raise InputError(Problem("name", message, "restore it from a copy of the run, or choose another name"))
+            folder.discard_unfinished()
             prepared = _create(folder, settings, execution)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
@@ -205,6 +216,8 @@ def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_f
 
 
 def resume(options: argparse.Namespace, console: Console) -> int:
+    if options.force and not options.dry_run:
+        continue_without_lost_events(options)
     run = opened(options)  # before the database is: a look at a new one makes it
     execution = _execution(options)
     problems = _execution_problems(options, execution)
@@ -235,6 +248,8 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)
+    with refusing("run"):
+        run.check_files()
     settings = run.settings
     missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.search.strategies, execution.seeds)
     if missing:
@@ -242,7 +257,9 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     if problems:
         raise InputError(*problems)
     if not missing:
-        return show_results(run.folder, options, console)
+        with only_process(run.folder):
+            run.folder.discard_unfinished()
+            return show_results(run.folder, options, console)
     with refusing("run"):
         prepared = load_prepared(run.folder)
     return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
@@ -298,7 +315,7 @@ def _search_and_evaluate(
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
     with only_process(folder), driver_log(folder, execution.log_level, _LOGGED):
         _log_start(options)
-        folder.discard_scratch()
+        folder.discard_unfinished()
         if settings.search.trials != run.settings.search.trials:
             Ledger(folder).append(Extended(settings.search.trials))
         try:

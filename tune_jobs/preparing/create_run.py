@@ -1,7 +1,6 @@
 """From settings to a run's folder: examples, encoder and ``run.json``, written once."""
 
 import errno
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -29,9 +28,10 @@ from clinical_notes.synthetic import write_synthetic_notes
 from clinical_notes.units import write_units
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
+from run_folder.ledger_end import LedgerEnd, digest, write_end
 from run_folder.names import DATA, LEXICON_FILE, MODEL, RUN_FILE
 from run_folder.records import to_json
-from run_folder.run import Run, RunManifest, open_run
+from run_folder.run import Run, RunManifest, content_hashes, open_run
 from run_folder.settings import NAMES, SYNTHETIC, LabelSettings, NotesSettings, RunSettings
 from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
@@ -164,8 +164,9 @@ def create_run(folder: Folder, settings: RunSettings, workers: int, *, on_cluste
     encoder = settings.model
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     for split, frame in examples.splits.items():
-        folder.write(f"{DATA}/{split}.parquet", _parquet(frame))
+        folder.write(f"{DATA}/{split}.parquet", _parquet(frame), private=True)
     _write_model(folder, model, tokenizer)
+    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings.labels).record()).encode())
     pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
     manifest = RunManifest(
         settings=settings.record(),
@@ -180,9 +181,11 @@ def create_run(folder: Folder, settings: RunSettings, workers: int, *, on_cluste
         sources=source_hashes(settings),
         versions=versions(),
         files=content_hashes(folder),
+        ends_noted=True,
     )
-    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings.labels).record()).encode())
-    folder.write(RUN_FILE, to_json(manifest, indent=2))
+    record = to_json(manifest, indent=2)
+    write_end(folder, LedgerEnd(events=0, last="", run=digest(record)))
+    folder.write(RUN_FILE, record)
     return load_prepared(folder)
 
 
@@ -198,12 +201,6 @@ def source_hashes(settings: RunSettings) -> dict[str, str | None]:
     return {name: sha256(file) if file else None for name, file in (("notes", notes), ("lexicon", lexicon))}
 
 
-def content_hashes(folder: Folder) -> dict[str, str]:
-    """SHA-256 of what a run's trials start from: its examples and its encoder."""
-    names = [f"{part}/{name}" for part in (DATA, MODEL) for name in folder.names(part)]
-    return {name: hashlib.sha256(folder.read(name)).hexdigest() for name in names}
-
-
 def changes_since(run: Run) -> list[str]:
     """What has changed since the run was created, so that new trials could not be compared with its own."""
     recorded, now = run.manifest.versions, versions()
@@ -212,11 +209,7 @@ def changes_since(run: Run) -> list[str]:
         for name in now
         if _release(name, recorded) != _release(name, now)
     ]
-    files, found = run.manifest.files, content_hashes(run.folder)
-    changes += [
-        f"{name} {'has changed' if name in found else 'is missing'}" for name in files if found.get(name) != files[name]
-    ]
-    return changes
+    return changes + run.changed_files()
 
 
 _SAME_FIGURES = ("0.1.0", "0.2.0")
