@@ -1,7 +1,11 @@
 """One process at a time on a run."""
 
+import contextlib
 import fcntl
+import glob
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,9 +57,17 @@ def _lock(file: IO[str], folder: Folder) -> None:
         ) from None
 
 
+def staged_next_to(target: Path) -> Path:
+    """A new name for a file or folder on its way to ``target``; what killed processes left of others is deleted."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.????????.tmp"):
+        with contextlib.suppress(OSError), held(left):
+            left.unlink() if left.is_file() else shutil.rmtree(left)
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a file or folder that is being written, so that ``drop_unfinished`` leaves it alone."""
+    """Hold a file or folder while it is being written, so that no other process deletes it as left by a killed one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from run_folder.events import Extended, read_chain, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger_end import END_FILE, EventsMissingError, digest, read_end
 from run_folder.names import DATA, FORMAT, LEDGER, LEXICON_FILE, MODEL, RESULTS, RUN_FILE, SPLITS, TRIALS
-from run_folder.records import from_plain
+from run_folder.records import from_plain, to_json
 from run_folder.settings import RunSettings
 from run_folder.trials import Objective, TrialRecord, best_trials, repetitions_of
 
@@ -66,6 +67,11 @@ class Run:
     settings: RunSettings
     manifest: RunManifest
     trials: Mapping[str, TrialRecord]
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all that the run was created with."""
+        return digest(to_json(self.manifest))
 
     @property
     def strategies(self) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
-from run_folder.errors import InputError, SearchHaltedError
+from run_folder.errors import DamagedFileWarning, InputError, SearchHaltedError
 from run_folder.folder import storage_reason
 from tune_jobs.commands.options import cluster_address, option_name, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     options = parser().parse_args(arguments)
     try:
-        with interruptible():
+        with _warnings_in_lines(), interruptible():
             address = cluster_address(options)
             if address is not None and address.startswith("ray://"):
                 remote = importlib.import_module("tune_jobs.commands.remote")
@@ -55,3 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("symptune: interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Print what is found damaged, a line each, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamagedFileWarning)
+        show_others, shown = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, DamagedFileWarning):
+                show_others(message, category, *where, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                print(f"symptune: warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
