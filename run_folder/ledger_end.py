@@ -67,9 +67,9 @@ def check_end(folder: Folder, end: LedgerEnd, names: Sequence[str], last: str | 
     """
     gone = end.events - len(names)
     if gone > 0:
-        which = "all" if not names else f"the last {gone}"
+        which = "all" if not names else "the last" if gone == 1 else f"the last {gone}"
         raise EventsMissingError(
-            f"{folder}: {which} of the {end.events} events of its {LEDGER}/ {'is' if gone == 1 else 'are'} missing; "
+            f"{folder}: {which} of the {end.events} events of its {LEDGER}/ {'is' if gone == 1 < end.events else 'are'} missing; "
             "restore them from a copy of the run"
         )
     if last is not None and last != end.last:

@@ -492,6 +492,8 @@ def print_robustness(run: Run, console: Console) -> None:
     """One row per strategy: macro F1 of each reading, and how often models still say a symptom that the text denies."""
     found = read_robustness(run)
     if found is None:
+        if run.folder.names(f"{RESULTS}/predictions") and run.folder.exists(LEXICON_FILE):
+            console.print("What the models rely on has not been measured yet: `symptune evaluate` does that.")
         return
     table = Table(
         title="Test macro F1, texts rewritten",
