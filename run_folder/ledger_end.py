@@ -67,10 +67,9 @@ def check_end(folder: Folder, end: LedgerEnd, names: Sequence[str], last: str | 
     """
     gone = end.events - len(names)
     if gone > 0:
-        which = "all" if not names else "the last" if gone == 1 else f"the last {gone}"
+        which = "all of the" if not names else "the last of the" if gone == 1 else f"the last {gone} of the"
         raise EventsMissingError(
-            f"{folder}: {which} of the {end.events} events of its {LEDGER}/ {'is' if gone == 1 < end.events else 'are'} missing; "
-            "restore them from a copy of the run"
+            f"{folder}: {LEDGER}/ lacks {which} {end.events} events that it had; restore them from a copy of the run"
         )
     if last is not None and last != end.last:
         raise changed_event(folder, names[end.events - 1])

@@ -22,12 +22,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from rich.console import Console
+
 from analysis.evaluation import costs
 from analysis.report import build
 from run_folder.folder import Folder
+from run_folder.run import Run
 from tests.tiny_runs import finished_run, save_tiny_model, settings_for
 from tune_jobs.cli import main
+from tune_jobs.commands import results
 
+_write_report = results._write_report
 RUN, OUT, TEXTS = Path("runs/r"), Path("out"), Path("texts.csv")
 COMMANDS: Mapping[str, Sequence[str]] = {
     "status": ("status", "r"),
@@ -165,9 +170,7 @@ def _text(value: object) -> str:
 
 def _ledger_damages() -> Iterator[Damage]:
     yield Damage("ledger deleted", lambda home: shutil.rmtree(home / "ledger"))
-    yield Damage(
-        "ledger and ledger.json deleted", lambda home: [_remove(home / n) for n in ("ledger", "ledger.json")] and None
-    )
+    yield Damage("ledger and ledger.json deleted", _without_ledger)
     yield Damage("ledger a file", lambda home: _replace(home / "ledger", b"x"))
     yield _events_gone(1)
     yield _events_gone(9)
@@ -325,7 +328,7 @@ def said_by(command: Sequence[str]) -> Said:
 
 
 def verdict(found: Said, expected: Said, *, whole: bool) -> str:
-    """``traceback``, ``wrong`` (another answer with exit code 0, and nothing said), ``refused``, ``warned``, ``same``."""
+    """What came of a damage: ``wrong`` is another answer with exit code 0 and nothing said; ``told`` says why."""
     if found.code is None or "Traceback" in found.err:
         return "traceback"
     if found.code:
@@ -341,9 +344,17 @@ def verdict(found: Said, expected: Said, *, whole: bool) -> str:
     return "told" if any(words in text for text in texts for words in SAYS) else "wrong"
 
 
+def _write_if_asked(run: Run, console: Console) -> None:
+    if sys._getframe(1).f_code is results.report.__code__:
+        _write_report(run, console)
+
+
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
-    """Costs that are the same each time, and figures that are not drawn: neither is what is damaged here."""
+    """Costs that are the same each time, and figures that are not drawn: neither is what is damaged here.
+
+    The page is written by ``report`` alone, since the other commands write the same.
+    """
 
     def same(models: Mapping[str, object], *_: object, **__: object) -> dict[str, costs.ModelCosts]:
         return {name: costs.ModelCosts(latency_median=0.001, latency_p95=0.002, throughput=500.0) for name in models}
@@ -351,8 +362,9 @@ def quick() -> Iterator[None]:
     drawing = {"svg": b'<svg viewBox="0 0 1 1"></svg>', "png": b""}
     with (
         mock.patch.object(costs, "time_models", same),
-        mock.patch.object(costs, "peak_memory", lambda *_: 1_000_000),
-        mock.patch.object(build, "images", lambda _: drawing),
+        mock.patch.object(costs, "peak_memory", return_value=1_000_000),
+        mock.patch.object(build, "images", return_value=drawing),
+        mock.patch.object(results, "_write_report", _write_if_asked),
     ):
         yield
 
@@ -409,6 +421,7 @@ def _run() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.damage", description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, help="the folder of a finished run; without it one is made")
     parser.add_argument("--only", default="", metavar="WORDS", help="damages whose names have these words")
+    parser.add_argument("--each", type=int, default=1, metavar="N", help="try each Nth damage alone")
     parser.add_argument("--verbose", action="store_true", help="also print what each command said")
     options = parser.parse_args()
     counts: Counter[str] = Counter()
@@ -419,17 +432,18 @@ def _run() -> int:
         home.mkdir()
         os.chdir(home)
         bench = Bench(run, home)
-        tried = [damage for damage in damages() if options.only in damage.name]
-        for damage in tried:
+        tried = [damage for damage in damages() if options.only in damage.name][:: options.each]
+        for number, damage in enumerate(tried):
+            if number % 10 == 0:
+                print(f"{number} of {len(tried)}: {dict(counts)}", file=sys.stderr, flush=True)
             for name, (how, said) in bench.try_one(damage).items():
                 counts[how] += 1
                 if options.verbose or how in ("traceback", "wrong"):
                     last = (said.err.strip().splitlines() or ["-"])[-1]
                     print(f"{how:9} {damage.name}: {name}: {said.code} {last}", flush=True)
         os.chdir("/")
-    print(
-        f"{len(tried)} damages, {sum(counts.values())} commands: {dict(counts)}, {time.process_time() - start:.0f} s CPU"
-    )
+    seconds = time.process_time() - start
+    print(f"{len(tried)} damages, {sum(counts.values())} commands: {dict(counts)}, {seconds:.0f} s of CPU")
     return 1 if counts["traceback"] or counts["wrong"] else 0
 
 

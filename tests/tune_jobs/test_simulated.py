@@ -42,7 +42,7 @@ class CutFolder(MemoryFolder):
         super().__init__(files)
         self._left, self._before = writes, before
 
-    def write(self, relative: str, data: bytes) -> None:
+    def write(self, relative: str, data: bytes, *, private: bool = False) -> None:
         self._left -= 1
         if self._left == 0 and self._before:
             raise KilledError
