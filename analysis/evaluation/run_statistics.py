@@ -194,10 +194,10 @@ def write_statistics(run: Run, margin: float) -> None:
         margin: of macro F1, above 0.
     """
     wanted, known = _wanted(run), read_statistics(run)
-    found, damaged = _kept(run, [*(name for trials in wanted.values() for name in trials), *CONTROLS], TEST)
-    seeds = {s: [name for name in trials if name in found] for s, trials in wanted.items() if trials[0] in found}
-    names = [name for trials in seeds.values() for name in trials] + [name for name in CONTROLS if name in found]
-    on_test = {name: found[name] for name in names}
+    kept, damaged = _kept(run, [*(name for trials in wanted.values() for name in trials), *CONTROLS], TEST)
+    seeds = {s: [name for name in trials if name in kept] for s, trials in wanted.items() if trials[0] in kept}
+    names = [name for trials in seeds.values() for name in trials] + [name for name in CONTROLS if name in kept]
+    on_test = {name: kept[name] for name in names}
     on_validation, damaged_too = _kept(run, names, VALIDATION)
     if not names or (known is not None and damaged + damaged_too):  # what is known, and not the same without a model
         return

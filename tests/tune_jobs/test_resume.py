@@ -248,13 +248,14 @@ def test_lost_events_are_told_until_the_run_is_told_to_continue_without_them(
     events = copied.folder.names("ledger")
     for name in events[-lost if lost else 0 :]:
         Path("runs/moved/ledger", name).unlink()
-    before = Path("runs/moved/results/leaderboard.csv").read_bytes()
+    table = Path("runs/moved/results/leaderboard.csv")
+    table.write_text("what was found")
     for command in (["status"], ["leaderboard"], ["report"], ["resume", "--dry-run"], ["evaluate"]):
         assert main([command[0], "moved", *command[1:]]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert f"ledger/ {words} {len(events)} events that it had" in line
         assert "`symptune resume moved --force`" in line
-    assert Path("runs/moved/results/leaderboard.csv").read_bytes() == before
+    assert table.read_text() == "what was found"
     continue_without_lost_events(parser().parse_args(["resume", "moved", "--force"]))
     assert main(["status", "moved"]) == 0
 
@@ -267,10 +268,11 @@ def test_an_old_run_without_its_ledger_is_told_by_its_trials(copied: Run, capsys
     assert "all events of its ledger/ are missing, although there are trials" in capsys.readouterr().err
 
 
-def test_a_ledger_without_its_run_file_is_not_begun_anew(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_without_its_run_file_is_not_started_again(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs/moved/run.json").unlink()
     model = str(copied.settings.model.name)
-    assert main(["launch", "--name", "moved", "--patients", "50", "--model", model]) == 2
+    line = ["launch", "--name", "moved", "--patients", "50", "--model", model, "--max-length", "40"]
+    assert main(line) == 2
     assert "has a ledger/ and no run.json" in capsys.readouterr().err
 
 

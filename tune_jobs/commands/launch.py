@@ -167,11 +167,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         source = "synthetic notes" if settings.notes.path == SYNTHETIC else settings.notes.path
         console.print(f"Reading {source} …", highlight=False, soft_wrap=True)
         with refusing("storage"), only_process(folder):
-            if folder.exists(RUN_FILE):
-                raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
-            if folder.names(LEDGER):
-                message = f"{folder} has a {LEDGER}/ and no {RUN_FILE}"
-                raise InputError(Problem("name", message, "restore it from a copy of the run, or choose another name"))
+            _check_still_new(folder)
             folder.discard_unfinished()
             prepared = _create(folder, settings, execution)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
@@ -189,6 +185,15 @@ def _warmed(settings: RunSettings, start: str, storage: Folder, folder: Folder, 
         return settings
     earlier = earlier_run(storage, start)
     return settings.changed(warm_configurations=warm_configurations(earlier, settings.search))
+
+
+def _check_still_new(folder: Folder) -> None:
+    """Raises: InputError: the folder has become a run since it was looked at, or is what is left of one."""
+    if folder.exists(RUN_FILE):
+        raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
+    if folder.names(LEDGER):
+        message = f"{folder} has a {LEDGER}/ and no {RUN_FILE}"
+        raise InputError(Problem("name", message, "restore it from a copy of the run, or choose another name"))
 
 
 def _create(folder: Folder, settings: RunSettings, execution: Execution) -> Prepared:
