@@ -93,7 +93,7 @@ class Run:
             frame = pd.read_parquet(io.BytesIO(self.folder.read(path)))
         except (FileNotFoundError, pa.ArrowException):
             frame = pd.DataFrame()
-        if not {"id", "text", "symptom", "patient", "category"} <= set(frame):
+        if not {"id", "symptom", "patient"} <= set(frame):
             raise InputError(f"{self.folder}: {path} is missing or damaged; restore it from a copy of the run")
         return frame
 

@@ -19,11 +19,10 @@ from analysis.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from analysis.evaluation.result_files import read_result, write_result
+from analysis.evaluation.result_files import figures_path, read_result, write_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import BASELINE, write_statistics
 from analysis.statistics.verdict import MARGIN
-from run_folder.names import RESULTS
 from run_folder.records import to_plain
 from run_folder.results import Metrics
 from run_folder.run import Run
@@ -104,11 +103,7 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
 
 def read_evaluation(run: Run, name: str) -> Evaluation | None:
     """The figures of a trial or control, or None where it has not been evaluated, or they are damaged."""
-    return read_result(run, _path(name), Evaluation)
-
-
-def _path(name: str) -> str:
-    return f"{RESULTS}/trials/{name}.json"
+    return read_result(run, figures_path(name), Evaluation)
 
 
 def _is_done(run: Run, name: str) -> bool:
@@ -157,4 +152,4 @@ def _write(
         agreement=agreement,
         validation=validation,
     )
-    write_result(run, _path(name), figures)
+    write_result(run, figures_path(name), figures)

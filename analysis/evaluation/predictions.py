@@ -40,14 +40,9 @@ class Predictions:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def has_predictions(run: Run, name: str, split: str) -> bool:
-    """Whether a trial's or control's predictions on a split were kept, whole or damaged."""
-    return run.folder.exists(_path(name, split))
-
-
 def read_predictions(run: Run, name: str, split: str) -> Predictions | None:
     """The predictions that were kept of a trial or control; None where there are none, or damaged, with a warning."""
-    path = _path(name, split)
+    path = predictions_path(name, split)
     if not run.folder.exists(path):
         return None
     try:
@@ -64,7 +59,7 @@ def read_predictions(run: Run, name: str, split: str) -> Predictions | None:
 
 def write_predictions(run: Run, name: str, split: str, predictions: Predictions) -> None:
     """Keep the predictions of a trial or control, without text."""
-    path = _path(name, split)
+    path = predictions_path(name, split)
     frame = pd.DataFrame({"id": predictions.ids, "label": predictions.labels})
     for column, symptom in enumerate(run.symptoms):
         frame[f"probability_{symptom}"] = predictions.probabilities[:, column]
@@ -81,5 +76,6 @@ def _sorted_by_id(frame: pd.DataFrame, symptoms: Sequence[str]) -> Predictions:
     return Predictions(frame["id"].to_numpy(), frame["label"].to_numpy(np.int64), np.ascontiguousarray(probabilities))
 
 
-def _path(name: str, split: str) -> str:
+def predictions_path(name: str, split: str) -> str:
+    """Where a model's predictions on a split are."""
     return f"{RESULTS}/predictions/{name}{'' if split == TEST else f'-{split}'}.parquet"

@@ -10,6 +10,7 @@ import warnings
 from typing import Any, TypeVar
 
 from run_folder.errors import DamagedFileWarning
+from run_folder.names import RESULTS
 from run_folder.records import from_plain, to_plain
 from run_folder.run import Run
 
@@ -55,10 +56,16 @@ def seal_of(run: Run, path: str, content: bytes) -> str:
     return hashlib.sha256(b"\0".join((run.identity.encode(), path.encode(), content))).hexdigest()
 
 
+def figures_path(name: str) -> str:
+    """Where the figures of a trial or control are, once it has been evaluated."""
+    return f"{RESULTS}/trials/{name}.json"
+
+
 def warn_of_damage(run: Run, path: str, made_by: str = "evaluate") -> None:
-    """Tell the user that a file counts as missing."""
+    """Tell the user that a file is missing, or counts as missing."""
+    what = "is damaged and counts as missing" if run.folder.exists(path) else "is missing"
     warnings.warn(
-        f"{run.folder}: {path} is damaged and counts as missing; `symptune {made_by} {run.folder.name}` makes it again",
+        f"{run.folder}: {path} {what}; `symptune {made_by} {run.folder.name}` makes it again",
         DamagedFileWarning,
         stacklevel=3,
     )

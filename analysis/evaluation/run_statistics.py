@@ -15,10 +15,10 @@ from analysis.evaluation.predictions import (
     TEST,
     VALIDATION,
     Predictions,
-    has_predictions,
+    predictions_path,
     read_predictions,
 )
-from analysis.evaluation.result_files import read_result, write_result
+from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.statistics.calibration import Reliability, fit_temperature, reliability, tempered
 from analysis.statistics.comparison import McNemar, compare, delong, delong_p, holm, mcnemar, swap_test
 from analysis.statistics.intervals import LEVEL, figure_intervals
@@ -194,12 +194,12 @@ def write_statistics(run: Run, margin: float) -> None:
         margin: of macro F1, above 0.
     """
     wanted, known = _wanted(run), read_statistics(run)
-    kept, damaged = _kept(run, [*(name for trials in wanted.values() for name in trials), *CONTROLS], TEST)
+    kept, lost = _kept(run, [*(name for trials in wanted.values() for name in trials), *CONTROLS], TEST)
     seeds = {s: [name for name in trials if name in kept] for s, trials in wanted.items() if trials[0] in kept}
     names = [name for trials in seeds.values() for name in trials] + [name for name in CONTROLS if name in kept]
     on_test = {name: kept[name] for name in names}
-    on_validation, damaged_too = _kept(run, names, VALIDATION)
-    if not names or (known is not None and damaged + damaged_too):  # what is known, and not the same without a model
+    on_validation, lost_too = _kept(run, names, VALIDATION)
+    if not names or (known is not None and lost + lost_too):  # what is known, and not the same without a model
         return
     digests = [{name: predictions.digest for name, predictions in found.items()} for found in (on_test, on_validation)]
     asked = [_VERSION, digests, seeds, margin, RESAMPLES, LEVEL]
@@ -227,10 +227,13 @@ def _wanted(run: Run) -> dict[str, list[str]]:
 
 
 def _kept(run: Run, names: Sequence[str], split: str) -> tuple[dict[str, Predictions], list[str]]:
-    """The predictions of those of these trials and controls that have any, and the names of those that are damaged."""
-    read = {name: read_predictions(run, name, split) for name in names if has_predictions(run, name, split)}
+    """The predictions of those of these trials and controls that have any, and the names of those that lost them."""
+    read = {name: read_predictions(run, name, split) for name in names}
     kept = {name: predictions for name, predictions in read.items() if predictions is not None}
-    return kept, [name for name in read if name not in kept]
+    lost = [name for name in names if name not in kept and run.folder.exists(figures_path(name))]
+    for name in lost:
+        warn_of_damage(run, predictions_path(name, split))
+    return kept, lost
 
 
 def _statistics(
