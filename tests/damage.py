@@ -332,7 +332,7 @@ def verdict(found: Said, expected: Said, *, whole: bool) -> str:
         return "refused" if any(words in found.err + found.out for words in SAYS) else "wrong"
     if "symptune: warning: " in found.err:
         return "warned"
-    names = found.files.keys() | expected.files.keys() if whole else found.written
+    names = found.files.keys() | expected.files.keys() if whole else expected.written
     if found.out == expected.out and all(found.files.get(name) == expected.files.get(name) for name in names):
         return "same"
     new = set(found.out.splitlines()) - set(expected.out.splitlines())
