@@ -1,11 +1,12 @@
 """A finished run that is damaged: no traceback, and no wrong answer without a word. ``damage.py`` has them all."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.damage import Bench, Damage, _write, damages, quick
+from tests.damage import Bench, Damage, Said, damages, quick, verdict
 from tests.tiny_runs import FinishedRun
 
 EACH = 6
@@ -32,8 +33,13 @@ def test_no_command_gives_a_traceback_or_a_wrong_answer(bench: Bench) -> None:
     assert not bad
 
 
-def test_the_checks_themselves_notice_a_wrong_answer(bench: Bench) -> None:
-    """A figure that is changed where nothing guards it: in a table that no command reads."""
-    found = tried(bench, Damage("cut", lambda home: _write(home / "results" / "paper.csv", b"x")))
-    assert found["status"] == "same"
-    assert found["evaluate"] == "wrong"
+def test_a_wrong_answer_is_noticed() -> None:
+    expected = Said(0, "F1 0.5", "", {"out/a": "1"}, frozenset({"out/a"}))
+    assert verdict(expected, expected, whole=True) == "same"
+    assert verdict(replace(expected, out="F1 0.6"), expected, whole=False) == "wrong"
+    assert verdict(replace(expected, files={"out/a": "2"}), expected, whole=False) == "wrong"
+    assert verdict(replace(expected, out="F1 not evaluated"), expected, whole=False) == "told"
+    assert verdict(replace(expected, out="", err="symptune: warning: x is damaged"), expected, whole=True) == "warned"
+    assert verdict(replace(expected, code=2), expected, whole=False) == "wrong"
+    assert verdict(replace(expected, code=2, err="symptune: error: x"), expected, whole=False) == "refused"
+    assert verdict(replace(expected, code=None), expected, whole=False) == "traceback"
