@@ -383,7 +383,7 @@ class Bench:
         TEXTS.write_text("TEXT\nhas fever and pain\nno cough\n")
         self._put(self._pristine)
         (RUN / "results" / "costs.json").unlink(missing_ok=True)
-        for name in ("resume", "compare-paper", "resume"):
+        for name in ("resume", "compare-paper", "resume", "report"):
             assert said_by(COMMANDS[name]).code == 0, name
         assert said_by(COMMANDS["export"]).code == 0
         shutil.rmtree(self._pristine)
