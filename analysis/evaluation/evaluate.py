@@ -16,10 +16,11 @@ from analysis.evaluation.predictions import (
     TRAIN,
     VALIDATION,
     Predictions,
+    predictions_path,
     read_predictions,
     write_predictions,
 )
-from analysis.evaluation.result_files import figures_path, read_result, write_result
+from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import BASELINE, write_statistics
 from analysis.statistics.verdict import MARGIN
@@ -103,7 +104,10 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
 
 def read_evaluation(run: Run, name: str) -> Evaluation | None:
     """The figures of a trial or control, or None where it has not been evaluated, or they are damaged."""
-    return read_result(run, figures_path(name), Evaluation)
+    path = figures_path(name)
+    if not run.folder.exists(path) and run.folder.exists(predictions_path(name, TEST)):
+        warn_of_damage(run, path)
+    return read_result(run, path, Evaluation)
 
 
 def _is_done(run: Run, name: str) -> bool:

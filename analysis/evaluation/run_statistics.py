@@ -220,6 +220,14 @@ def margin_of(run: Run) -> float:
     return known.margin if known else MARGIN
 
 
+def patients_of(run: Run, predictions: Predictions) -> NDArray[Any]:
+    """(n,) the patient of each prediction on the test set. Raises: InputError: it is not the set that was evaluated."""
+    examples = run.examples(TEST).sort_values("id")
+    if not np.array_equal(examples["id"], predictions.ids):
+        raise InputError(f"{run.folder}: its test examples are not those that were evaluated; restore them from a copy")
+    return np.asarray(examples["patient"])
+
+
 def _wanted(run: Run) -> dict[str, list[str]]:
     """By strategy, its best trial and that trial's repetitions."""
     best = {strategy: found[0] for strategy in run.strategies if (found := run.best(strategy, 1))}
@@ -240,10 +248,7 @@ def _statistics(
     run: Run, seeds: Mapping[str, Sequence[str]], on_test: Found, on_validation: Found, margin: float
 ) -> Statistics:
     names, labels = list(on_test), next(iter(on_test.values())).labels
-    examples, ids = run.examples(TEST).sort_values("id"), next(iter(on_test.values())).ids
-    if not np.array_equal(examples["id"], ids):
-        raise InputError(f"{run.folder}: its test examples are not those that were evaluated; restore them from a copy")
-    patients = examples["patient"].to_numpy()
+    patients = patients_of(run, next(iter(on_test.values())))
     counts = np.bincount(labels, minlength=len(run.symptoms))
     found = Statistics(
         identity="",

@@ -17,6 +17,7 @@ from analysis.evaluation.run_statistics import (
     Interval,
     Statistics,
     StrategyStatistics,
+    patients_of,
     read_statistics,
 )
 from analysis.paper.published import REACH, PaperFigures, paper_figures
@@ -286,7 +287,7 @@ class OurDifferences:
         found = [predictions for predictions in kept.values() if predictions is not None]
         if len(found) < len(kept):
             raise InputError(f"{self._run.folder}: a model's predictions are missing; evaluate the run again")
-        patients = self._run.examples(TEST).sort_values("id")["patient"].to_numpy()
+        patients = patients_of(self._run, found[0])
         probabilities = np.stack([predictions.probabilities for predictions in found])
         return resample(found[0].labels, patients, probabilities, resamples=1)  # comparing needs the jackknife alone
 
