@@ -228,7 +228,7 @@ class MemoryFolder(Folder):
     def read(self, relative: str) -> bytes:
         return self.files[relative]
 
-    def write(self, relative: str, data: bytes) -> None:
+    def write(self, relative: str, data: bytes, *, private: bool = False) -> None:
         self.files[relative] = data
 
     def delete_folder(self, relative: str) -> None:

@@ -1,8 +1,12 @@
-"""The labelled examples of a run as models read them."""
+"""What a run was created from: its labelled examples as models read them, and its lexicon."""
 
 from transformers import PreTrainedTokenizerBase
 
 from clinical_notes.batches import TokenisedExamples, tokenise
+from clinical_notes.lexicon import Lexicon
+from run_folder.errors import InputError
+from run_folder.names import LEXICON_FILE
+from run_folder.records import from_json
 from run_folder.run import Run
 
 
@@ -21,3 +25,13 @@ def tokenised_examples(run: Run, split: str, tokenizer: PreTrainedTokenizerBase)
         run.labels(examples),
         run.settings.model.max_length,
     )
+
+
+def run_lexicon(run: Run) -> Lexicon:
+    """The lexicon that the run's notes were searched with. Raises: InputError: it is missing or damaged."""
+    where = f"{run.folder}: {LEXICON_FILE}"
+    try:
+        record = from_json(run.folder.read(LEXICON_FILE), dict[str, dict[str, tuple[str, ...]]], where)
+        return Lexicon.from_record(record)
+    except (FileNotFoundError, TypeError):
+        raise InputError(f"{where} is missing or damaged; restore it from a copy of the run") from None

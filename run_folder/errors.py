@@ -62,5 +62,9 @@ class InputError(ValueError):
         return type(self), self.problems
 
 
+class DamagedFileWarning(UserWarning):
+    """A file of a run is damaged and counts as missing; the message says which command makes it again."""
+
+
 class SearchHaltedError(Exception):
     """A search stopped since its storage can't be written; the message says why, and how to continue."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from run_folder.errors import InputError
 from run_folder.folder import Folder
+from run_folder.ledger_end import LedgerEnd, changed_event, check_end, digest, read_end
 from run_folder.names import LEDGER, TRIALS
 from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult, EpochResult
@@ -145,40 +146,80 @@ def event_line(event: Event) -> str:
             return f"{event.trial} {kind}"
 
 
-def event_json(event: Event) -> bytes:
-    """What the file of an event holds. Raises: ValueError: a number in it is not finite."""
-    return json.dumps({"event": _KINDS[type(event)], **to_plain(event)}, allow_nan=False).encode()
+def event_json(event: Event, previous: str | None = None) -> bytes:
+    """What the file of an event holds.
+
+    Args:
+        previous: SHA-256 of the file of the event before; empty where there is none.
+
+    Raises: ValueError: a number in it is not finite.
+    """
+    chained = {} if previous is None else {"previous": previous}
+    return json.dumps({"event": _KINDS[type(event)], **to_plain(event), **chained}, allow_nan=False).encode()
 
 
 def read_events(folder: Folder, start: int = 0) -> list[Event]:
     """The ledger's events in order, from number ``start`` on; files that are still being written are left out.
 
     Raises:
-        InputError: an event is damaged or missing, or names a trial that could not be one.
+        InputError: an event is damaged, changed or missing, or names a trial that could not be one.
     """
+    return read_chain(folder, start).events
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What was read of a ledger.
+
+    Attributes:
+        last: SHA-256 of the last event's file; empty where there is none.
+        end: as it was noted.
+    """
+
+    events: list[Event]
+    last: str
+    end: LedgerEnd | None
+
+
+def read_chain(folder: Folder, start: int = 0, *, whole: bool = True) -> Chain:
+    """As ``read_events``, with what the next event needs.
+
+    Args:
+        whole: whether all events that were noted must be there.
+    """
+    end = read_end(folder)  # first: a search that is running adds events, then notes the end
     names = [name for name in folder.names(LEDGER) if name.endswith(".json") and not name.startswith(".")]
-    events = []
+    events: list[Event] = []
+    hashes: list[str] = []
     for number, name in enumerate(names[start:], start):
         if not name.startswith(f"{number:08d}-"):
             raise InputError(f"{folder}: event {number} of its {LEDGER}/ is missing; restore it from a copy of the run")
-        events.append(_read_event(folder, name))
-    return events
+        data = folder.read(f"{LEDGER}/{name}")
+        event, previous = _parsed(data, name, f"{folder}: {LEDGER}/{name}")
+        if previous is not None and (number == 0 or hashes) and previous != (hashes[-1] if hashes else ""):
+            raise changed_event(folder, names[number - 1] if number else name)
+        events.append(event)
+        hashes.append(digest(data))
+    if end is not None and whole:
+        place = end.events - 1 - start
+        check_end(folder, end, names, hashes[place] if 0 <= place < len(hashes) else None)
+    return Chain(events, hashes[-1] if hashes else "", end)
 
 
-def _read_event(folder: Folder, name: str) -> Event:
-    where = f"{folder}: {LEDGER}/{name}"
+def _parsed(data: bytes, name: str, where: str) -> tuple[Event, str | None]:
+    """An event, and the SHA-256 of the file before; None where an older version wrote it."""
     try:
-        values = json.loads(folder.read(f"{LEDGER}/{name}"))
+        values = json.loads(data)
         kind = name[9 : -len(".json")]
         if values["event"] != kind:
             raise ValueError
         event_type = _TYPES[kind]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{where} is damaged; restore it from a copy of the run") from None
     event: Event = from_plain(values, event_type, where)
     if not _names_are_sound(event):
         raise InputError(f"{where} is damaged; restore it from a copy of the run")
-    return event
+    return event, values.get("previous")
 
 
 def _names_are_sound(event: Event) -> bool:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -65,6 +65,8 @@ _PAUSES = (0.2, 1.0, 4.0)
 """Seconds between attempts on a storage that answers errors."""
 
 _SCRATCH = ".scratch"
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Names of files and folders that are being written."""
 
 _GCS_SECONDS = 5
 """Time limit for the retries of Google's client (its default is 15 minutes); it may take twice as long."""
@@ -125,6 +127,20 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove these folders, innermost first, up to one that something else is in."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For ``open``: a new file can be read and written by its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 class Folder:
@@ -190,13 +206,19 @@ class Folder:
 
     @_retried
     def read(self, relative: str) -> bytes:
-        """The content of a file. Raises: FileNotFoundError."""
+        """The content of a file. Raises: FileNotFoundError, IsADirectoryError."""
+        if self.is_local and os.path.isdir(self._at(relative)):  # PyArrow's error could be one that passes
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._at(relative))
         with self._fs.open_input_stream(self._at(relative)) as stream:
             return bytes(stream.read())
 
     @_retried
-    def write(self, relative: str, data: bytes) -> None:
-        """Write a file whole: to a temporary name, flushed to the disk, then renamed."""
+    def write(self, relative: str, data: bytes, *, private: bool = False) -> None:
+        """Write a file whole: to a temporary name, flushed to the disk, then renamed.
+
+        Args:
+            private: the owner alone can read it, where the storage is local.
+        """
         target = self._at(relative)
         if not self.is_local:  # an object store shows an object only when it is complete
             with self._fs.open_output_stream(target) as stream:
@@ -206,7 +228,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
-            with temporary.open("wb") as stream:
+            with open(temporary, "wb", opener=private_opener if private else None) as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -242,10 +264,22 @@ class Folder:
         parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=parent))
 
-    def discard_scratch(self) -> None:
-        """Delete scratch files of processes that died; no process may be writing to the folder."""
-        if self.is_local:
-            shutil.rmtree(Path(self._root) / _SCRATCH, ignore_errors=True)
+    def discard_unfinished(self) -> None:
+        """Delete what processes that died were writing; the caller must hold the folder's lock."""
+        if not self.is_local:
+            return
+        shutil.rmtree(Path(self._root) / _SCRATCH, ignore_errors=True)
+        for home, folders, files in os.walk(self._root):
+            for name in filter(_UNFINISHED.fullmatch, files):
+                Path(home, name).unlink(missing_ok=True)
+            for name in filter(_UNFINISHED.fullmatch, list(folders)):
+                folders.remove(name)
+                shutil.rmtree(Path(home, name), ignore_errors=True)
+
+    def delete_file(self, relative: str) -> None:
+        """Delete a file, where it exists."""
+        if self.exists(relative):
+            self._fs.delete_file(self._at(relative))
 
     @_retried
     def local_copy(self, relative: str) -> Path:

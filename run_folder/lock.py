@@ -1,14 +1,19 @@
 """One process at a time on a run."""
 
+import contextlib
 import fcntl
+import glob
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from run_folder.errors import InputError, Problem
-from run_folder.folder import Folder, refusing
+from run_folder.folder import Folder, refusing, remove_empty
+from run_folder.lease import leased
 
 LOCK_FILE = "lock"
 
@@ -17,18 +22,20 @@ LOCK_FILE = "lock"
 def only_process(folder: Folder) -> Iterator[None]:
     """Hold the run's lock, which the operating system takes back from a process that dies.
 
-    A run behind a URI is not locked: object stores have no locks.
+    Object stores have no locks: a run behind a URI is leased (see ``lease``). A run's new folder is its owner's alone.
 
     Raises:
         InputError: another process holds it, or it cannot be written or locked.
     """
     if not folder.is_local:
-        yield
+        with leased(folder):
+            yield
         return
     path = Path(folder.uri) / LOCK_FILE
     made = [parent for parent in path.parents if not parent.exists()]
     with refusing("run"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         file = path.open("w")
     with file:
         with refusing("run"):
@@ -38,16 +45,7 @@ def only_process(folder: Folder) -> Iterator[None]:
         finally:
             if made and os.listdir(path.parent) == [LOCK_FILE]:  # nothing came of it
                 path.unlink()
-                _remove_empty(made)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove these folders, innermost first, up to one that something else is in."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
+                remove_empty(made)
 
 
 def _lock(file: IO[str], folder: Folder) -> None:
@@ -57,3 +55,22 @@ def _lock(file: IO[str], folder: Folder) -> None:
         raise InputError(
             Problem("run", f"another process is working on {folder.name}", "wait for it, or stop it first")
         ) from None
+
+
+def staged_next_to(target: Path) -> Path:
+    """A new name for a file or folder on its way to ``target``; what killed processes left of others is deleted."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.????????.tmp"):
+        with contextlib.suppress(OSError), held(left):
+            left.unlink() if left.is_file() else shutil.rmtree(left)
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a file or folder while it is being written, so that no other process deletes it as left by a killed one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

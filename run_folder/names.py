@@ -7,6 +7,7 @@ FORMAT = 1
 
 RUN_FILE, LEDGER, TRIALS, RESULTS, DATA, MODEL = "run.json", "ledger", "trials", "results", "data", "model"
 LOGS = "logs"
+SPLITS = ("train", "validation", "test")
 DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
 EPOCH_PREFIX = "epoch-"

@@ -56,6 +56,6 @@ def from_json(data: bytes, of: type[_Record], where: str) -> _Record:
     """Read what ``to_json`` wrote. Raises: InputError: it is no JSON, or as ``from_plain``."""
     try:
         values = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{where}: is not JSON; restore it from a copy of the run") from None
     return from_plain(values, of, where)

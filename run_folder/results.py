@@ -118,12 +118,14 @@ class DeployedResult(ModelFacts):
         precision: that of the forward passes in training.
         epoch: whose weights were deployed; 0 where nothing was trained.
         seconds: of all epochs.
+        sha256: of the model's files, by name; None where an older version deployed it.
     """
 
     validation: Metrics
     precision: str
     epoch: int
     seconds: float
+    sha256: Mapping[str, str] | None = None
 
     def figure(self, metric: str) -> float:
         """A validation metric (``f1``), or a figure of the model itself (``bytes``, ``macs``)."""

@@ -5,15 +5,18 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from run_folder.errors import InputError
-from run_folder.events import Extended, read_events, trials_of
+from run_folder.events import Extended, read_chain, trials_of
 from run_folder.folder import Folder
-from run_folder.names import DATA, FORMAT, RUN_FILE
-from run_folder.records import from_plain
+from run_folder.ledger_end import END_FILE, EventsMissingError, digest, read_end
+from run_folder.names import DATA, FORMAT, LEDGER, LEXICON_FILE, MODEL, RESULTS, RUN_FILE, SPLITS, TRIALS
+from run_folder.records import from_plain, to_json
 from run_folder.settings import RunSettings
 from run_folder.trials import Objective, TrialRecord, best_trials, repetitions_of
 
@@ -33,6 +36,7 @@ class RunManifest:
         held_back: by symptom, the surface forms that training and validation examples never show.
         versions: of Python and the packages that a result depends on.
         files: SHA-256 of the files that the trials are made from.
+        ends_noted: ``ledger.json`` belongs to the run, as to all that version 0.3 or newer created.
     """
 
     format: int = FORMAT
@@ -48,6 +52,7 @@ class RunManifest:
     sources: Mapping[str, str | None]
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    ends_noted: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class Run:
     settings: RunSettings
     manifest: RunManifest
     trials: Mapping[str, TrialRecord]
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all that the run was created with."""
+        return digest(to_json(self.manifest))
 
     @property
     def strategies(self) -> tuple[str, ...]:
@@ -78,11 +88,41 @@ class Run:
 
     def examples(self, split: str) -> pd.DataFrame:
         """The labelled examples of a split: id, text, symptom, patient, category, ``group_<column>`` of each group."""
-        return pd.read_parquet(io.BytesIO(self.folder.read(f"{DATA}/{split}.parquet")))
+        path = f"{DATA}/{split}.parquet"
+        try:
+            frame = pd.read_parquet(io.BytesIO(self.folder.read(path)))
+        except (FileNotFoundError, pa.ArrowException):
+            frame = pd.DataFrame()
+        if not {"id", "symptom", "patient"} <= set(frame):
+            raise InputError(f"{self.folder}: {path} is missing or damaged; restore it from a copy of the run")
+        return frame
+
+    def changed_files(self) -> list[str]:
+        """Which files that the run was created with are gone or not as they were, in words."""
+        files, found = self.manifest.files, content_hashes(self.folder)
+        changed = [
+            f"{name} {'has changed' if name in found else 'is missing'}"
+            for name in files
+            if found.get(name) != files[name]
+        ]
+        added = [name for name in found if name not in files and name != LEXICON_FILE]  # which version 0.2 left out
+        return changed + [f"{name} was added" for name in added if files]
+
+    def check_files(self) -> None:
+        """Raises: InputError: a file that the run was created with is gone or not as it was."""
+        changes = self.changed_files()
+        if changes:
+            raise InputError(
+                f"{self.folder}: {', '.join(changes)} since the run was created; restore them from a copy of the run"
+            )
 
     def labels(self, examples: pd.DataFrame) -> list[int]:
-        """Class indices of examples."""
-        return [self.symptoms.index(name) for name in examples["symptom"]]
+        """Class indices of examples. Raises: InputError: the run has no such class."""
+        places = {name: place for place, name in enumerate(self.symptoms)}
+        try:
+            return [places[name] for name in examples["symptom"]]
+        except KeyError as error:
+            raise InputError(f"{self.folder}: its examples have a symptom that {RUN_FILE} lacks") from error
 
     def objectives(self, strategy: str) -> list[Objective]:
         """What the strategy's search aimed at: metric and direction, macro F1 first."""
@@ -98,29 +138,42 @@ class Run:
         return repetitions_of(self.trials, name)
 
 
+def content_hashes(folder: Folder) -> dict[str, str]:
+    """SHA-256 of what a run's trials start from: its examples, its encoder and its lexicon."""
+    names = [f"{part}/{name}" for part in (DATA, MODEL) for name in folder.names(part) if not name.startswith(".")]
+    if folder.exists(LEXICON_FILE):
+        names.append(LEXICON_FILE)
+    return {name: digest(folder.read(name)) for name in names}
+
+
 def open_run(folder: Folder) -> Run:
     """A run with its settings as last extended.
 
     Raises:
+        EventsMissingError: the ledger has lost its last events.
         InputError: the folder holds no run, a damaged one, or one of a newer version.
     """
     if not folder.exists(RUN_FILE):
         raise InputError(f"{folder}: not a run (it has no {RUN_FILE}); give a run's name or its folder")
     manifest = _read_manifest(folder)
     settings = RunSettings.from_record(manifest.settings, f"{folder}: {RUN_FILE}: settings")
-    events = read_events(folder)
-    for event in events:
+    _check_agreement(manifest, settings, f"{folder}: {RUN_FILE}")
+    chain = read_chain(folder)
+    if not chain.events and chain.end is None:
+        _check_nothing_was_done(folder)
+    for event in chain.events:
         if isinstance(event, Extended):
             settings = settings.changed(trials=event.trials)
-    return Run(folder, settings, manifest, trials_of(events))
+    return Run(folder, settings, manifest, trials_of(chain.events))
 
 
 def _read_manifest(folder: Folder) -> RunManifest:
     where = f"{folder}: {RUN_FILE}"
+    data = folder.read(RUN_FILE)
     try:
-        values = json.loads(folder.read(RUN_FILE))
+        values = json.loads(data)
         written = values.get("format", FORMAT)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise InputError(f"{where} is damaged; restore it from a copy of the run") from None
     if written != FORMAT:
         raise InputError(
@@ -130,7 +183,33 @@ def _read_manifest(folder: Folder) -> RunManifest:
     lacking = [f.name for f in dataclasses.fields(RunManifest) if _is_required(f) and f.name not in values]
     if lacking:
         raise InputError(f"{where} lacks {', '.join(lacking)}; restore it from a copy of the run")
-    return from_plain(values, RunManifest, where)
+    manifest = from_plain(values, RunManifest, where)
+    end = read_end(folder)
+    if end is None and manifest.ends_noted:
+        raise InputError(f"{folder}: {END_FILE} is missing; restore it from a copy of the run")
+    if end is not None and end.run != digest(data):
+        raise InputError(f"{where} was changed after the run was created; restore it from a copy of the run")
+    return manifest
+
+
+def _check_agreement(manifest: RunManifest, settings: RunSettings, where: str) -> None:
+    """Raises: InputError: parts of ``run.json`` do not belong together."""
+    without = [name for name in settings.search.strategies if name not in manifest.objectives]
+    if without:
+        raise InputError(f"{where}: objectives lack {', '.join(without)}; restore it from a copy of the run")
+    splits = {*manifest.counts, *manifest.patients}
+    if not manifest.symptoms or (splits and not manifest.counts.keys() == manifest.patients.keys() == set(SPLITS)):
+        raise InputError(f"{where}: symptoms, counts or patients are damaged; restore it from a copy of the run")
+
+
+def _check_nothing_was_done(folder: Folder) -> None:
+    """Raises: EventsMissingError: there are trials or results, so that the ledger cannot be empty."""
+    left = [name for name in (TRIALS, f"{RESULTS}/trials", f"{RESULTS}/predictions") if folder.names(name)]
+    if left:
+        raise EventsMissingError(
+            f"{folder}: all events of its {LEDGER}/ are missing, although there are {' and '.join(left)}; "
+            "restore them from a copy of the run"
+        )
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

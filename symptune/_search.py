@@ -145,6 +145,8 @@ def _as_files(
         return
     import pandas as pd
 
+    from run_folder.folder import remove_empty
+
     if not isinstance(notes, pd.DataFrame):
         raise InputError(f"notes: give a path or a pandas DataFrame, not {type(notes).__name__}")
     notes = as_table(notes, options)
@@ -154,7 +156,7 @@ def _as_files(
             f"notes: with the storage {storage!r} a DataFrame has no place; write it to a file and give its path"
         )
     frames = Path(storage) / _FRAMES
-    made = next((parent for parent in reversed([frames, *frames.parents]) if not parent.exists()), None)
+    made = [frames, *(parent for parent in frames.parents if not parent.exists())]
     try:
         frames.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -168,17 +170,7 @@ def _as_files(
         yield [str(path)]
     finally:
         path.unlink(missing_ok=True)
-        _remove_empty(frames, made)
-
-
-def _remove_empty(folder: Path, made: Path | None) -> None:
-    """Remove the folders that were made, as far as nothing else is in them."""
-    for part in (folder, *folder.parents):
-        if any(part.iterdir()):
-            return
-        part.rmdir()
-        if part == made or made is None:
-            return
+        remove_empty(made)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Runs that no search made: their records as types, with defaults for what a test does not look at."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from run_folder.folder import Folder
+from run_folder.ledger_end import END_FILE
 from run_folder.names import RUN_FILE
 from run_folder.records import to_json
 from run_folder.run import Run, RunManifest
@@ -40,3 +42,10 @@ def made_run(
 def write_run_file(folder: Folder, **settings: Any) -> None:
     """``run.json`` of a run with these settings and one symptom, pain."""
     folder.write(RUN_FILE, to_json(manifest_of(run_settings(**settings))))
+
+
+def change_run_file(folder: Folder, **values: Any) -> None:
+    """Other values in ``run.json`` of a run that has no ``ledger.json``, as version 0.2 made them."""
+    record = json.loads(folder.read(RUN_FILE)) | values | {"ends_noted": False}
+    folder.write(RUN_FILE, json.dumps(record).encode())
+    folder.delete_file(END_FILE)

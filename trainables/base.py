@@ -339,6 +339,7 @@ class Trial:
             precision=self.precision,
             epoch=self._best_epoch(),
             seconds=sum(result.seconds for result in self.results),
+            sha256=deployed.card.sha256,
         )
 
     def _best_epoch(self) -> int:

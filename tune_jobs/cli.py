@@ -3,11 +3,14 @@
 import importlib
 import io
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
-from run_folder.errors import InputError, SearchHaltedError, one_line
+from run_folder.errors import DamagedFileWarning, InputError, SearchHaltedError, one_line
 from run_folder.folder import storage_reason
 from tune_jobs.commands.options import cluster_address, option_name, parser
 from tune_jobs.signals import INTERRUPTED, interruptible
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _print_what_the_terminal_can()
     console = Console(width=None if sys.stdout.isatty() else 110)
     try:
-        with interruptible():
+        with _warnings_in_lines(), interruptible():
             options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
             address = cluster_address(options)
             if address is not None and address.startswith("ray://"):
@@ -64,3 +67,21 @@ def _print_what_the_terminal_can() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Print what is found damaged, a line each, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamagedFileWarning)
+        show_others, shown = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, DamagedFileWarning):
+                show_others(message, category, *where, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                print(f"symptune: warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield

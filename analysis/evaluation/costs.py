@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from analysis.evaluation.onnx_graphs import deployed_folder, has_graph, onnx_file, tokenised
 from analysis.evaluation.predictions import TEST
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import read_result, write_result
 from run_folder.names import RESULTS
-from run_folder.records import to_json
 from run_folder.run import Run
 from trainables.parts.deployed import PREDICT_BATCH, OnnxRunner, Runner
 from trainables.parts.open_deployed import load_deployed
@@ -86,11 +85,11 @@ def measure_costs(run: Run, names: Sequence[str], identity: Mapping[str, str]) -
         deployed = {name: load_deployed(deployed_folder(run, name), device="cuda") for name in names}
         on_gpu = {name: model for name, model in deployed.items() if model.card.runtime != "onnxruntime"}
         costs = replace(costs, gpu_machine=torch.cuda.get_device_name(), gpu=time_models(on_gpu, lengths))
-    run.folder.write(COSTS, to_json(costs, indent=2))
+    write_result(run, COSTS, costs)
 
 
 def read_costs(run: Run) -> Costs:
-    """What ``measure_costs`` wrote; no figures where nothing was measured. Raises: InputError: the file is damaged."""
+    """What ``measure_costs`` wrote; no figures where nothing was measured, or the file is damaged."""
     return read_result(run, COSTS, Costs) or Costs(models={}, machine="", threads=THREADS, cpu={})
 
 

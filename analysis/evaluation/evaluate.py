@@ -16,15 +16,15 @@ from analysis.evaluation.predictions import (
     TRAIN,
     VALIDATION,
     Predictions,
-    has_predictions,
+    predictions_path,
+    read_predictions,
     write_predictions,
 )
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import BASELINE, write_statistics
 from analysis.statistics.verdict import MARGIN
-from run_folder.names import RESULTS
-from run_folder.records import to_json, to_plain
+from run_folder.records import to_plain
 from run_folder.results import Metrics
 from run_folder.run import Run
 from trainables.parts.deployed import predict
@@ -103,23 +103,24 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
 
 
 def read_evaluation(run: Run, name: str) -> Evaluation | None:
-    """The figures of a trial or control, or None where it has not been evaluated. Raises: InputError: damaged."""
-    return read_result(run, _path(name), Evaluation)
-
-
-def _path(name: str) -> str:
-    return f"{RESULTS}/trials/{name}.json"
+    """The figures of a trial or control, or None where it has not been evaluated, or they are damaged."""
+    path = figures_path(name)
+    if not run.folder.exists(path) and run.folder.exists(predictions_path(name, TEST)):
+        warn_of_damage(run, path)
+    return read_result(run, path, Evaluation)
 
 
 def _is_done(run: Run, name: str) -> bool:
     figures = read_evaluation(run, name)
-    written = all(has_predictions(run, name, split) for split in (VALIDATION, TEST))
-    return written and figures is not None and figures.identity == _identity(run, name)
+    if figures is None or figures.identity != _identity(run, name):
+        return False
+    return all(read_predictions(run, name, split) is not None for split in (VALIDATION, TEST))
 
 
 def _identity(run: Run, name: str) -> str:
     """Hash of the data and of a trial's deployed model: figures of another model or other data are computed again."""
     final = to_plain(run.trials[name].deployed) if name in run.trials else {}
+    final.pop("seconds", None)  # the same model, trained again after a kill, took another time
     return hashlib.sha256(json.dumps([run.manifest.fingerprint, final], sort_keys=True).encode()).hexdigest()
 
 
@@ -155,4 +156,4 @@ def _write(
         agreement=agreement,
         validation=validation,
     )
-    run.folder.write(_path(name), to_json(figures, indent=2))
+    write_result(run, figures_path(name), figures)

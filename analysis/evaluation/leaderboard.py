@@ -401,6 +401,8 @@ def _print_best(best: pd.DataFrame, console: Console) -> None:
     )
     for note in scheme_notes(best):
         console.print(note, highlight=False)
+    if "latency_median" in best and best["latency_median"].isna().all():
+        console.print("Costs have not been measured yet: `symptune evaluate` does that.", highlight=False)
     console.print()
     searched = [name for name in best.columns if str(name).startswith("hp_")]
     for row in best[best["rank"].notna()].to_dict("records"):

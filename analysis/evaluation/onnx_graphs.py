@@ -1,5 +1,6 @@
 """The model of a trial as ONNX Runtime runs it: what is evaluated, timed and exported."""
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -9,18 +10,18 @@ from pathlib import Path
 import torch
 
 from analysis.evaluation.predictions import VALIDATION
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import read_result, result_json
 from clinical_notes.batches import TokenisedExamples
 from clinical_notes.run_examples import tokenised_examples
 from run_folder.errors import InputError
 from run_folder.names import DEPLOYED, MODEL, TRIALS
-from run_folder.records import to_json
-from run_folder.results import Agreement
+from run_folder.results import Agreement, ModelFacts
 from run_folder.run import Run
 from trainables.parts.agreement import agreement as measured_agreement
 from trainables.parts.deployed import (
     CARD_FILE,
     ONNX_FILE,
+    Card,
     OnnxRunner,
     Runner,
     TorchRunner,
@@ -69,6 +70,19 @@ def _deployed(name: str) -> str:
     return f"{TRIALS}/{name}/{DEPLOYED}"
 
 
+def read_own_card(run: Run, name: str, directory: Path) -> Card:
+    """The card of a trial's deployed model.
+
+    Raises:
+        InputError: as ``read_card``, or the model is not the one that the trial's last event tells of.
+    """
+    card, told = read_card(directory), run.trials[name].deployed
+    as_told = all(getattr(card, fact.name) == getattr(told, fact.name) for fact in dataclasses.fields(ModelFacts))
+    if not as_told or card.symptoms != run.symptoms or told.sha256 not in (None, card.sha256):
+        raise InputError(f"{directory}: not the model that {name} deployed; restore it from a copy of the run")
+    return card
+
+
 def has_graph(run: Run, name: str) -> bool:
     """Whether ONNX Runtime can run the trial's model; what was quantized for GPUs it cannot."""
     return run.trials[name].deployed.runtime in ("torch", "onnxruntime")
@@ -79,6 +93,7 @@ def runnable(run: Run, name: str, threads: int) -> Runner:
     if has_graph(run, name):
         return OnnxRunner(onnx_file(run, name), threads)
     check_kept(run, [name])
+    read_own_card(run, name, deployed_folder(run, name))
     return load_deployed(deployed_folder(run, name), threads, "cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -90,7 +105,7 @@ def onnx_file(run: Run, name: str) -> Path:
     """
     check_kept(run, [name])
     directory = deployed_folder(run, name)
-    if read_card(directory).runtime == "onnxruntime":
+    if read_own_card(run, name, directory).runtime == "onnxruntime":
         return directory / ONNX_FILE
     kept = f"{TRIALS}/{name}/{ONNX}"
     if not _is_whole(run, kept):
@@ -112,8 +127,10 @@ def agreement(run: Run, name: str) -> Agreement | None:
     An INT8 model is compared with the model before its weights were rounded, as its trial found; None where that was
     not measured.
     """
-    kept = read_result(run, f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}", Agreement)
-    return kept or run.trials[name].deployed.agreement
+    kept = read_result(run, f"{TRIALS}/{name}/{ONNX}/{AGREEMENT_FILE}", GraphAgreement)
+    if kept is None:
+        return run.trials[name].deployed.agreement
+    return Agreement(max_logit_difference=kept.max_logit_difference, same_predictions=kept.same_predictions)
 
 
 def _make_graph(run: Run, name: str, deployed: Path) -> None:
@@ -134,8 +151,9 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
                 f"(at most {TOLERANCE}); the versions of torch, onnx and onnxruntime don't fit together"
             )
         written = GraphAgreement(**vars(found), sha256=sha256(staged / ONNX_FILE))
-        (staged / AGREEMENT_FILE).write_bytes(to_json(written))
-        run.folder.put_folder(staged, f"{TRIALS}/{name}/{ONNX}")
+        kept = f"{TRIALS}/{name}/{ONNX}"
+        (staged / AGREEMENT_FILE).write_bytes(result_json(run, f"{kept}/{AGREEMENT_FILE}", written))
+        run.folder.put_folder(staged, kept)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

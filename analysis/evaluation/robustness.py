@@ -19,17 +19,17 @@ from transformers import PreTrainedTokenizerBase
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, read_predictions
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import BASELINE
 from analysis.statistics.intervals import LEVEL
 from analysis.text_tables import cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
-from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import reason_for_no_groups
 from clinical_notes.rewrites import Rewriter, unseen_forms
+from clinical_notes.run_examples import run_lexicon
 from clinical_notes.units import GROUP
+from run_folder.errors import InputError
 from run_folder.names import LEXICON_FILE, MODEL, RESULTS
-from run_folder.records import to_json
 from run_folder.run import Run
 from trainables.parts.deployed import predict
 from trainables.parts.metrics import classification_metrics, softmax
@@ -170,18 +170,21 @@ def measure_robustness(run: Run, identities: Mapping[str, str], smallest_group: 
     identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     known = read_robustness(run)
     if (known is None or known.identity != identity) and run.folder.exists(LEXICON_FILE):  # an old run has none
-        _write(run, _measured(run, models, smallest_group, identity))
+        known = _measured(run, models, smallest_group, identity)
+        write_result(run, ROBUSTNESS, known)
+    if known is not None:
+        _write_tables(run, known)
 
 
 def read_robustness(run: Run) -> Robustness | None:
-    """What ``measure_robustness`` wrote, or None. Raises: InputError: the file is damaged."""
+    """What ``measure_robustness`` wrote, or None where there is nothing, or the file is damaged."""
     return read_result(run, ROBUSTNESS, Robustness)
 
 
 def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity: str) -> Robustness:
     train, test = run.examples(TRAIN), run.examples(TEST)
     shown = [*train["text"], *run.examples(VALIDATION)["text"]]
-    lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
+    lexicon = run_lexicon(run)
     names = {s: unseen_forms(lexicon, s, shown, run.held_back.get(s, ())) for s in run.symptoms}
     drawn = sample_of_patients(test["patient"], MOST_EXAMPLES, run.settings.search.seed)
     sample = test[drawn].reset_index(drop=True)
@@ -428,6 +431,8 @@ def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list
 def _predictions(run: Run, name: str, test: pd.DataFrame) -> NDArray[np.float64]:
     """(n, classes) probabilities of the test examples, in their order, as they were evaluated."""
     found = read_predictions(run, name, TEST)
+    if found is None:
+        raise InputError(f"{run.folder}: {name} has no predictions on the test set; evaluate the run again")
     places: NDArray[np.int64] = pd.Index(found.ids).get_indexer(test["id"])
     return np.asarray(found.probabilities[places])
 
@@ -472,8 +477,7 @@ def subgroups_table(found: Robustness) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def _write(run: Run, found: Robustness) -> None:
-    """The JSON file last: it says that the tables are there."""
+def _write_tables(run: Run, found: Robustness) -> None:
     for name, table in (("robustness", robustness_table(found)), ("subgroups", subgroups_table(found))):
         shown = table.where(table.notna(), None)
         notes = "".join(f"\n{note}\n" for note in found.notes)
@@ -482,13 +486,14 @@ def _write(run: Run, found: Robustness) -> None:
             files["json"] = json.dumps(shown.to_dict("records"), indent=2, allow_nan=False)
         for ending, content in files.items():
             run.folder.write(f"{RESULTS}/{name}.{ending}", content.encode())
-    run.folder.write(ROBUSTNESS, to_json(found, indent=2))
 
 
 def print_robustness(run: Run, console: Console) -> None:
     """One row per strategy: macro F1 of each reading, and how often models still say a symptom that the text denies."""
     found = read_robustness(run)
     if found is None:
+        if run.folder.names(f"{RESULTS}/predictions") and run.folder.exists(LEXICON_FILE):
+            console.print("What the models rely on has not been measured yet: `symptune evaluate` does that.")
         return
     table = Table(
         title="Test macro F1, texts rewritten",

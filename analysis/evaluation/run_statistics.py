@@ -15,18 +15,18 @@ from analysis.evaluation.predictions import (
     TEST,
     VALIDATION,
     Predictions,
-    has_predictions,
+    predictions_path,
     read_predictions,
 )
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.statistics.calibration import Reliability, fit_temperature, reliability, tempered
 from analysis.statistics.comparison import McNemar, compare, delong, delong_p, holm, mcnemar, swap_test
 from analysis.statistics.intervals import LEVEL, figure_intervals
 from analysis.statistics.resampling import METRICS, OVERALL, RESAMPLES, Resampled, resample
 from analysis.statistics.seeds import figures_over_seeds
 from analysis.statistics.verdict import MARGIN, Verdict, verdicts
+from run_folder.errors import InputError
 from run_folder.names import RESULTS
-from run_folder.records import to_json
 from run_folder.run import Run
 from trainables.parts.metrics import classification_metrics
 
@@ -193,26 +193,24 @@ def write_statistics(run: Run, margin: float) -> None:
     Args:
         margin: of macro F1, above 0.
     """
-    seeds = _seeds(run)
-    controls = [name for name in CONTROLS if has_predictions(run, name, TEST)]
-    names = [name for trials in seeds.values() for name in trials] + controls
-    if not names:
+    wanted, known = _wanted(run), read_statistics(run)
+    kept, lost = _kept(run, [*(name for trials in wanted.values() for name in trials), *CONTROLS], TEST)
+    seeds = {s: [name for name in trials if name in kept] for s, trials in wanted.items() if trials[0] in kept}
+    names = [name for trials in seeds.values() for name in trials] + [name for name in CONTROLS if name in kept]
+    on_test = {name: kept[name] for name in names}
+    on_validation, lost_too = _kept(run, names, VALIDATION)
+    if not names or (known is not None and lost + lost_too):  # what is known, and not the same without a model
         return
-    on_test, on_validation = (
-        {name: read_predictions(run, name, split) for name in names if has_predictions(run, name, split)}
-        for split in (TEST, VALIDATION)
-    )
     digests = [{name: predictions.digest for name, predictions in found.items()} for found in (on_test, on_validation)]
     asked = [_VERSION, digests, seeds, margin, RESAMPLES, LEVEL]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    known = read_statistics(run)
     if known is None or known.identity != identity:
         found = replace(_statistics(run, seeds, on_test, on_validation, margin), identity=identity)
-        run.folder.write(STATISTICS, to_json(found, indent=1))
+        write_result(run, STATISTICS, found, indent=1)
 
 
 def read_statistics(run: Run) -> Statistics | None:
-    """What ``write_statistics`` wrote, or None. Raises: InputError: the file is damaged."""
+    """What ``write_statistics`` wrote, or None where there is nothing, or the file is damaged."""
     return read_result(run, STATISTICS, Statistics)
 
 
@@ -222,22 +220,35 @@ def margin_of(run: Run) -> float:
     return known.margin if known else MARGIN
 
 
-def _seeds(run: Run) -> dict[str, list[str]]:
-    """By strategy, its best trial where that has been evaluated, and that trial's evaluated repetitions."""
-    seeds = {}
-    for strategy in run.strategies:
-        for best in run.best(strategy, 1)[:1]:
-            if has_predictions(run, best.name, TEST):
-                again = [trial.name for trial in run.repetitions(best.name) if has_predictions(run, trial.name, TEST)]
-                seeds[strategy] = [best.name, *again]
-    return seeds
+def patients_of(run: Run, predictions: Predictions) -> NDArray[Any]:
+    """(n,) the patient of each prediction on the test set. Raises: InputError: it is not the set that was evaluated."""
+    examples = run.examples(TEST).sort_values("id")
+    if not np.array_equal(examples["id"], predictions.ids):
+        raise InputError(f"{run.folder}: its test examples are not those that were evaluated; restore them from a copy")
+    return np.asarray(examples["patient"])
+
+
+def _wanted(run: Run) -> dict[str, list[str]]:
+    """By strategy, its best trial and that trial's repetitions."""
+    best = {strategy: found[0] for strategy in run.strategies if (found := run.best(strategy, 1))}
+    return {s: [trial.name, *(again.name for again in run.repetitions(trial.name))] for s, trial in best.items()}
+
+
+def _kept(run: Run, names: Sequence[str], split: str) -> tuple[dict[str, Predictions], list[str]]:
+    """The predictions of those of these trials and controls that have any, and the names of those that lost them."""
+    read = {name: read_predictions(run, name, split) for name in names}
+    kept = {name: predictions for name, predictions in read.items() if predictions is not None}
+    lost = [name for name in names if name not in kept and run.folder.exists(figures_path(name))]
+    for name in lost:
+        warn_of_damage(run, predictions_path(name, split))
+    return kept, lost
 
 
 def _statistics(
     run: Run, seeds: Mapping[str, Sequence[str]], on_test: Found, on_validation: Found, margin: float
 ) -> Statistics:
     names, labels = list(on_test), next(iter(on_test.values())).labels
-    patients = run.examples(TEST).sort_values("id")["patient"].to_numpy()
+    patients = patients_of(run, next(iter(on_test.values())))
     counts = np.bincount(labels, minlength=len(run.symptoms))
     found = Statistics(
         identity="",

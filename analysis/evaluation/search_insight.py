@@ -17,11 +17,11 @@ from optuna.search_space import intersection_search_space
 from optuna.trial import TrialState, create_trial
 
 from analysis.evaluation.evaluate import read_evaluation
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import read_result, write_result
 from analysis.statistics.selection import expected_best
 from analysis.text_tables import Row, csv_text, markdown
 from run_folder.names import RESULTS
-from run_folder.records import to_json, to_plain
+from run_folder.records import to_plain
 from run_folder.run import Run
 from run_folder.trials import State, TrialRecord
 
@@ -131,7 +131,7 @@ class Insight:
 
 
 def write_insight(run: Run) -> Insight:
-    """Write ``results/insight.json``, ``.md`` and ``.csv``, unless those there are of the same trials.
+    """Write ``results/insight.json``, unless the one there is of the same trials, and ``.md`` and ``.csv``.
 
     Repetitions with other seeds are not part of the search, so they are left out.
 
@@ -140,18 +140,17 @@ def write_insight(run: Run) -> Insight:
     """
     identity = _identity(run)
     known = read_insight(run)
-    if known is not None and known.identity == identity:
-        return known
-    found = insight(run, identity)
+    found = known if known is not None and known.identity == identity else insight(run, identity)
     table = insight_table(found)
     run.folder.write(f"{RESULTS}/insight.csv", csv_text(table).encode())
     run.folder.write(f"{RESULTS}/insight.md", insight_markdown(found).encode())
-    run.folder.write(INSIGHT, to_json(found, indent=2))
+    if found is not known:
+        write_result(run, INSIGHT, found)
     return found
 
 
 def read_insight(run: Run) -> Insight | None:
-    """What ``write_insight`` wrote, or None. Raises: InputError: the file is damaged."""
+    """What ``write_insight`` wrote, or None where there is nothing, or the file is damaged."""
     return read_result(run, INSIGHT, Insight)
 
 

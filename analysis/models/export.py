@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +11,17 @@ from transformers import PreTrainedModel
 
 from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, read_evaluation
-from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file
+from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file, read_own_card
 from analysis.models.model_card import DeployedFacts, ExportRecord, PyTorchForm, model_card
 from clinical_notes.inputs import InputSettings
-from clinical_notes.lexicon import Lexicon
+from clinical_notes.run_examples import run_lexicon
 from run_folder.errors import InputError, Problem
-from run_folder.names import LEXICON_FILE, MODEL
+from run_folder.lock import held, staged_next_to
+from run_folder.names import MODEL
 from run_folder.records import from_plain, to_plain
 from run_folder.results import Runtime
 from run_folder.run import Run
-from trainables.parts.deployed import ONNX_FILE, check_files, read_card, sha256
+from trainables.parts.deployed import ONNX_FILE, Card, check_files, sha256
 from trainables.parts.model import stored
 
 FORMAT = 1
@@ -76,41 +76,49 @@ def export(run: Run, name: str, to: Path) -> None:
     Its test figures are computed if they have not been; nothing is chosen by them.
 
     Raises:
-        InputError: the folder exists, or the model was not kept, is damaged, or is of another version.
+        InputError: the folder exists, the model was not kept, is damaged, or is of another version, or a file that the
+            run was created with is not as it was.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(Problem("to", f"{to} exists and is not an empty folder", "name a new one"))
+    run.check_files()
     check_kept(run, [name])
     deployed = deployed_folder(run, name)
-    card = read_card(deployed)
+    card = read_own_card(run, name, deployed)
     evaluate_trials(run, [name])
     measure_missing_costs(run, name)
-    staged = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
+    staged = staged_next_to(to)
     try:
         staged.mkdir(parents=True)
     except OSError as error:
         message = f"{to} cannot be made ({type(error).__name__})"
         raise InputError(Problem("to", message, "name another folder")) from None
     try:
-        if has_graph(run, name):
-            shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
-        for file in card.sha256:
-            if file != ONNX_FILE:
-                shutil.copyfile(deployed / file, staged / file)
-        tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))
-        tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
-        tokenizer.save_pretrained(staged)
-        (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
-        structure = json.loads((staged / stored.CONFIG_FILE).read_text("utf-8")).get(stored.STRUCTURE_KEY, {})
-        record = _record(run, name, structure.get("rows"))
-        (staged / CARD).write_text(model_card(record, pytorch_form(staged)), "utf-8")
-        record = replace(record, sha256={path.name: sha256(path) for path in sorted(staged.iterdir())})
-        (staged / METRICS_FILE).write_text(_record_json(record))
-        if to.exists():
-            to.rmdir()
-        staged.replace(to)
+        with held(staged):
+            _fill(run, name, staged, deployed, card)
+            if to.exists():
+                to.rmdir()
+            staged.replace(to)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _fill(run: Run, name: str, staged: Path, deployed: Path, card: Card) -> None:
+    """Write all files of an exported folder."""
+    if has_graph(run, name):
+        shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
+    for file in card.sha256:
+        if file != ONNX_FILE:
+            shutil.copyfile(deployed / file, staged / file)
+    tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))
+    tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
+    tokenizer.save_pretrained(staged)
+    (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
+    structure = json.loads((staged / stored.CONFIG_FILE).read_text("utf-8")).get(stored.STRUCTURE_KEY, {})
+    record = _record(run, name, structure.get("rows"))
+    (staged / CARD).write_text(model_card(record, pytorch_form(staged)), "utf-8")
+    record = replace(record, sha256={path.name: sha256(path) for path in sorted(staged.iterdir())})
+    (staged / METRICS_FILE).write_text(_record_json(record))
 
 
 def pytorch_form(directory: Path) -> PyTorchForm:
@@ -157,7 +165,6 @@ def load_pytorch(directory: str | Path) -> PreTrainedModel:
 
 def input_settings(run: Run) -> InputSettings:
     """How the run's models read a text."""
-    lexicon = Lexicon.from_record(json.loads(run.folder.read(LEXICON_FILE)))
     labels = run.settings.labels
     return InputSettings(
         symptoms=run.symptoms,
@@ -166,7 +173,7 @@ def input_settings(run: Run) -> InputSettings:
         raw_window=labels.raw_window,
         mentions=labels.mentions,
         max_length=run.settings.model.max_length,
-        lexicon=lexicon,
+        lexicon=run_lexicon(run),
     )
 
 
@@ -175,7 +182,8 @@ def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportReco
     trial, figures, costs = run.trials[name], read_evaluation(run, name), read_costs(run)
     assert figures is not None
     cost, gpu_cost = costs.cpu.get(name), (costs.gpu or {}).get(name)
-    facts = {key: value for key, value in vars(trial.deployed).items() if key not in ("validation", "agreement")}
+    left_out = ("validation", "agreement", "sha256")
+    facts = {key: value for key, value in vars(trial.deployed).items() if key not in left_out}
     return ExportRecord(
         format=FORMAT,
         run=run.folder.name,

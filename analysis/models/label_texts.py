@@ -1,8 +1,8 @@
 """Label texts with an exported model: in a stream, in bounded memory."""
 
+import contextlib
 import json
 import sys
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.read import read_rows
 from run_folder.errors import InputError, Problem, quoted
+from run_folder.folder import private_opener
+from run_folder.lock import held, staged_next_to
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
@@ -70,7 +72,7 @@ class ExportedModel:
     def overflows_here(self) -> bool:
         """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
         is_int8 = self._header.model.runtime == "onnxruntime"
-        return is_int8 and not self._header.settings["reduce_range"] and int8_overflows()
+        return is_int8 and not self._header.settings.get("reduce_range", False) and int8_overflows()
 
     def probabilities(self, inputs: list[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(n, symptoms) probabilities of texts that ``inputs`` has made, and whether each was cut.
@@ -211,7 +213,7 @@ def checked_out(out: str) -> Path:
 
 @contextmanager
 def writer_to(out: str | None) -> Iterator[Writer]:
-    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole.
+    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole, for its owner alone.
 
     Raises:
         InputError: as ``checked_out``.
@@ -220,17 +222,14 @@ def writer_to(out: str | None) -> Iterator[Writer]:
         yield _CsvWriter(sys.stdout)
         return
     path = checked_out(out)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = staged_next_to(path)
     try:
-        if path.suffix == ".csv":
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
+        with open(temporary, "x", encoding="utf-8", newline="", opener=private_opener) as stream, held(temporary):
+            if path.suffix == ".csv":
                 yield _CsvWriter(stream)
-        else:
-            parquet = _ParquetWriter(temporary)
-            try:
-                yield parquet
-            finally:
-                parquet.close()
+            else:
+                with contextlib.closing(_ParquetWriter(temporary)) as parquet:
+                    yield parquet
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,21 +10,23 @@ import pandas as pd
 
 from analysis.evaluation.evaluate import read_evaluation
 from analysis.evaluation.predictions import TEST, read_predictions
-from analysis.evaluation.result_files import read_result
+from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import (
     BASELINE,
     STATISTICS,
     Interval,
     Statistics,
     StrategyStatistics,
+    patients_of,
     read_statistics,
 )
 from analysis.paper.published import REACH, PaperFigures, paper_figures
 from analysis.statistics.comparison import compare
 from analysis.statistics.resampling import METRICS, OVERALL, Resampled, resample
 from analysis.text_tables import Row, cell_text, csv_text, markdown
+from run_folder.errors import InputError
 from run_folder.names import RESULTS
-from run_folder.records import to_json, to_plain
+from run_folder.records import to_plain
 from run_folder.results import Scores
 from run_folder.run import Run
 
@@ -281,8 +283,11 @@ class OurDifferences:
 
     @cached_property
     def _resampled(self) -> Resampled:
-        found = [read_predictions(self._run, name, TEST) for name in self._models]
-        patients = self._run.examples(TEST).sort_values("id")["patient"].to_numpy()
+        kept = {name: read_predictions(self._run, name, TEST) for name in self._models}
+        found = [predictions for predictions in kept.values() if predictions is not None]
+        if len(found) < len(kept):
+            raise InputError(f"{self._run.folder}: a model's predictions are missing; evaluate the run again")
+        patients = patients_of(self._run, found[0])
         probabilities = np.stack([predictions.probabilities for predictions in found])
         return resample(found[0].labels, patients, probabilities, resamples=1)  # comparing needs the jackknife alone
 
@@ -353,13 +358,13 @@ def compare_paper(run: Run, *, protocol: bool) -> PaperComparison:
     ]
     run.folder.write(f"{RESULTS}/paper.csv", csv_text(pd.DataFrame(rows, dtype=object)).encode())
     run.folder.write(f"{RESULTS}/paper.md", paper_markdown(found).encode())
-    run.folder.write(PAPER, to_json(found, indent=2))
+    write_result(run, PAPER, found)
     return found
 
 
 def read_paper(run: Run) -> PaperComparison | None:
-    """What ``compare_paper`` wrote, or None. Raises: InputError: the file is damaged."""
-    return read_result(run, PAPER, PaperComparison)
+    """What ``compare_paper`` wrote, or None where there is nothing, or the file is damaged."""
+    return read_result(run, PAPER, PaperComparison, made_by="compare-paper")
 
 
 def _rows(

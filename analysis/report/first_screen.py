@@ -9,12 +9,13 @@ import pandas as pd
 import yaml
 
 from analysis.evaluation.costs import COSTS
-from analysis.evaluation.predictions import SPLITS, TEST
+from analysis.evaluation.predictions import TEST
 from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Interval
 from analysis.report.findings import Findings, lacking, trial_file
 from analysis.report.html_table import Column, Table, megabytes
 from analysis.report.recommend import RULE, Recommendation, recommend
 from analysis.statistics.verdict import Outcome, Verdict
+from run_folder.names import SPLITS
 from run_folder.settings import SYNTHETIC, RunSettings
 
 _MOST_NAMED = 8

@@ -20,7 +20,6 @@ from analysis.evaluation.predictions import (
     TEST,
     VALIDATION,
     Predictions,
-    has_predictions,
     read_predictions,
     write_predictions,
 )
@@ -29,6 +28,7 @@ from analysis.statistics.calibration import fit_temperature
 from analysis.statistics.resampling import METRICS, OVERALL, resample
 from analysis.statistics.verdict import Outcome, verdicts
 from benchmarks.simulated_cluster import deployed_result
+from run_folder.errors import DamagedFileWarning
 from run_folder.folder import Folder
 from run_folder.records import to_json, to_plain
 from run_folder.run import Run, open_run
@@ -78,10 +78,16 @@ def made_run(
         for split, shift in ((TEST, 10), (VALIDATION, 20)):
             found = Predictions(ids, labels, guesses(labels, number + shift, skills[strategy][seed]))
             write_predictions(run, name, split, found)
-        test = classification_metrics(labels, read_predictions(run, name, TEST).probabilities, SYMPTOMS)
+        test = classification_metrics(labels, kept(run, name, TEST).probabilities, SYMPTOMS)
         figures = Evaluation(name=name, identity="", examples=len(labels), test=test)
         run.folder.write(f"results/trials/{name}.json", to_json(figures))
     return run
+
+
+def kept(run: Run, name: str, split: str) -> Predictions:
+    found = read_predictions(run, name, split)
+    assert found is not None
+    return found
 
 
 def said_of(run: Run, margin: float = 0.01) -> Statistics:
@@ -101,14 +107,14 @@ def printed(board: Leaderboard) -> str:
 def test_figures_agree_with_scikit_learn_and_verdicts_with_the_statistics(tmp_path: Path) -> None:
     run = made_run(tmp_path, {"baseline": [3.0], "pruning": [0.5], "low_rank": [3.0]})
     found = said_of(run)
-    of = {name: read_predictions(run, name, TEST).probabilities for name in found.models}
+    of = {name: kept(run, name, TEST).probabilities for name in found.models}
     model, probabilities = found.models["pruning-0000"], of["pruning-0000"]
     assert model.figures[OVERALL]["f1"].point == pytest.approx(
         f1_score(LABELS, probabilities.argmax(1), average="macro")
     )
     assert model.figures["edema"]["auroc"].point == pytest.approx(roc_auc_score(LABELS == 1, probabilities[:, 1]))
     assert [list(row) for row in model.confusion] == confusion_matrix(LABELS, probabilities.argmax(1)).tolist()
-    validation = read_predictions(run, "pruning-0000", VALIDATION)
+    validation = kept(run, "pruning-0000", VALIDATION)
     assert model.calibration is not None
     assert model.calibration.temperature == pytest.approx(fit_temperature(LABELS, validation.probabilities))
 
@@ -276,7 +282,7 @@ def test_an_evaluated_run_says_something_of_every_strategy_and_the_margin_is_the
     others = [strategy for strategy in run.strategies if strategy != "baseline"]
     words = {strategy: verdict.words for strategy in others if (verdict := found.strategies[strategy].verdict)}
     assert all(words[strategy] for strategy in others)
-    assert all(has_predictions(run, name, VALIDATION) for name in found.models)
+    assert all(read_predictions(run, name, VALIDATION) is not None for name in found.models)
     calibration = found.models["control-tfidf"].calibration
     assert calibration is not None
     assert calibration.temperature > 0
@@ -286,7 +292,7 @@ def test_an_evaluated_run_says_something_of_every_strategy_and_the_margin_is_the
     for name in (best, "control-tfidf"):  # as runs of earlier versions lack them
         (tmp_path / "runs/moved/results/predictions" / f"{name}-validation.parquet").unlink()
     evaluate(run, top=1)
-    assert has_predictions(run, best, VALIDATION)
+    assert read_predictions(run, best, VALIDATION) is not None
     assert (tmp_path / "runs/moved" / STATISTICS).read_bytes() == before
 
     assert main(["leaderboard", "moved", "--margin", "0.05"]) == 0
@@ -298,3 +304,29 @@ def test_an_evaluated_run_says_something_of_every_strategy_and_the_margin_is_the
     for command in ("leaderboard", "evaluate"):
         assert main([command, "moved", "--margin", "0"]) == 2
         assert capsys.readouterr().err == "symptune: error: --margin: must be more than 0, got 0\n"
+
+
+def test_a_model_whose_predictions_are_lost_is_named_and_the_statistics_stay(tmp_path: Path) -> None:
+    run = made_run(tmp_path, {"baseline": [3.0], "pruning": [0.5]})
+    found = said_of(run)
+    path = tmp_path / "results" / "predictions" / "pruning-0000.parquet"
+    other = path.with_name("baseline-0000.parquet").read_bytes()
+    for damaged in (path.read_bytes()[:-9], b"", other):
+        path.write_bytes(damaged)
+        with pytest.warns(DamagedFileWarning, match=r"pruning-0000\.parquet is damaged and counts as missing"):
+            assert said_of(run) == found
+    path.unlink()
+    with pytest.warns(DamagedFileWarning, match=r"pruning-0000\.parquet is missing; `symptune evaluate"):
+        assert said_of(run) == found
+
+
+def test_damaged_statistics_are_computed_again(tmp_path: Path) -> None:
+    run = made_run(tmp_path, {"baseline": [3.0], "pruning": [0.5]})
+    found = said_of(run)
+    path = tmp_path / "results" / "statistics.json"
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"[]", whole.replace(b'"margin": 0.01', b'"margin": 0.9')):
+        path.write_bytes(damaged)
+        with pytest.warns(DamagedFileWarning, match=r"statistics\.json is damaged"):
+            assert said_of(run) == found
+        assert path.read_bytes() == whole

@@ -32,10 +32,10 @@ from analysis.evaluation.robustness import (
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.rewrites import Rewriter
 from run_folder.folder import Folder
-from run_folder.names import RUN_FILE
 from run_folder.records import to_json
 from run_folder.run import Run, open_run
 from search_spaces import STRATEGIES
+from tests.made_runs import change_run_file
 from tests.tiny_runs import FinishedRun
 
 SYMPTOMS = ("cough", "fever", "pain")
@@ -139,9 +139,8 @@ def test_figures_that_are_there_are_kept_and_another_group_size_computes_them_ag
     evaluate(copied, 1)
     assert path.stat().st_mtime_ns == before
 
-    manifest = json.loads(copied.folder.read(RUN_FILE))
-    manifest["settings"] |= {"strategies": ["pruning"], "group_by": ["UNIT"]}  # one strategy, no baseline
-    copied.folder.write(RUN_FILE, json.dumps(manifest).encode())
+    settings = {**copied.manifest.settings, "strategies": ["pruning"], "group_by": ["UNIT"]}
+    change_run_file(copied.folder, settings=settings)  # one strategy, no baseline
     test = copied.examples("test")
     test["category"], test["group_UNIT"] = "", ["ICU" if i % 2 else "ward" for i in range(len(test))]
     test.to_parquet(path.parents[1] / "data" / "test.parquet")

@@ -54,7 +54,7 @@ NEAR = (
 
 TWICE = (
     Row("launch --trials 3 --trials 4", ("--trials: given as 3 and as 4", "give it once")),
-    Row("launch --notes a.csv --notes b.csv", ("--notes: given as 'a.csv' and as 'b.csv'",)),
+    Row("launch --notes a.csv --notes b.csv", ("--notes: a.csv is not a file",)),  # it may be given again
     Row("launch --storage a --storage=b", ("--storage: given as 'a' and as 'b'",)),
     Row("launch --seed 0 --seed 1", ("--seed: given as 0 and as 1",)),
     Row("launch --balance --no-balance", ("--balance", "give it once")),

@@ -2,15 +2,17 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from run_folder.errors import InputError, Problem, first_line
-from run_folder.events import event_json
+from run_folder.events import Failed, Stopped, event_json, read_events
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from run_folder.ledger_end import EventsMissingError
 
 SUGGESTED: dict[str, Any] = {
     "event": "suggested", "trial": "baseline-0000", "strategy": "baseline", "number": 0, "seed": 1,
@@ -50,6 +52,63 @@ def test_a_damaged_event_is_named_with_its_field(tmp_path: Path, events: list[di
     with pytest.raises(InputError, match=words) as caught:
         Ledger(folder)
     assert "\n" not in str(caught.value)
+
+
+def chained(folder: Path) -> Ledger:
+    """A ledger of three events, as it is written."""
+    ledger = Ledger(Folder(folder))
+    for values in (SUGGESTED, EPOCH, EPOCH | {"result": RESULT | {"epoch": 2}}):
+        (event,) = read_events(ledger_of(folder / "plain", values))
+        ledger.append(event)
+        shutil.rmtree(folder / "plain")
+    ledger.append(Stopped("baseline-0000"))
+    return ledger
+
+
+def test_a_changed_event_is_known_by_the_next_ones_hash(tmp_path: Path) -> None:
+    events = chained(tmp_path).events
+    path = tmp_path / "ledger" / "00000001-epoch.json"
+    assert read_events(Folder(tmp_path)) == events
+    path.write_text(path.read_text().replace('"f1": 0.5', '"f1": 0.9'))
+    with pytest.raises(InputError, match=r"00000001-epoch\.json was changed after it was written"):
+        Ledger(Folder(tmp_path))
+
+
+def test_the_last_event_is_known_by_the_end_that_was_noted(tmp_path: Path) -> None:
+    chained(tmp_path)
+    path = tmp_path / "ledger" / "00000003-stopped.json"
+    path.write_text(path.read_text().replace("{", "{ ", 1))
+    with pytest.raises(InputError, match=r"00000003-stopped\.json was changed"):
+        Ledger(Folder(tmp_path))
+    path.unlink()
+    with pytest.raises(EventsMissingError, match="lacks the last of the 4 events"):
+        Ledger(Folder(tmp_path))
+    shutil.rmtree(tmp_path / "ledger")
+    with pytest.raises(EventsMissingError, match="lacks all of the 4 events"):
+        Ledger(Folder(tmp_path))
+
+
+def test_a_kill_between_an_event_and_the_note_of_it_costs_nothing(tmp_path: Path) -> None:
+    ledger = chained(tmp_path)
+    noted = (tmp_path / "ledger.json").read_bytes()
+    ledger.append(Failed("baseline-0000", "killed"))
+    (tmp_path / "ledger.json").write_bytes(noted)
+    again = Ledger(Folder(tmp_path))
+    assert again.events == ledger.events
+    again.note_end()
+    (tmp_path / "ledger" / "00000004-failed.json").unlink()
+    with pytest.raises(EventsMissingError):
+        Ledger(Folder(tmp_path))
+
+
+def test_a_ledger_of_version_0_2_is_read_and_continued(tmp_path: Path) -> None:
+    ledger = Ledger(ledger_of(tmp_path, SUGGESTED, EPOCH))
+    ledger.append(Stopped("baseline-0000"))
+    assert Ledger(Folder(tmp_path)).events == ledger.events
+    path = tmp_path / "ledger" / "00000001-epoch.json"
+    path.write_text(path.read_text().replace('"f1": 0.5', '"f1": 0.9'))
+    with pytest.raises(InputError, match=r"00000001-epoch\.json was changed"):
+        Ledger(Folder(tmp_path))
 
 
 def test_an_error_without_a_message_has_a_line_too() -> None:

@@ -44,17 +44,17 @@ STRATEGIES = ("baseline", "low_rank")
 
 
 class FailingFolder(Folder):
-    """A storage that refuses every write from a certain one on."""
+    """A storage that refuses every event from a certain one on."""
 
     def __init__(self, uri: str, writes: int, error: OSError) -> None:
         super().__init__(uri)
         self._left, self._error = writes, error
 
-    def write(self, relative: str, data: bytes) -> None:
-        self._left -= 1
+    def write(self, relative: str, data: bytes, *, private: bool = False) -> None:
+        self._left -= relative.startswith("ledger/")
         if self._left < 0:
             raise self._error
-        super().write(relative, data)
+        super().write(relative, data, private=private)
 
 
 def test_a_search_cut_by_time_and_by_a_ledger_that_cannot_be_written_loses_nothing(

@@ -14,12 +14,16 @@ from optuna.storages.journal import JournalFileBackend
 from run_folder.events import Extended, Failed, Suggested
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
+from run_folder.lock import only_process
 from run_folder.results import EpochResult
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES
+from tests.made_runs import change_run_file
 from tests.tiny_runs import FinishedRun
 from tune_jobs.cli import main
+from tune_jobs.commands.find_run import continue_without_lost_events
+from tune_jobs.commands.options import parser
 
 
 @pytest.fixture
@@ -115,18 +119,15 @@ def test_what_cannot_be_added_is_refused(
 def test_changed_data_models_and_versions_are_refused_by_name_unless_forced(
     copied: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = json.loads(copied.folder.read("run.json"))
-    manifest["versions"]["torch"] = "1.0"
-    copied.folder.write("run.json", json.dumps(manifest).encode())
+    versions = dict(copied.manifest.versions)
+    change_run_file(copied.folder, versions=versions | {"torch": "1.0"})
     copied.folder.write("data/train.parquet", copied.folder.read("data/validation.parquet"))
     Path("runs/moved/model/config.json").unlink()
     assert main(["resume", "moved"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     for words in ("torch 1.0 → ", "data/train.parquet has changed", "model/config.json is missing", "--force"):
         assert words in line
-    manifest["versions"] = {**manifest["versions"], "torch": copied.manifest.versions["torch"], "ray": "0"}
-    manifest["files"] = {}
-    copied.folder.write("run.json", json.dumps(manifest).encode())
+    change_run_file(copied.folder, versions=versions | {"ray": "0"}, files={})
     assert main(["resume", "moved", "--dry-run"]) == 2
     assert main(["resume", "moved", "--dry-run", "--force"]) == 0
 
@@ -203,10 +204,12 @@ def test_what_is_killed_in_evaluation_or_while_tables_are_written_goes_on_there(
     for writes in (1, 3, 5, 6, 12):  # one kill after another, each that many files further
         left = iter(range(writes))
 
-        def until_killed(folder: Folder, relative: str, data: bytes, left: Iterator[int] = left) -> None:
+        def until_killed(
+            folder: Folder, relative: str, data: bytes, *, private: bool = False, left: Iterator[int] = left
+        ) -> None:
             if next(left, None) is None:
                 raise KilledError
-            write(folder, relative, data)
+            write(folder, relative, data, private=private)
 
         monkeypatch.setattr(Folder, "write", until_killed)
         with pytest.raises(KilledError):
@@ -227,3 +230,70 @@ def test_a_record_that_lacks_what_every_run_has_is_told(copied: Run, capsys: pyt
     copied.folder.write("run.json", json.dumps(manifest).encode())
     assert main(["status", "moved"]) == 2
     assert "run.json lacks counts, sources" in capsys.readouterr().err
+
+
+def test_a_run_file_that_was_changed_or_is_of_another_run_is_refused(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads(copied.folder.read("run.json"))
+    copied.folder.write("run.json", json.dumps(manifest | {"symptoms": manifest["symptoms"][::-1]}).encode())
+    assert main(["leaderboard", "moved"]) == 2
+    assert "run.json was changed after the run was created" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("lost", "words"), [(1, "lacks the last of the"), (None, "lacks all of the")])
+def test_lost_events_are_told_until_the_run_is_told_to_continue_without_them(
+    copied: Run, capsys: pytest.CaptureFixture[str], lost: int | None, words: str
+) -> None:
+    events = copied.folder.names("ledger")
+    for name in events[-lost if lost else 0 :]:
+        Path("runs/moved/ledger", name).unlink()
+    table = Path("runs/moved/results/leaderboard.csv")
+    table.write_text("what was found")
+    for command in (["status"], ["leaderboard"], ["report"], ["resume", "--dry-run"], ["evaluate"]):
+        assert main([command[0], "moved", *command[1:]]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"ledger/ {words} {len(events)} events that it had" in line
+        assert "`symptune resume moved --force`" in line
+    assert table.read_text() == "what was found"
+    continue_without_lost_events(parser().parse_args(["resume", "moved", "--force"]))
+    assert main(["status", "moved"]) == 0
+
+
+def test_an_old_run_without_its_ledger_is_told_by_its_trials(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    change_run_file(copied.folder)
+    assert main(["status", "moved"]) == 0
+    shutil.rmtree("runs/moved/ledger")
+    assert main(["status", "moved"]) == 2
+    assert "all events of its ledger/ are missing, although there are trials" in capsys.readouterr().err
+
+
+def test_a_ledger_without_its_run_file_is_not_started_again(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/moved/run.json").unlink()
+    model = str(copied.settings.model.name)
+    line = ["launch", "--name", "moved", "--patients", "50", "--model", model, "--max-length", "40"]
+    assert main(line) == 2
+    assert "has a ledger/ and no run.json" in capsys.readouterr().err
+
+
+def test_what_a_kill_left_is_dropped_once_the_run_is_locked(copied: Run) -> None:
+    home = Path("runs/moved")
+    left = [home / "results/.costs.json.0123abcd.tmp", home / "ledger/.00000001-epoch.json.0123abcd.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    model = home / "trials/.deployed.0123abcd.tmp"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"half")
+    with only_process(copied.folder):
+        pass
+    assert main(["status", "moved"]) == 0
+    assert all(path.exists() for path in (*left, model))  # they may be of a process that works
+    assert main(["evaluate", "moved", "--seeds", "1"]) == 0
+    assert not any(path.exists() for path in (*left, model))
+
+
+def test_what_holds_notes_is_its_owners_alone(copied: Run) -> None:
+    home = Path(copied.folder.uri)
+    private = [*home.glob("data/*"), *home.glob("results/predictions/*")]
+    assert len(private) > 3
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}

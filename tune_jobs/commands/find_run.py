@@ -8,6 +8,9 @@ from pathlib import Path
 
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.folder import Folder, refusing
+from run_folder.ledger import Ledger
+from run_folder.ledger_end import EventsMissingError
+from run_folder.lock import only_process
 from run_folder.names import RUN_FILE
 from run_folder.run import Run, open_run
 
@@ -46,13 +49,24 @@ def _answering(field: str, uri: str) -> Folder:
 
 def opened(options: argparse.Namespace) -> Run:
     """The run named on the command line: under the storage, or a folder by itself."""
-    return _find(storage_of(options), options.run, "run")
+    return _opened(storage_of(options), options.run, "run")
+
+
+def continue_without_lost_events(options: argparse.Namespace) -> None:
+    """Note what is left of the run's ledger as all that there was. Raises: InputError: as ``opened``."""
+    folder = _find(storage_of(options), options.run, "run")
+    with refusing("run"):
+        try:
+            open_run(folder)
+        except EventsMissingError:
+            with only_process(folder):
+                Ledger(folder, whole=False).note_end()
 
 
 def earlier_run(storage: Folder, name: str) -> Run:
     """The run to start from, named as in other commands. Raises: InputError."""
     try:
-        return _find(storage, name, "warm_start")
+        return _opened(storage, name, "warm_start")
     except InputError as error:
         raise _of_field(error, "warm_start") from None
 
@@ -62,13 +76,24 @@ def _of_field(error: InputError, field: str) -> InputError:
     return InputError(*(replace(problem, field=problem.field or field) for problem in error.problems))
 
 
-def _find(storage: Folder, name: str, field: str) -> Run:
+def _opened(storage: Folder, name: str, field: str) -> Run:
+    folder = _find(storage, name, field)
+    with refusing(field):
+        try:
+            return open_run(folder)
+        except EventsMissingError as error:
+            again = resume_line(folder, folder.uri.removesuffix(f"/{folder.name}"))
+            raise InputError(f"{error}, or continue without them with `{again} --force`") from None
+
+
+def _find(storage: Folder, name: str, field: str) -> Folder:
+    """The folder of a run, by its name under the storage or by itself. Raises: InputError."""
     with refusing(field):
         if is_plain_name(name) and storage.exists(f"{name}/{RUN_FILE}"):
-            return open_run(storage.child(name))
+            return storage.child(name)
         folder = _answering(field, name)
         if folder.exists(RUN_FILE):
-            return open_run(folder)
+            return folder
         known = [found for found in storage.names() if storage.exists(f"{found}/{RUN_FILE}")]
     there = f"runs there: {', '.join(known)}" if known else "there are none"
     raise InputError(Problem(field, f"no run {quoted(name)} in {storage} ({there})", "give a run's name or its folder"))

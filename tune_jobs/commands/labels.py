@@ -128,7 +128,7 @@ def _write(path: Path, result: Audit) -> None:
         scores = result.scores.astype(object).where(result.scores.notna(), None).to_dict("records")
         mistakes = [vars(mistake) for mistake in result.mistakes]
         content = json.dumps({"texts": result.texts, "scores": scores, "mistakes": mistakes}, indent=2, allow_nan=False)
-    Folder(path.absolute().parent).write(path.name, content.encode())
+    Folder(path.absolute().parent).write(path.name, content.encode(), private=True)
 
 
 def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> int:
@@ -155,4 +155,4 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
 
 def _write_sheet(path: Path, sheet: pd.DataFrame) -> None:
     content = csv_text(sheet, separator="\t" if path.suffix == ".tsv" else ",")
-    Folder(path.absolute().parent).write(path.name, content.encode())
+    Folder(path.absolute().parent).write(path.name, content.encode(), private=True)

@@ -19,13 +19,20 @@ from run_folder.folder import Folder, refusing
 from run_folder.ledger import Ledger
 from run_folder.lock import only_process
 from run_folder.logs import driver_log
-from run_folder.names import RUN_FILE
+from run_folder.names import LEDGER, RUN_FILE
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
-from tune_jobs.commands.find_run import earlier_run, name_problems, opened, resume_line, writable_storage
+from tune_jobs.commands.find_run import (
+    continue_without_lost_events,
+    earlier_run,
+    name_problems,
+    opened,
+    resume_line,
+    writable_storage,
+)
 from tune_jobs.commands.options import AUTO, check_limits, cluster_address, limit_problems
 from tune_jobs.commands.results import introduce, show_results, show_status
 from tune_jobs.execution import AskedResources, Execution, TrialResources
@@ -165,8 +172,8 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         source = ", ".join(settings.notes.paths) or "synthetic notes"
         console.print(f"Reading {source} …", markup=False, highlight=False, soft_wrap=True)
         with refusing("storage"), only_process(folder):
-            if folder.exists(RUN_FILE):
-                raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
+            _check_still_new(folder)
+            folder.discard_unfinished()
             prepared = _create(folder, settings, execution, console)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
@@ -183,6 +190,15 @@ def _warmed(settings: RunSettings, start: str, storage: Folder, folder: Folder, 
         return settings
     earlier = earlier_run(storage, start)
     return settings.changed(warm_configurations=warm_configurations(earlier, settings.search))
+
+
+def _check_still_new(folder: Folder) -> None:
+    """Raises: InputError: the folder has become a run since it was looked at, or is what is left of one."""
+    if folder.exists(RUN_FILE):
+        raise InputError(Problem("name", f"another process has just created {folder.name}", "run this again"))
+    if folder.names(LEDGER):
+        message = f"{folder} has a {LEDGER}/ and no {RUN_FILE}"
+        raise InputError(Problem("name", message, "restore it from a copy of the run, or choose another name"))
 
 
 def _create(folder: Folder, settings: RunSettings, execution: Execution, console: Console) -> Prepared:
@@ -214,6 +230,8 @@ def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_f
 
 def resume(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
+    if options.force and not options.dry_run:
+        continue_without_lost_events(options)
     run = opened(options)  # before the database is: a look at a new one makes it
     execution = _execution(options)
     problems = _execution_problems(options, execution)
@@ -245,6 +263,8 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)
+    with refusing("run"):
+        run.check_files()
     settings = run.settings
     missing = [] if problems else missing_repetitions(Ledger(run.folder), settings.search.strategies, execution.seeds)
     if missing:
@@ -252,7 +272,9 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     if problems:
         raise InputError(*problems)
     if not missing:
-        return show_results(run.folder, options, console)
+        with only_process(run.folder):
+            run.folder.discard_unfinished()
+            return show_results(run.folder, options, console)
     with refusing("run"):
         prepared = load_prepared(run.folder)
     return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
@@ -310,7 +332,7 @@ def _search_and_evaluate(
         again += f" --optuna-storage {shlex.quote(shown_url(execution.optuna_storage))}"
     with only_process(folder), driver_log(folder, execution.log_level, _LOGGED):
         _log_start(options)
-        folder.discard_scratch()
+        folder.discard_unfinished()
         if settings.search.trials != run.settings.search.trials:
             Ledger(folder).append(Extended(settings.search.trials))
         try:

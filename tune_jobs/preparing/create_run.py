@@ -1,7 +1,6 @@
 """From settings to a run's folder: examples, encoder and ``run.json``, written once."""
 
 import errno
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -32,9 +31,10 @@ from clinical_notes.tables.tally import Tally
 from clinical_notes.units import write_units
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
+from run_folder.ledger_end import LedgerEnd, digest, write_end
 from run_folder.names import DATA, LEXICON_FILE, MODEL, RUN_FILE
 from run_folder.records import to_json
-from run_folder.run import Run, RunManifest, open_run
+from run_folder.run import Run, RunManifest, content_hashes, open_run
 from run_folder.settings import NAMES, NO_PATIENTS, LabelSettings, NotesSettings, RunSettings
 from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
@@ -205,8 +205,9 @@ def create_run(
     encoder = settings.model
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     for split, frame in examples.splits.items():
-        folder.write(f"{DATA}/{split}.parquet", _parquet(frame))
+        folder.write(f"{DATA}/{split}.parquet", _parquet(frame), private=True)
     _write_model(folder, model, tokenizer)
+    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings.labels).record()).encode())
     pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
     manifest = RunManifest(
         settings=settings.record(),
@@ -221,9 +222,11 @@ def create_run(
         sources=source_hashes(settings),
         versions=versions(),
         files=content_hashes(folder),
+        ends_noted=True,
     )
-    folder.write(LEXICON_FILE, json.dumps(_lexicon(settings.labels).record()).encode())
-    folder.write(RUN_FILE, to_json(manifest, indent=2))
+    record = to_json(manifest, indent=2)
+    write_end(folder, LedgerEnd(events=0, last="", run=digest(record)))
+    folder.write(RUN_FILE, record)
     return load_prepared(folder)
 
 
@@ -244,12 +247,6 @@ def _hash_of(files: Sequence[Path]) -> str | None:
     return hashlib.sha256("".join(hashes).encode()).hexdigest() if len(hashes) > 1 else next(iter(hashes), None)
 
 
-def content_hashes(folder: Folder) -> dict[str, str]:
-    """SHA-256 of what a run's trials start from: its examples and its encoder."""
-    names = [f"{part}/{name}" for part in (DATA, MODEL) for name in folder.names(part)]
-    return {name: hashlib.sha256(folder.read(name)).hexdigest() for name in names}
-
-
 def changes_since(run: Run) -> list[str]:
     """What has changed since the run was created, so that new trials could not be compared with its own."""
     recorded, now = run.manifest.versions, versions()
@@ -258,11 +255,7 @@ def changes_since(run: Run) -> list[str]:
         for name in now
         if _release(name, recorded) != _release(name, now)
     ]
-    files, found = run.manifest.files, content_hashes(run.folder)
-    changes += [
-        f"{name} {'has changed' if name in found else 'is missing'}" for name in files if found.get(name) != files[name]
-    ]
-    return changes
+    return changes + run.changed_files()
 
 
 _SAME_FIGURES = ("0.1.0", "0.2.0")

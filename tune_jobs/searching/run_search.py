@@ -105,6 +105,8 @@ def _search(
                 state.halting_on_storage_errors(),  # Ray keeps its own state there too
             ):
                 _tuner(folder, settings, prepared, execution, state, scheduler).fit()
+        if state.halted is None:
+            ledger.note_end()
         if was_interrupted():
             discarding.shutdown(cancel_futures=True)  # the next start sees to it
             raise KeyboardInterrupt

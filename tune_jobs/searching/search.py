@@ -79,6 +79,8 @@ class Search:
             self.stop(name)
         self._files.discard_leftovers(self._dealer.continued(), self._dealer.repetitions.to_retry)
         self._dealer.take_up_interrupted()
+        with self._halt.on_storage_errors():
+            ledger.note_end()  # the process before may have been killed before it did
 
     @property
     def halted(self) -> str | None:
