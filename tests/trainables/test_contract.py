@@ -158,7 +158,7 @@ def test_a_new_trial_in_a_used_process_equals_one_in_a_fresh_process(
 
 def ray_config(variant: str, seed: int, **changes: Any) -> dict[str, Any]:
     strategy = variant.partition("-")[0]
-    hyperparameters = {**configuration(variant, "").hyperparameters, **changes}
+    hyperparameters = {**configuration(variant, "teacher").hyperparameters, **changes}
     teacher = "teacher" if trainable_class(strategy).needs_teacher else None
     record = TrialRecord(f"{strategy}-{seed:04d}", strategy, 0, seed, hyperparameters, {}, teacher)
     return {SUGGESTION: Suggestion(record), "cpus": 1, "gpus": 0}

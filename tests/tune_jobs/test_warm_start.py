@@ -1,6 +1,5 @@
 """A search that begins with an earlier run's best configurations."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,9 @@ from optuna.storages import InMemoryStorage
 
 from benchmarks.simulated_cluster import deployed_result
 from run_folder.errors import InputError
+from run_folder.events import Finished, Suggested
 from run_folder.folder import Folder
+from run_folder.ledger import Ledger
 from run_folder.run import Run, open_run
 from run_folder.trials import TrialRecord
 from search_spaces import paper_configuration
@@ -145,19 +146,17 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Path, model_fol
     monkeypatch.setattr("tune_jobs.commands.launch._search_and_evaluate", lambda *_: 0)
     options = ["--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--strategies", "baseline"]
     assert main(["launch", "--name", "old", *options]) == 0
-    search = make(Path("runs/old"), ("baseline",), trials=1)
-    search.suggest()
-    search.report("baseline-0000", finish(0.5))
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {})
+    number, _, distributions = study.ask()
+    ledger = Ledger(Folder("runs/old"))
+    ledger.append(Suggested("baseline-0000", "baseline", number, 0, with_rate(2e-4), distributions, None))
+    ledger.append(Finished("baseline-0000", deployed_result(0.5)))
     return ["launch", *options, "--warm-start", "old"]
 
 
 def test_a_launch_records_them_and_goes_on_without_the_earlier_run(
     line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    event = next(Path("runs/old/ledger").glob("*-suggested.json"))
-    content = json.loads(event.read_text())
-    content["hyperparameters"]["learning_rate"] = 2e-4
-    event.write_text(json.dumps(content))
     assert main(line) == main([*line, "--name", "new"]) == 0
     for folder in Path("runs").glob("[!o]*"):
         settings = open_run(Folder(folder)).settings.search
@@ -170,7 +169,7 @@ def test_a_launch_records_them_and_goes_on_without_the_earlier_run(
     runs = sorted(Path("runs").iterdir())
     assert main(line) == main([*line, "--name", "new"]) == 0
     assert sorted(Path("runs").iterdir()) == runs
-    (problem,) = refused(capsys, *line, "--name", "new", "--warm-start", "other")
+    (problem,) = refused(capsys, *line[:-1], "other", "--name", "new")
     assert "warm_start 'old' → 'other'" in problem
 
 
@@ -178,12 +177,12 @@ def test_a_wrong_warm_start_is_one_line_beside_other_problems(
     line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more, words in (
-        (["--warm-start", "none"], "no run 'none'"),
-        (["--warm-start", "nowhere://x"], "nowhere"),
-        (["--name", "self", "--warm-start", "self"], "self is the run itself"),
-        (["--trials", "1"], "ask for 2 trials or more"),
+        (["none"], "no run 'none'"),
+        (["nowhere://x"], "nowhere"),
+        (["self", "--name", "self"], "self is the run itself"),
+        (["old", "--trials", "1"], "ask for 2 trials or more"),
     ):
-        (problem,) = refused(capsys, *line, *more)
+        (problem,) = refused(capsys, *line[:-1], *more)
         assert problem.startswith("symptune: error: --warm-start: ")
         assert words in problem
     Path("runs/old/run.json").write_text("{")

@@ -1,6 +1,7 @@
 """From settings to a run's folder: examples, encoder and ``run.json``, written once."""
 
 import errno
+import hashlib
 import importlib.metadata
 import io
 import json
