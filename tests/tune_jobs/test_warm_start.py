@@ -149,8 +149,13 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Path, model_fol
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {})
     number, _, distributions = study.ask()
     ledger = Ledger(Folder("runs/old"))
-    ledger.append(Suggested("baseline-0000", "baseline", number, 0, with_rate(2e-4), distributions, None))
-    ledger.append(Finished("baseline-0000", deployed_result(0.5)))
+    ledger.append(
+        Suggested(
+            trial="baseline-0000", strategy="baseline", number=number, seed=0, hyperparameters=with_rate(2e-4),
+            distributions=distributions, teacher=None,
+        )
+    )  # fmt: skip
+    ledger.append(Finished(trial="baseline-0000", final=deployed_result(0.5)))
     return ["launch", *options, "--warm-start", "old"]
 
 
