@@ -46,7 +46,8 @@ def read_yaml(path: Path, setting: str) -> Any:
         raise InputError(Problem(setting, f"{path} is not valid YAML{line}{reason}")) from error
     except RecursionError:
         raise InputError(Problem(setting, f"{path} is nested too deep", "see the documentation for its form")) from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # such as a number of 5,000 digits
+    except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, AttributeError, LookupError) as error:
+        # such as a number of 5,000 digits, or a tag that its value does not fit
         raise InputError(Problem(setting, f"{path} is not valid YAML (a value in it cannot be read)")) from error
 
 

@@ -114,9 +114,10 @@ def _candidates(header: Sequence[str], role: str, asked: str) -> list[str]:
 def _shown(header: Sequence[str]) -> str:
     names = [name for name in header[:12] if _COLUMN_NAME.fullmatch(name)]
     known = {usual for of_role in _USUAL.values() for usual in of_role}
-    if not {squashed(name) for name in header} & known and len(names) < len(header):
-        names = []  # it may be a note
-    return f"it has {', '.join(names)}" if names else "its first row is no header"
+    if {squashed(name) for name in header} & known:
+        return f"it has {', '.join(names)}"
+    # A first row without one usual name may be a note: none of it is shown.
+    return f"none of the {len(header)} names in its first row is a usual one; it may have no header"
 
 
 def _groups(header: Sequence[str], columns: NoteColumns, names: Mapping[str, str]) -> dict[str, str]:

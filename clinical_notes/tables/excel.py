@@ -28,6 +28,8 @@ def read_excel(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.Table
     try:
         with path.open("rb") as file:  # openpyxl refuses paths by their ending
             book = load_workbook(file, read_only=True, data_only=True)
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()  # programs write ranges that are too small
             rows = _only_sheet([sheet.iter_rows(values_only=True) for sheet in book.worksheets])
             header = [str(cell if cell is not None else "") for cell in next(rows)]
             names = choose(header).names

@@ -10,6 +10,8 @@ from clinical_notes.tables.columns import Choose
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import encoding_of
 
+_DEPTH = 2
+"""Parts of a file's path below the root where each folder is a patient."""
 COLUMNS = ("folder", "file", "text")
 """What such a folder has as columns: the name of a file's folder, its own name, and what is in it."""
 
@@ -25,6 +27,10 @@ def read_text_files(folder: Path, files: Sequence[Path], choose: Choose, chunk_r
     if names.get("patient") == "folder" and outside:
         message = f" has {len(outside)} .txt files that are in none of its folders"
         raise TableError(message, "put each patient's notes into a folder of their own", setting="patient_column")
+    deeper = [file for file in files if len(file.relative_to(folder).parts) > _DEPTH]
+    if names.get("patient") == "folder" and deeper:
+        message = f" has {len(deeper)} .txt files in folders of its folders, so that it is not clear whose they are"
+        raise TableError(message, "put each patient's notes into one folder", setting="patient_column")
     rows = ({"folder": file.parent.name, "file": file.stem, "text": _text(file, folder)} for file in files)
     while chunk := list(islice(rows, chunk_rows)):
         yield pa.table(

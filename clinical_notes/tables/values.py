@@ -13,9 +13,14 @@ from clinical_notes.tables.errors import NotUtf8Error, TableError
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "1.0"})
 _FALSE = frozenset({"false", "f", "no", "n", "0", "0.0", "", "none", "null", "nan", "na", "n/a", "<na>"})
-_NO_PATIENT = frozenset({"", "nan", "NaN", "NA", "N/A", "<NA>", "NaT", "null", "NULL", "None"})
+_NO_PATIENT = frozenset({"", "nan", "NaN", "NA", "<NA>", "NaT", ".", "-", "--", "?"})
+_NO_PATIENT_IN_ANY_CASE = frozenset({"n/a", "#n/a", "#null!", "null", "<null>", "none", "\\n", "unknown"})
+"""Marks of a missing identifier: of pandas, R, Excel, SAS, MySQL and PostgreSQL, and of people."""
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\0"
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
+_GROUPED = re.compile(r"\d{1,3}(?:[.,'_]\d{3})+", re.ASCII)
+_ALONE = re.compile(r"note-\d+", re.ASCII)
+"""How the patient of a note without one is called, which no identifier may be."""
 _EXACT = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
 """Whole numbers up to these are exact in Arrow's types of floating-point numbers."""
 _LONGEST_NUMBER = 60
@@ -89,18 +94,15 @@ class PatientIds:
         return read
 
     def _check(self, text: str, codes: pa.Array, code: int, first_row: int, table: str) -> None:
-        key = _loose(text)
-        if key in self._seen and self._seen[key][0] == text:
-            return
         row = first_row + 1 + pc.index(codes, code).as_py()
-        if key not in self._seen:
-            self._seen[key] = text, f"data row {row} of {table}"
-            return
-        message = (
-            f": data row {row}: its patient may be that of {self._seen[key][1]} or not, since the identifiers differ "
-            "only in leading zeros, case or the way in which a number is written"
-        )
-        raise TableError(message, "write each patient's in one way", setting="patient_column")
+        for key in _loose(text):
+            known, where = self._seen.setdefault(key, (text, f"data row {row} of {table}"))
+            if known != text:
+                message = (
+                    f": data row {row}: its patient may be that of {where} or not: the identifiers differ only in "
+                    "leading zeros, case, blanks, quotes or the way in which a number is written"
+                )
+                raise TableError(message, "write each patient's in one way", setting="patient_column")
 
 
 def canonical(text: str) -> str:
@@ -112,8 +114,10 @@ def canonical(text: str) -> str:
         _BadValueError: a number that lost its last digits.
     """
     text = text.strip().strip(_INVISIBLE).strip()
-    if text in _NO_PATIENT:
+    if text in _NO_PATIENT or text.casefold() in _NO_PATIENT_IN_ANY_CASE:
         return ""
+    if _ALONE.fullmatch(text):
+        return f"patient {text}"
     number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     if number is None:
         return text
@@ -139,9 +143,22 @@ def _lost_digits() -> "_BadValueError":
     return _BadValueError(message, "export the identifiers as text or as whole numbers", "patient_column")
 
 
-def _loose(text: str) -> str:
-    """The same for identifiers that may be one patient's."""
+def _loose(text: str) -> set[str]:
+    """Two identifiers that may be one patient's share one of these."""
     text = unicodedata.normalize("NFKC", text).casefold()
+    text = "".join(_ascii_digit(c) for c in text if unicodedata.category(c) != "Cf" and not c.isspace())
+    text = text.strip("'\"=#")
+    keys = {_as_number(text)}
+    if _GROUPED.fullmatch(text):  # 1,234 is 1234 to some and 1.234 to others
+        keys.add(re.sub(r"\D", "", text))
+    return keys
+
+
+def _ascii_digit(character: str) -> str:
+    return str(unicodedata.decimal(character)) if character.isdecimal() else character
+
+
+def _as_number(text: str) -> str:
     number = _NUMBER.fullmatch(re.sub(r",(0+)$", r".\1", text))
     if number and len(text) <= _LONGEST_NUMBER:
         value = Decimal(number[0])

@@ -147,7 +147,7 @@ def _write(content: bytes, suffix: str = ".csv"):  # type: ignore[no-untyped-def
         (_write(b""), ["is empty"]),
         (_write(b"ROW_ID,SUBJECT_ID,TEXT\n"), ["a header and no rows"]),
         (_write(b"ROW_ID,TEXT,TEXT\n1,x,y\n"), ["the column TEXT twice"]),
-        (_write(b"ROW_ID,REMARK\n1,x\n"), ["no column TEXT", "ROW_ID, REMARK", "text_column"]),
+        (_write(b"ROW_ID,REMARK\n1,x\n"), ["no column TEXT", "none of the 2 names in its first row", "text_column"]),
         (_broken_quotes, ["quote", "never closed"]),
         (_latin1, ["0xe8", "UTF-8", "iconv"]),
         (_cut_gzip, ["damaged gzip"]),

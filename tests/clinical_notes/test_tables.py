@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import uuid
 import zipfile
 from collections.abc import Callable, Sequence
@@ -116,7 +117,9 @@ def test_the_patient_may_be_the_index_of_a_table_of_pandas(tmp_path: Path, index
     ("first", "second"),
     [
         ("007", "7"), ("007", "7.0"), ("0007", "007"), ("P07", "P7"), ("a12", "A12"), ("1e4", "10000"), ("+7", "7"),
-        ("10.000", "10"), ("7,0", "7"), ("1.1", "1.10"), ("７", "7"),
+        ("10.000", "10"), ("7,0", "7"), ("1.1", "1.10"), ("７", "7"), ("1,234", "1234"), ("1'234", "1234"),
+        ("10.000", "10000"), ("1\u00a0234", "1234"), ("'7", "7"), ("=007", "007"), ("#7", "7"), ("7\u00ad", "7"),
+        ("A 12", "A12"), ("\u0667", "7"),
     ],
 )  # fmt: skip
 def test_spellings_of_one_or_of_two_patients_are_refused(tmp_path: Path, first: str, second: str) -> None:
@@ -211,7 +214,7 @@ def test_several_candidates_are_told(tmp_path: Path) -> None:
         ("SUBJECT_ID,REMARK", ["text_column: ", "has no column TEXT (it has SUBJECT_ID, REMARK)"]),
         ("SUBJECT_ID,TEXT,TEXT", ["the column TEXT twice"]),
         ("SUBJECT_ID,SUBJECT_ID,TEXT", ["the column SUBJECT_ID twice"]),
-        ("John Smith has fever,and cough", ["its first row is no header"]),
+        ("John Smith has fever,and cough", ["none of the 2 names in its first row is a usual one"]),
     ],
 )
 def test_a_missing_column_is_refused(tmp_path: Path, header: str, words: list[str]) -> None:
@@ -471,6 +474,36 @@ def test_excel_is_read_where_openpyxl_is_installed(tmp_path: Path) -> None:
     assert "has 2 sheets with rows" in refusal(tmp_path / "n.xlsx")
 
 
+def test_all_rows_of_excel_are_read_whatever_range_it_says(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["SUBJECT_ID", "TEXT"], *([n, f"text {n}"] for n in range(6))):
+        book.active.append(row)
+    book.save(tmp_path / "whole.xlsx")
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "n.xlsx", "w") as cut:
+        for name in whole.namelist():
+            cut.writestr(name, re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1:B3"', whole.read(name)))
+    assert len(pairs(tmp_path / "n.xlsx")) == 6
+
+
+@pytest.mark.parametrize("mark", ["\\N", "#N/A", "none", "Null", "n/a", "Unknown", ".", "<NA>"])
+def test_marks_of_a_missing_patient_make_no_patient(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "n.csv").write_text(f"SUBJECT_ID,TEXT\n{mark},a\n{mark},b\n7,c\n")
+    assert list(read(tmp_path / "n.csv")["patient"]) == ["note-0", "note-1", "7"]
+
+
+def test_an_identifier_like_the_name_of_a_note_is_a_patient_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_text("SUBJECT_ID,TEXT\nnote-1,a\n,b\n")
+    assert read(tmp_path / "n.csv")["patient"].nunique() == 2
+
+
+def test_a_first_row_without_a_usual_name_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_text("Smith,Fever\nJones,Cough\n")
+    message = refusal(tmp_path / "n.csv")
+    assert "Smith" not in message
+    assert "Fever" not in message
+
+
 def test_excel_is_refused_by_its_name_where_openpyxl_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -555,6 +588,7 @@ def test_a_folder_of_texts_is_a_note_each(tmp_path: Path) -> None:
         ({"1/a.txt": "x", "b.txt": "y"}, "has 1 .txt files that are in none of its folders"),
         ({"1/a.txt": "x", "1/b.txt": LATIN1}, "n/1/b.txt: byte 0xe8 is not UTF-8"),
         ({"1/a.txt": "x", "notes.csv": CSV}, "holds both tables and .txt files"),
+        ({"1/a/x.txt": "x", "2/a/x.txt": "y"}, "2 .txt files in folders of its folders"),
         ({"1/a.doc": "x"}, "is a folder without tables or .txt files"),
         ({"1/a.txt": " "}, "no note of"),
     ],

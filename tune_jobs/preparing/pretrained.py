@@ -114,7 +114,8 @@ def _configuration(model: str, source: str) -> PreTrainedConfig:
                 )
             ) from error
         raise _not_loaded(model, error) from error
-    assert path is not None  # cached_file raises where there is none
+    if path is None or not Path(path).is_file():
+        raise InputError(Problem("model", f"the {CONFIG_FILE} of {model} is not a file", "save the model there again"))
     return read_config(model, Path(path))
 
 
