@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.evaluation.run_statistics import STATISTICS, read_statistics
 from analysis.paper.claims import CLAIM_NOTE, NOTES, PROTOCOL, TABLES, JudgedClaim, shown_rows
 from analysis.paper.claims import compare_paper as compare_with_paper
 from analysis.text_tables import Row
@@ -27,6 +28,9 @@ def compare_paper(options: argparse.Namespace, console: Console) -> int:
     protocol = all(settings[name] == value for name, value in PROTOCOL_PAPER.items())
     found = compare_with_paper(run, protocol=protocol)
     console.print(PROTOCOL[protocol], highlight=False)
+    if read_statistics(run) is None:
+        line = f"There is no {STATISTICS}: the run's figures have no intervals. `symptune evaluate` makes it."
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for note in NOTES:
         console.print(note, markup=False, highlight=False)
     console.print()
