@@ -39,7 +39,7 @@ class LabelledExamples:
     Attributes:
         symptoms: the classes, most frequent first.
         held_back: by class, the surface forms that train and validation never show.
-        standard_texts: notes' texts under so many patients that these cannot all be on one side of the split.
+        standard_texts: notes' texts of too many patients to keep them all on one side of the split.
     """
 
     symptoms: tuple[str, ...]

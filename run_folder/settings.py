@@ -28,7 +28,7 @@ class NotesSettings:
 
     Attributes:
         path: one table or folder of notes, or several that hold the notes together.
-        text_column, patient_column, category_column: a default stands for the usual names of such a column as well.
+        text_column, patient_column, category_column: a default also takes the usual names of such a column.
     """
 
     path: str | tuple[str, ...] = field(

@@ -12,7 +12,7 @@ from clinical_notes.units import GROUP
 class NoteColumns:
     """Names of the columns that are read.
 
-    A default name stands for the usual names of such a column as well. The text must be there; so must the patient,
+    A default name also takes the usual names of such a column. The text must be there; so must the patient,
     where its name is not None, and what is to be grouped by. A role with the name None is not read.
     """
 

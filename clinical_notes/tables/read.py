@@ -99,7 +99,7 @@ def read_sheet(path: Path) -> tuple[list[str], list[list[str]]]:
 def _parts(
     path: Path, columns: NoteColumns, chunk_rows: int, setting: str, tally: Tally
 ) -> Iterator[tuple[Path, Iterator[pa.Table]]]:
-    """The files that a path stands for, each with its tables."""
+    """The files that a path means, each with its tables."""
     files, are_notes = _found_in(path, setting, tally)
     if are_notes:
         yield path, read_text_files(path, files, _choose(path, columns, tally), chunk_rows)
@@ -109,7 +109,7 @@ def _parts(
 
 
 def _found_in(path: Path, setting: str, tally: Tally) -> tuple[list[Path], bool]:
-    """The files that a path stands for, and whether each is a note. Raises: InputError: there is none."""
+    """The files that a path means, and whether each is a note. Raises: InputError: there is none."""
     try:
         if path.is_dir():
             return _files_of(path, tally)

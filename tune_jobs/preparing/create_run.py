@@ -199,10 +199,7 @@ def create_run(
     """
     examples = make_run_examples(settings, workers, on_cluster=on_cluster, tell=tell)
     if examples.standard_texts:
-        tell(
-            f"Texts of so many patients that their copies may be on several sides of the split: "
-            f"{examples.standard_texts:,}"
-        )
+        tell(f"Texts of too many patients to keep their copies on one side of the split: {examples.standard_texts:,}")
     encoder = settings.model
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     for split, frame in examples.splits.items():
