@@ -36,7 +36,7 @@ _BREAK = re.compile(
     r"|(?<=[^\S\n])\s*\n(?:\s*\n)+\s*"
     r"|(?:(?<=[.!?]\s)|(?<=\s\s))(?=[A-Z][A-Z /&'-]{3,60}:\s))"  # a header in the middle of a line
 )
-_ANSWER = re.compile(r"(?:no|none|yes|denie[sd]|negative|positive)\b", re.IGNORECASE)
+_ANSWER = re.compile(r"(?:no|none|yes|y|n|denie[sd]|negative|positive)\b", re.IGNORECASE)
 HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1,60}?):(?=\s|$)")
 """A section header at the start of a sentence."""
 

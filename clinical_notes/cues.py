@@ -17,14 +17,21 @@ _PHRASE_KINDS = (
     "pseudo_negation",
     "pre_family",
     "post_family",
+    "post_uncertain",
+    "pre_uncertain",
+    "pre_historical",
+    "past_time",
     "pre_hypothetical",
     "post_hypothetical",
+    "near_post_negation",
     "post_negation",
+    "near_negation",
     "pre_negation",
     "termination",
 )
 """Kinds of cues that are phrases, in the order in which they are tried at a position."""
-_OTHER_GROUPS = ("negating_header", "family_header", "qualifier")
+_HEADERS = ("negating_header", "family_header", "historical_header", "hypothetical_header")
+_OTHER_GROUPS = (*_HEADERS, "qualifier")
 
 # Signs, grades and punctuation are no phrases and stay here.
 _SIGN_START = r"(?:(?<=[,;:(] )|(?<=[,;:(])|^\s*(?=[+-]\s?\w[^.;]*[,;] ?[+-] ?\w))"
@@ -35,8 +42,17 @@ _ZERO = (
 _PRESENT = r"(?:positive|trace|occasional|mild|minimal|slight|scant|[1-4]\+|\+[1-4])"
 """Start of a finding that is present, after others that are absent: "no murmurs, 1+ ankle edema"."""
 _VERBS = (
-    r"(?:persist|continu|worsen|remain|recur|improv|increas|return|began|start|is|was|are|were|has|have)\w*(?<!ing)"
+    r"(?:(?:persist|continu|worsen|remain|recur|improv|increas|return|start)\w*(?<!ing)"
+    r"|began|is|was|are|were|has|have)"
 )
+_NOT_FOUND = (
+    r"(?!(?:[\w-]+ ){0,4}?n?or (?:[\w-]+ ){1,3}?(?:is|was|are|were|has been|have been) "
+    r"(?:noted|reported|seen|observed|described|found|present|appreciated|identified|elicited|detected|evident)\b)"
+)
+"""Not before the rest of a list that ends with its verb: "no fever, cough or chills were noted"."""
+_UNITS = r"(?:hour|day|night|week|month|year|hr|hrs|wk|d)s?"
+_NUMBER = r"(?:\d+|a|an|one|two|three|four|five|six|seven|several|few|many)"
+_DURATION = rf"(?:x ?(?:\d|{_NUMBER} {_UNITS}\b)|for (?:the (?:last|past) )?(?:\w+ )?{_NUMBER} {_UNITS}\b|since [a-z]+)"
 _MINUS = rf"[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$))"
 _PLUS = rf"[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$))"
 _SIGN_BEFORE = (
@@ -49,10 +65,17 @@ _SIGN_AFTER = (
     rf"(?<=\w)[:=]? ?(?:(?:is|was|at|of|score|level|scale|rated|a|now) )*{_ZERO}"
     r"|(?<=\w)[:?] ?(?:no?|none|negative|neg|nil|denies|denied|absent)\b"
 )
+_AFTER_COMMA = (
+    r"with |(?:then|so|and then)\b"
+    rf"|(?!n?or\b){_NOT_FOUND}(?:\w+ ){{1,4}}?{_VERBS}\b|and (?:\w+ ){{1,4}}?{_VERBS}\b"
+    rf"|(?!n?or\b|and\b)(?:[\w/-]+ ){{1,3}}?{_DURATION}|{_NUMBER} {_UNITS} of\b"
+    r"|(?:\w+ )?tender\w* (?:in|over|to)\b"
+    rf"|(?:and |with )?{_PRESENT}(?!\w)|\w+ing \w+ly\b|(?:\w+ ){{1,2}}without\b"
+)
+"""What begins a new statement after a comma."""
 _STOP = (
-    r";|\.(?=\s)|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)|,(?= with )|,(?= (?:then|so|and then)\b)"
-    rf"|,(?= (?!n?or\b)(?:\w+ ){{1,4}}?{_VERBS}\b)|,(?= and (?:\w+ ){{1,4}}?{_VERBS}\b)"
-    rf"|,(?= (?:and |with )?{_PRESENT}(?!\w))|,(?= \w+ing \w+ly\b)|,(?= (?:\w+ ){{1,2}}without\b)"
+    r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)"
+    rf"|,(?= (?:{_AFTER_COMMA}))"
 )
 
 _TOKEN = re.compile(r"\]\.\.\.|[][()| *+]|<(?P<least>\d+)-(?P<most>\d+) words>|<(?P<name>[a-z_]+)>|[^][()| *+<]+|.")
@@ -67,12 +90,16 @@ class Cues:
         in_sentence: finds the cues of a lower-case sentence; the name of the group that matched is the kind.
         negating_header: found in a section header that denies the list below it.
         family_header: found in the header of a section about relatives.
+        historical_header: matches the header of a section about the past.
+        hypothetical_header: matches the beginning of a header above allergies, instructions or indications.
         qualifiers: the whole text between a line's start and its first symptom, where that text only qualifies it.
     """
 
     in_sentence: re.Pattern[str]
     negating_header: re.Pattern[str]
     family_header: re.Pattern[str]
+    historical_header: re.Pattern[str]
+    hypothetical_header: re.Pattern[str]
     qualifiers: re.Pattern[str]
 
 
@@ -90,15 +117,19 @@ def load_cues(path: Path = _FILE) -> Cues:
     any_of = {kind: _any(_phrases(groups[kind]), parts, f"{path}: {kind}") for kind in (*_PHRASE_KINDS, *_OTHER_GROUPS)}
     phrases = "|".join(f"(?P<{kind}>{any_of[kind]})" for kind in _PHRASE_KINDS)
     return Cues(
-        # Inside a word only a contraction or a rating can begin; saying so first is faster.
+        # Inside a word only a contraction or a rating can begin. Saying so first, and how signs begin, is faster.
         in_sentence=re.compile(
             r"(?:\b|(?=\W)|(?=n't|0|(?:is|was|at|of|score|level|scale|rated|a|now) ))(?:"
             rf"(?<![\w-])(?:{phrases})(?![\w-])"
-            rf"|(?P<minus>{_MINUS})|(?P<plus>{_PLUS})|(?P<sign_before>{_SIGN_BEFORE})|(?P<contracted>{_CONTRACTED})"
-            rf"|(?P<sign_after>{_SIGN_AFTER}|, which {parts[_GONE]})|(?P<stop>{_STOP})|(?P<comma>,))"
+            rf"|(?=[-+(\[\s])(?:(?P<minus>{_MINUS})|(?P<plus>{_PLUS}))"
+            rf"|(?=[nprs])(?P<sign_before>{_SIGN_BEFORE})|(?P<contracted>{_CONTRACTED})"
+            rf"|(?=[:=?\s0iwaoslrn,])(?P<sign_after>{_SIGN_AFTER}|, which {parts[_GONE]})"
+            rf"|(?P<stop>{_STOP})|(?P<comma>,))"
         ),
         negating_header=re.compile(rf"\b(?:{any_of['negating_header']})$", re.IGNORECASE),
         family_header=re.compile(any_of["family_header"], re.IGNORECASE),
+        historical_header=re.compile(rf"(?:{any_of['historical_header']})$", re.IGNORECASE),
+        hypothetical_header=re.compile(rf"(?:{any_of['hypothetical_header']})", re.IGNORECASE),
         qualifiers=re.compile(rf"\s*(?:{any_of['qualifier']})\s+", re.IGNORECASE),
     )
 

@@ -19,9 +19,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from clinical_notes.batches import MASK
 from clinical_notes.copies import patients_together
 from clinical_notes.mentions import Mention
-from clinical_notes.units import AFFIRMED, GROUP, UnitKind, Units, batches_of, rows_of
+from clinical_notes.units import GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
-from run_folder.settings import LabelSettings
+from run_folder.settings import STATUSES, LabelSettings
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40
@@ -103,7 +103,7 @@ def make_examples(
     Raises:
         InputError: too few symptoms, or a symptom with too few examples or patients.
     """
-    table, mentions = _read(units, settings.negated)
+    table, mentions = _read(units, STATUSES if settings.negated == "keep" else settings.positive)
     pa.default_memory_pool().release_unused()  # Arrow would keep some hundred MB of what was read
     if not len(mentions.unit):
         message = "no symptom of the lexicon is mentioned in these notes"
@@ -125,7 +125,7 @@ def make_examples(
     return LabelledExamples(symptoms, splits, held_back, together.standard_texts)
 
 
-def _read(units: Units, negated: str) -> tuple[_Table, _Mentions]:
+def _read(units: Units, positive: Sequence[str]) -> tuple[_Table, _Mentions]:
     patients, categories, concepts = _Codes(), _Codes(), _Codes()
     types = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int32)
     parts: list[tuple[NDArray[Any], ...]] = [tuple(np.empty(0, dtype) for dtype in types)]
@@ -135,9 +135,8 @@ def _read(units: Units, negated: str) -> tuple[_Table, _Mentions]:
         values = lists.flatten()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         rows, found = np.repeat(np.arange(start, start + len(lists)), counts), concepts.of(values.field("concept"))
-        if negated == "drop":
-            affirmed = pc.equal(values.field("assertion"), AFFIRMED).to_numpy(zero_copy_only=False)
-            rows, found = rows[affirmed], found[affirmed]
+        counts_as = pc.is_in(values.field("assertion"), pa.array(positive)).to_numpy(zero_copy_only=False)
+        rows, found = rows[counts_as], found[counts_as]
         numbers = batch["note"].to_numpy(), batch["sentence"].to_numpy(), batch["copy"].to_numpy()
         parts.append((*numbers, patients.of(batch["patient"]), categories.of(batch["category"]), rows, found))
         start += len(lists)
@@ -367,9 +366,9 @@ def mask_mentions(text: str, mentions: Sequence[Mention], symptoms: Sequence[str
         mentions: in order of appearance, offsets into ``text``.
         symptoms: concepts to hide; mentions of other concepts stay.
     """
-    for mention in reversed(mentions):
-        if mention.concept in symptoms:
-            text = text[: mention.start] + MASK + text[mention.end :]
+    hidden = {(mention.start, mention.end) for mention in mentions if mention.concept in symptoms}
+    for start, end in sorted(hidden, reverse=True):  # several concepts may share a place
+        text = text[:start] + MASK + text[end:]
     return text
 
 

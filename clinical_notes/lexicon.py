@@ -2,17 +2,20 @@
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.yaml_file import read_yaml
 
 _DEFAULT = Path(__file__).with_name("lexicon.yaml")
 _LONGEST_NAME = 100
-_KEYS = ("forms", "negative", "exclude")
+_KEYS = ("forms", "negative", "exclude", "shared", "parents")
+Kind = Literal["forms", "negative", "exclude"]
+_PATTERN = re.compile(r"/(?P<expression>.+)/", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,18 @@ class Concept:
         forms: phrases that name it, in lower case.
         negative: phrases that deny it by themselves.
         exclude: phrases that hold a form but name something else.
+        shared: forms that name other concepts too, each of which lists it ("n/v").
+        parents: concepts that each of its mentions is a mention of too (hematuria is bleeding).
+
+    A form, denial or exclusion between slashes is a regular expression.
     """
 
     name: str
-    forms: tuple[str, ...]
+    forms: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,23 @@ class Lexicon:
             negative = tuple(form for part in parts for form in part.negative)
             # What one part excluded may be a form of another ("sore throat").
             exclude = tuple(form for part in parts for form in part.exclude if form not in forms)
-            concepts[name] = Concept(name, forms, negative, exclude)
-        return Lexicon(concepts)
+            shared = tuple(dict.fromkeys(form for part in parts for form in part.shared))
+            parents = tuple(dict.fromkeys(parent for part in parts for parent in part.parents))
+            concepts[name] = Concept(name, forms, negative, exclude, shared, parents)
+        takers = {other: name for name, others in merges.items() for other in others}
+        return Lexicon({name: _with_parents(concept, takers) for name, concept in concepts.items()})
+
+    def phrases(self) -> Iterator[tuple[str, Kind, tuple[str, ...]]]:
+        """Each phrase with its kind and the concepts that it names."""
+        named: dict[tuple[str, Kind], list[str]] = {}
+        for kind in _KINDS:
+            for concept in self.concepts.values():
+                phrases = (*concept.forms, *concept.shared) if kind == "forms" else getattr(concept, kind)
+                for phrase in phrases:
+                    names = named.setdefault((phrase, kind), [])
+                    names += [name for name in (concept.name, *concept.parents) if name not in names]
+        for (phrase, kind), names in named.items():
+            yield phrase, kind, tuple(names)
 
     def concept_of(self, name: str) -> str | None:
         """The concept of this name, or else the one that has it as a form."""
@@ -79,6 +103,22 @@ class Lexicon:
     def from_record(cls, record: Mapping[str, Mapping[str, Sequence[str]]]) -> "Lexicon":
         """Read what ``record`` gave."""
         return cls({name: Concept(name, **{k: tuple(v) for k, v in body.items()}) for name, body in record.items()})
+
+
+_KINDS: tuple[Kind, ...] = ("exclude", "negative", "forms")
+"""Forms come last, so that what one concept excludes ("sore throat" for pain) may name another."""
+
+
+def _with_parents(concept: Concept, takers: Mapping[str, str]) -> Concept:
+    """With the concepts that took over its parents."""
+    parents = dict.fromkeys(takers.get(parent, parent) for parent in concept.parents)
+    return replace(concept, parents=tuple(parent for parent in parents if parent != concept.name))
+
+
+def expression_of(phrase: str) -> re.Pattern[str] | None:
+    """A phrase between slashes as a regular expression; None: it is plain text."""
+    found = _PATTERN.fullmatch(phrase)
+    return re.compile(found["expression"]) if found else None
 
 
 def load_lexicon(path: Path | None = None) -> Lexicon:
@@ -106,7 +146,10 @@ def _read(path: Path) -> Lexicon:
         for form in (*concept.forms, *concept.negative):
             if owners.setdefault(form, concept.name) != concept.name:
                 message = f"{path}: {form!r} belongs to both {owners[form]} and {concept.name}"
-                raise InputError(Problem("lexicon", message, "keep it in one"))
+                raise InputError(Problem("lexicon", message, "keep it in one, or list it as 'shared' in both"))
+        for parent in concept.parents:
+            if parent not in concepts:
+                raise InputError(Problem("lexicon", f"{path}: {concept.name}: the lexicon has no parent {parent!r}"))
     return Lexicon(concepts)
 
 
@@ -126,7 +169,7 @@ def _concept(where: str, name: str, body: Any) -> Concept:
     if not isinstance(body, Mapping) or set(body) - set(_KEYS):
         raise InputError(Problem("lexicon", f"{where}: expected the keys {', '.join(_KEYS)}"))
     lists = {key: tuple(_forms(where, key, body.get(key, ()))) for key in _KEYS}
-    if not lists["forms"]:
+    if not lists["forms"] and not lists["shared"]:
         raise InputError(Problem("lexicon", f"{where}: needs at least one form"))
     return Concept(name, **lists)
 
@@ -139,4 +182,9 @@ def _forms(where: str, key: str, values: Any) -> Iterator[str]:
             raise InputError(
                 Problem("lexicon", f"{where}: {key} holds {quoted(value)}, which is not a phrase", "quote it")
             )
-        yield " ".join(value.lower().split())
+        try:
+            expression = expression_of(value)
+        except re.error as error:
+            message = f"{where}: {key}: {quoted(value)} is no regular expression ({error})"
+            raise InputError(Problem("lexicon", message)) from None
+        yield value if expression else " ".join(value.lower().split())

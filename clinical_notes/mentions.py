@@ -7,17 +7,20 @@ rules run on sentences that hold a mention, and on nothing else.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import ahocorasick
 
 from clinical_notes.clean import Sentence, sentences
 from clinical_notes.cues import Cues, load_cues
-from clinical_notes.lexicon import Lexicon
-from clinical_notes.units import AFFIRMED, NEGATED, OTHER
+from clinical_notes.lexicon import Kind, Lexicon, expression_of
+from clinical_notes.squeezed import Squeezed, squeeze
+from clinical_notes.templates import read_templates
+from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
 
-_EXCLUDED, _DENYING = "excluded", "denying"
+_EXCLUDED: Kind = "exclude"
+_DENYING: Kind = "negative"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Mention:
     """One surface form in one place.
 
     Attributes:
-        assertion: AFFIRMED, NEGATED or OTHER of ``units``.
+        assertion: one of ``units.STATUSES``.
         start: offset of its first character in the text that it was found in.
         end: offset after its last character.
     """
@@ -37,9 +40,16 @@ class Mention:
 
 
 _GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
-_LISTED = re.compile(r"\s*(?:,|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
-_Match = tuple[int, int, str, str]
-"""Start, end, concept and kind of a form found."""
+_LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
+_BRACKETS = re.compile(r"\([^()]{2,80}\)")
+_DENIED_CHANGE = tuple(f"no {word}" for word in ("change", "recent", "significant", "new", "other", "interval"))
+_NEAR = 2
+"""Words at most between "absence of" and what is absent."""
+_STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current|now|presents?|presenting)\b")
+"""Between "history of" and a symptom that is there now."""
+_CHRONIC = re.compile(r"\b(?:chronic|ongoing|persistent)(?: \w+)? $")
+_Match = tuple[int, int, tuple[str, ...], Kind]
+"""Start, end, concepts and kind of a phrase found."""
 
 
 class MentionFinder:
@@ -52,75 +62,114 @@ class MentionFinder:
     def __init__(self, lexicon: Lexicon) -> None:
         self._cues = load_cues()
         self._automaton = ahocorasick.Automaton()
-        # Forms come last, so that what one concept excludes ("sore throat" for pain) may name another.
-        for kind, key in ((_EXCLUDED, "exclude"), (_DENYING, "negative"), (AFFIRMED, "forms")):
-            for concept in lexicon.concepts.values():
-                for form in getattr(concept, key):
-                    self._automaton.add_word(form, (len(form), concept.name, kind))
+        self._expressions: list[tuple[re.Pattern[str], tuple[str, ...], Kind]] = []
+        for phrase, kind, concepts in lexicon.phrases():
+            expression = expression_of(phrase)
+            if expression is None:
+                self._automaton.add_word(phrase, (len(phrase), concepts, kind))
+            else:
+                self._expressions.append((expression, concepts, kind))
         self._automaton.make_automaton()
 
     def find(self, text: str) -> list[Mention]:
-        """Mentions in order; ``text`` must have single blanks where words are wrapped (see ``unwrapped``)."""
+        """Mentions in order."""
         return [mention for _, _, mentions in self.mentioning(text) for mention in mentions]
 
     def by_sentence(self, text: str) -> Iterator[tuple[Sentence, list[Mention]]]:
         """Every sentence of a note with its mentions."""
-        return self._by_sentence(text, self._matches(text))
+        squeezed = squeeze(text)
+        return self._by_sentence(text, squeezed, self._matches(squeezed.lowered))
 
     def mentioning(self, text: str) -> Iterator[tuple[int, Sentence, list[Mention]]]:
         """Index, sentence and mentions of the sentences that have any; much faster where few or none have."""
-        found = self._matches(text)
+        squeezed = squeeze(text)
+        found = self._matches(squeezed.lowered)
         if found:
-            last = found[-1][0]
-            for number, (part, mentions) in enumerate(self._by_sentence(text, found)):
+            last = squeezed.place_in_note(found[-1][0])
+            for number, (part, mentions) in enumerate(self._by_sentence(text, squeezed, found)):
                 if mentions:
                     yield number, part, mentions
                 if part.end > last:
                     return
 
-    def _by_sentence(self, text: str, found: Sequence[_Match]) -> Iterator[tuple[Sentence, list[Mention]]]:
+    def _by_sentence(
+        self, text: str, squeezed: Squeezed, found: Sequence[_Match]
+    ) -> Iterator[tuple[Sentence, list[Mention]]]:
+        """The sentences of ``text``; the matches' offsets are those of its squeezed form."""
+        places = [squeezed.place_in_note(match[0]) for match in found]
         section = ""
         listed = False  # whether the section's header is still of what follows, if it denies
         first = 0
         for part in sentences(text):
             after = first
-            while after < len(found) and found[after][0] < part.end:
+            while after < len(found) and places[after] < part.end:
                 after += 1
-            of_part, first = found[first:after], after
-            if part.header is not None and of_part and _is_list_of(text, part, of_part, self._cues):
-                part = Sentence(part.start, of_part[0][0], part.end, None)  # "Fever, cough: none" is no section
+            of_part, begin, first = found[first:after], first, after
+            if part.header is not None and of_part:
+                inner = _in_squeezed(squeezed, part)
+                if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
+                    part = Sentence(part.start, places[begin], part.end, None)
             if part.header is not None:
                 section, listed = part.header, True
             elif listed and not _is_list_item(text, part):
                 listed = False
-            matches = [match for match in of_part if match[0] >= part.body]
+            matches = [match for match, place in zip(of_part, places[begin:after], strict=True) if place >= part.body]
             if not matches:
                 yield part, []
                 continue
-            family = bool(self._cues.family_header.search(section))
-            negating = listed and bool(self._cues.negating_header.search(section))
-            yield part, _asserted(text, part, matches, self._cues, family, negating)
+            context = self._context(section, listed)
+            mentions = _asserted(squeezed, _in_squeezed(squeezed, part), matches, self._cues, context)
+            yield part, [_in_note(squeezed, mention) for mention in mentions]
 
-    def _matches(self, text: str) -> list[_Match]:
+    def _context(self, section: str, listed: bool) -> str | None:
+        """The status that a section gives to its mentions, unless a cue says otherwise.
+
+        Args:
+            listed: the sentence is in the list directly below the header.
+        """
+        if self._cues.family_header.search(section):
+            return OTHER
+        if self._cues.hypothetical_header.match(section):
+            return HYPOTHETICAL
+        if self._cues.historical_header.match(section):
+            return HISTORICAL
+        return NEGATED if listed and self._cues.negating_header.search(section) else None
+
+    def _matches(self, lowered: str) -> list[_Match]:
         """Longest forms at word bounds, (start, end, concept, kind), none overlapping."""
-        lowered = text.lower()
-        if len(lowered) != len(text):  # a few capitals have a longer lower case
-            lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-        lowered = lowered.replace("\n", " ")
         found = []
-        for last, (length, concept, kind) in self._automaton.iter(lowered):
-            start, end = last - length + 1, last + 1
-            if (start and lowered[start - 1].isalnum()) or (end < len(lowered) and lowered[end].isalnum()):
-                continue
-            found.append((start, end, concept, kind))
+        for last, (length, concepts, kind) in self._automaton.iter(lowered):
+            if _are_words(lowered, last - length + 1, last + 1):
+                found.append((last - length + 1, last + 1, concepts, kind))
+        named = {concept for match in found for concept in match[2]}
+        for expression, concepts, kind in self._expressions:
+            if kind != _EXCLUDED or concepts[0] in named:
+                spans = [match.span() for match in expression.finditer(lowered)]
+                found += [(*span, concepts, kind) for span in spans if _are_words(lowered, *span)]
         found.sort(key=lambda match: (match[0], -match[1]))
         kept: list[_Match] = []
         for match in found:
             if not kept or match[0] >= kept[-1][1]:
                 kept.append(match)
+            elif kept[-1][3] == _DENYING:  # "non-bloody diarrhea" holds "bloody diarrhea"
+                continue
             elif match[1] - match[0] > kept[-1][1] - kept[-1][0]:
                 kept[-1] = match
         return [match for match in kept if match[3] != _EXCLUDED]
+
+
+def _are_words(text: str, start: int, end: int) -> bool:
+    return not ((start and text[start - 1].isalnum()) or (end < len(text) and text[end].isalnum()))
+
+
+def _in_squeezed(squeezed: Squeezed, part: Sentence) -> Sentence:
+    start, body, end = map(squeezed.place_of, (part.start, part.body, part.end))
+    return Sentence(start, body, end, part.header)
+
+
+def _in_note(squeezed: Squeezed, mention: Mention) -> Mention:
+    start, end = squeezed.place_in_note(mention.start), squeezed.place_in_note(mention.end - 1) + 1
+    return replace(mention, start=start, end=end)
 
 
 def _is_list_of(text: str, part: Sentence, matches: Sequence[_Match], cues: Cues) -> bool:
@@ -150,34 +199,46 @@ def _is_list_item(text: str, part: Sentence) -> bool:
 
 
 def _asserted(
-    text: str, part: Sentence, matches: Sequence[_Match], cues: Cues, family: bool, negating: bool
+    squeezed: Squeezed, part: Sentence, matches: Sequence[_Match], cues: Cues, context: str | None
 ) -> list[Mention]:
-    lowered = text[part.body : part.end].lower().replace("\n", " ")
+    text, lowered = squeezed.text, squeezed.lowered[part.body : part.end]
     found = [
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
         for match in cues.in_sentence.finditer(lowered)
     ]
-    found = _with_signs_read(found, matches[0][0])
+    found = _with_signs_read(found, matches)
     mentions = []
     ends = _list_ends(text, matches)
-    for (start, end, concept, kind), list_end in zip(matches, ends, strict=True):
-        if family:
+    starts = [match[0] for match in matches]
+    brackets = [match.span() for match in _BRACKETS.finditer(squeezed.lowered, part.body, part.end)]
+    written = read_templates(squeezed.lowered, [match[:2] for match in matches], part.body, part.end)
+    for i, ((start, end, concepts, kind), list_end) in enumerate(zip(matches, ends, strict=True)):
+        if context == OTHER:
             assertion = OTHER
+        elif i in written:
+            assertion = written[i]
         elif _GRADED.match(text, end):
             assertion = AFFIRMED
         else:
-            assertion = _assertion(found, start, list_end, negating)
+            near = _outside_brackets(found, brackets, start)
+            assertion = _assertion(near, _Place(lowered, part.body, starts, start, end, list_end), context)
         if kind == _DENYING and assertion != OTHER:
             assertion = AFFIRMED if assertion == NEGATED else NEGATED
-        mentions.append(Mention(concept, assertion, start, end))
+        mentions += [Mention(concept, assertion, start, end) for concept in concepts]
     return mentions
 
 
-def _with_signs_read(cues: list[_Cue], first_mention: int) -> list[_Cue]:
-    """A sentence that starts with "(-)" or "(+)" has its signs before the symptoms; any other has them after."""
+def _with_signs_read(cues: list[_Cue], matches: Sequence[_Match]) -> list[_Cue]:
+    """A sentence that starts with "(-)" or "(+)" has its signs before the symptoms; any other has them after.
+
+    An answer such as ": no" is of the symptom before it, and where there is none, of those after it ("Ext: no edema").
+    """
     signs = [cue for cue in cues if cue.kind in ("minus", "plus")]
-    minus = "pre_negation" if signs and signs[0].start < first_mention else "post_negation"
-    return [_Cue(minus, cue.start, cue.end) if cue.kind == "minus" else cue for cue in cues]
+    minus = "pre_negation" if signs and signs[0].start < matches[0][0] else "post_negation"
+    kinds = {"minus": minus}
+    if not any(match[0] < cue.start for match in matches for cue in cues if cue.kind == "sign_after"):
+        kinds["sign_after"] = "pre_negation"
+    return [_Cue(kinds.get(cue.kind, cue.kind), cue.start, cue.end) for cue in cues]
 
 
 def _list_ends(text: str, matches: Sequence[_Match]) -> list[int]:
@@ -189,34 +250,115 @@ def _list_ends(text: str, matches: Sequence[_Match]) -> list[int]:
     return ends
 
 
-def _assertion(cues: Sequence[_Cue], start: int, end: int, negating_header: bool) -> str:
-    """Walk back from the mention to the cue that governs it, then forward."""
+def _outside_brackets(cues: Sequence[_Cue], brackets: Sequence[tuple[int, int]], start: int) -> Sequence[_Cue]:
+    """The cues without those in brackets that the mention is not in: "well (no cough) when swelling began"."""
+    closed = [bracket for bracket in brackets if not bracket[0] <= start < bracket[1]]
+    if not closed:
+        return cues
+    return [cue for cue in cues if not any(a < cue.start < b - 1 and _is_part(cue, a, b) for a, b in closed)]
+
+
+def _is_part(cue: _Cue, opening: int, closing: int) -> bool:
+    """Whether a bracket holds more than the cue: "(denies)" is an answer to what stands before it."""
+    return closing - opening - 2 > cue.end - cue.start
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A mention in its sentence.
+
+    Attributes:
+        lowered: the sentence, and ``offset`` where it begins in the text.
+        starts: of all mentions of the sentence.
+        list_end: where the list ends that the mention is in.
+    """
+
+    lowered: str
+    offset: int
+    starts: Sequence[int]
+    start: int
+    end: int
+    list_end: int
+
+    def between(self, cue: _Cue) -> str:
+        """What stands between a cue and the mention."""
+        return self.lowered[cue.end - self.offset : self.start - self.offset]
+
+    def to_first(self, cue: _Cue) -> str:
+        """What stands between a cue and the first mention after it."""
+        first = next(start for start in self.starts if start >= cue.end)
+        return self.lowered[cue.end - self.offset : first - self.offset]
+
+
+def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
+    """Walk back from the mention to the cue that governs it, then forward; where none does, the section decides."""
+    start, end = place.start, place.end
     verdict: str | None = None
-    bounded = apart = False
+    bounded = apart = passed_comma = answered = False
     for cue in reversed([cue for cue in cues if cue.end <= start]):
         if cue.kind in ("termination", "plus", "stop"):
             bounded = True
             break
         if cue.kind == "pseudo_negation":
+            if passed_comma and place.lowered.startswith(_DENIED_CHANGE, cue.start - place.offset):
+                return NEGATED  # "no change in vision, headache": the change is not of the headache
             verdict = verdict or AFFIRMED
             break
         if cue.kind in ("pre_negation", "sign_before", "contracted"):
-            verdict = verdict or NEGATED
+            verdict = NEGATED
+        elif cue.kind == "near_negation":
+            between = place.to_first(cue)
+            if len(between.split()) <= _NEAR and "," not in between and " and " not in between:
+                verdict = NEGATED
         elif cue.kind == "comma":
-            apart = verdict == NEGATED
-        elif cue.kind in ("pre_family", "post_family") or (cue.kind == "pre_hypothetical" and not apart):
-            return OTHER  # not "check for leakage, and no bleeding"
+            apart, passed_comma = verdict == NEGATED, True
+        elif cue.kind in ("pre_family", "post_family"):
+            return OTHER
+        elif cue.kind == "post_negation":
+            answered = True  # "tests for flu were negative, cough": the test was not for the cough
+        elif cue.kind == "pre_hypothetical" and not apart and not answered:  # not "check for leakage, and no bleeding"
+            return HYPOTHETICAL
+        elif cue.kind == "pre_uncertain":
+            verdict = verdict or UNCERTAIN
+        elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)):
+            verdict = verdict or HISTORICAL
     if verdict == NEGATED:
         return NEGATED
+    found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, start, end) else None)
+    if found is None and bounded and context == NEGATED:
+        return AFFIRMED  # a denying header is of what follows it at once
+    if found is None and context == HISTORICAL and _CHRONIC.search(place.lowered, 0, start - place.offset):
+        return AFFIRMED
+    return found or context or AFFIRMED
+
+
+def _in_the_past(cues: Sequence[_Cue], start: int, end: int) -> bool:
+    """Whether the statement that holds a mention names a time in the past."""
+    stops = [cue.start for cue in cues if cue.kind == "stop"]
+    first = max((stop for stop in stops if stop < start), default=-1)
+    last = min((stop for stop in stops if stop >= end), default=None)
+    return any(cue.kind == "past_time" and cue.start > first and (last is None or cue.start < last) for cue in cues)
+
+
+def _after(cues: Sequence[_Cue], end: int, list_end: int) -> str | None:
+    """What the cues after a mention say of it."""
+    milder: str | None = None
+    apart = False
     for cue in cues:
-        if cue.end <= end or (cue.start < end and cue.kind != "sign_after"):  # "pain level 0" begins in its mention
+        if cue.kind == "near_post_negation" and cue.start >= end and not apart:
+            return NEGATED
+        apart = apart or (cue.kind == "comma" and cue.start >= end)
+        # "pain level 0" begins in its mention
+        if cue.end <= list_end or (cue.start < list_end and cue.kind != "sign_after"):
             continue
         if cue.kind in ("termination", "plus", "stop", "pre_negation", "pre_family", "pre_hypothetical"):
             break
         if cue.kind in ("post_negation", "sign_after"):
             return NEGATED
-        if cue.kind in ("post_hypothetical", "post_family"):
+        if cue.kind == "post_hypothetical":
+            return HYPOTHETICAL
+        if cue.kind == "post_family":
             return OTHER
-    if verdict is None and negating_header and not bounded:
-        return NEGATED
-    return AFFIRMED
+        if cue.kind == "post_uncertain":
+            milder = milder or UNCERTAIN
+    return milder

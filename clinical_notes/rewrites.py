@@ -5,13 +5,15 @@ They show what a model relies on. Mentions are found again in the example's text
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from zlib import crc32
 
 from clinical_notes.clean import clean
 from clinical_notes.examples import mask_mentions
-from clinical_notes.lexicon import Concept, Lexicon
+from clinical_notes.lexicon import Concept, Lexicon, expression_of
 from clinical_notes.mentions import Mention, MentionFinder
-from clinical_notes.units import AFFIRMED, NEGATED
+from clinical_notes.units import NEGATED
+from run_folder.settings import POSITIVE
 
 _REPORTING = re.compile(
     r"\b(?:(?:has|have|had)(?: had| developed| been having)?|having|with|reports?|reported|reporting|notes|noted"
@@ -76,7 +78,7 @@ class Rewriter:
 
         The rules find it denied in the result, and affirmed nowhere.
         """
-        affirmed = [m for m in self._named(text, symptom) if m.assertion == AFFIRMED]
+        affirmed = [m for m in self._named(text, symptom) if m.assertion in POSITIVE]
         if not affirmed:
             return None
         for deny in (_denied_by_verb, _denied_by_word, _denied_outright):
@@ -84,7 +86,7 @@ class Rewriter:
             for mention in reversed(affirmed):
                 result = deny(result, mention)
             found = {m.assertion for m in self._finder.find(result) if m.concept == symptom}
-            if NEGATED in found and AFFIRMED not in found:
+            if NEGATED in found and not found & set(POSITIVE):
                 return result
         return None
 
@@ -107,7 +109,7 @@ def unseen_forms(
         shown: the texts that models were trained and chosen on.
         held_back: forms kept out of them on purpose; where there are some, the others are not needed.
     """
-    forms = _as_in_examples(lexicon).concepts[symptom].forms
+    forms = tuple(form for form in _as_in_examples(lexicon).concepts[symptom].forms if not expression_of(form))
     corpus = "\n".join(shown)
     seen = [form for form in forms if _holds(corpus, form)]
     wanted = tuple(held_back) or forms
@@ -127,11 +129,17 @@ def _as_in_examples(lexicon: Lexicon) -> Lexicon:
     """Every form also as cleaning leaves it ("c/c/e": "c c e")."""
 
     def both(forms: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(f for form in forms for f in (clean(form, (0, len(form)))[0], form)))
+        cleaned = ((form,) if expression_of(form) else (clean(form, (0, len(form)))[0], form) for form in forms)
+        return tuple(dict.fromkeys(form for of_one in cleaned for form in of_one))
 
     concepts: Mapping[str, Concept] = lexicon.concepts
     return Lexicon(
-        {name: Concept(name, both(c.forms), both(c.negative), both(c.exclude)) for name, c in concepts.items()}
+        {
+            name: replace(
+                c, forms=both(c.forms), negative=both(c.negative), exclude=both(c.exclude), shared=both(c.shared)
+            )
+            for name, c in concepts.items()
+        }
     )
 
 

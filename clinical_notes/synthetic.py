@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from clinical_notes.units import AFFIRMED, NEGATED, OTHER
+from clinical_notes.units import AFFIRMED, HYPOTHETICAL, NEGATED, OTHER
 
 DEFAULT_PATIENTS = 75
 """Default number of patients: enough for about 500 training sentences."""
@@ -194,9 +194,7 @@ def _relatives(w: _Writer, concept: str) -> str:
 def _watched(w: _Writer, concept: str) -> str:
     named = w.name(concept, AFFIRMED)
     cue = w.pick(("monitor for", "call for", "will watch for", "at risk for", "return if there is"))
-    return (
-        f"{w.pick(_WHO)} {w.pick(_REPORT)} {named} {w.context(concept)}; {cue} {w.listed(w.others(concept, 2), OTHER)}."
-    )
+    return f"{w.pick(_WHO)} {w.pick(_REPORT)} {named} {w.context(concept)}; {cue} {w.listed(w.others(concept, 2), HYPOTHETICAL)}."
 
 
 def _plain(w: _Writer, concept: str) -> str:
@@ -236,7 +234,7 @@ def _note(generator: np.random.Generator, category: str, usual: str) -> Syntheti
         sections[-1][1].append(_sentence(w, generator, usual))
     sections[-1][1].append(w.pick(_FILLER))
     if w.chance(0.3):
-        sections[-1][1].append(f"If {w.name(w.symptom(), OTHER)} occurs, call the team.")
+        sections[-1][1].append(f"If {w.name(w.symptom(), HYPOTHETICAL)} occurs, call the team.")
     head = f"[**2151-{generator.integers(1, 13)}-{generator.integers(1, 29)}**] {generator.integers(0, 24)}:{generator.integers(10, 60)}"
     parts = [f"{title}:\n{textwrap.fill(_misspelt(w, ' '.join(lines)), _WIDTH)}" for title, lines in sections if lines]
     return SyntheticNote(category, "\n\n".join([head, *parts]) + "\n", tuple(w.mentions))

@@ -14,8 +14,9 @@ UnitKind = Literal["note", "sentence"]
 GROUP = "group_"
 """Prefix of the columns that examples are grouped by."""
 
-AFFIRMED, NEGATED, OTHER = "affirmed", "negated", "other"
-"""How a mention is asserted; OTHER is not about the patient now (family, hypothetical)."""
+AFFIRMED, NEGATED, UNCERTAIN = "affirmed", "negated", "uncertain"
+HISTORICAL, HYPOTHETICAL, OTHER = "historical", "hypothetical", "other"
+"""Statuses of mentions; see ``run_folder.settings.STATUSES``."""
 
 _ROWS_PER_BATCH = 50_000
 

@@ -86,6 +86,12 @@ class NotesSettings:
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
+STATUSES = ("affirmed", "negated", "uncertain", "historical", "hypothetical", "other")
+"""How a mention is asserted: hypothetical are risks, instructions and allergies too, other is of someone else."""
+POSITIVE = ("affirmed", "uncertain")
+"""Statuses of mentions that count where nothing else is said."""
+
+
 @dataclass(frozen=True)
 class LabelSettings:
     """How labelled examples are made from notes.
@@ -95,7 +101,9 @@ class LabelSettings:
         raw_window: the author's reading of a note: its first characters, in lower case and otherwise as they are.
         symptoms: how many of the most frequent concepts become classes, or their names.
         mentions: whether the text keeps or masks the names of the classes.
-        negated: ``drop`` counts affirmed mentions alone; ``keep`` counts every mention, as the paper's author did.
+        negated: ``drop`` counts the mentions of a status in ``positive``; ``keep`` counts every mention, as the paper's
+            author did.
+        positive: statuses of mentions that count.
         balance: cut every class down to the size of the rarest, in each split.
         split: fractions of train, validation and test.
         hold_back: surface forms of each class that train and validation never show.
@@ -117,6 +125,13 @@ class LabelSettings:
     negated: Literal["drop", "keep"] = field(
         default="drop", metadata=option("drop negated mentions, or count them as well")
     )
+    positive: tuple[str, ...] = field(
+        default=POSITIVE,
+        metadata=option(
+            f"statuses of the mentions that count, of {', '.join(STATUSES)}", metavar="STATUSES",
+            default=",".join(POSITIVE),
+        ),
+    )  # fmt: skip
     lexicon: str | None = field(
         default=None,
         metadata=option("symptoms and their surface forms, in YAML", metavar="FILE", default="the built-in lexicon"),

@@ -42,6 +42,7 @@ class SearchOptions(TypedDict, total=False):
     symptoms: int | Sequence[str]
     mentions: Literal["keep", "mask"]
     negated: Literal["drop", "keep"]
+    positive: Sequence[str]
     lexicon: str | Path
     absorb: str | Sequence[str]
     balance: bool

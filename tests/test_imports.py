@@ -15,8 +15,9 @@ MAY_IMPORT = {
     "trainables": {"clinical_notes", "run_folder"},
     "analysis": {"trainables", "clinical_notes", "run_folder"},
     "tune_jobs": {"analysis", "trainables", "search_spaces", "clinical_notes", "run_folder"},
+    "symptune": {"tune_jobs", "analysis", "trainables", "search_spaces", "clinical_notes", "run_folder"},
 }
-"""Package to the packages of ours that it may import; ``symptune`` and ``benchmarks`` may import them all."""
+"""Package to the packages of ours that it may import; ``benchmarks`` may import them all."""
 
 
 def modules() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from typing import Any
 from clinical_notes.lexicon import Lexicon, load_lexicon
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import out_of_range
-from run_folder.settings import PARTS, RunSettings
+from run_folder.settings import PARTS, STATUSES, RunSettings
 from run_folder.yaml_file import read_yaml
 from search_spaces import STRATEGIES
 from search_spaces.overrides import SpaceError, StrategyOverrides, checked_overrides
@@ -54,6 +54,10 @@ def problems_of(settings: RunSettings) -> list[Problem]:
         problems.append(Problem("symptoms", f"at least 2 are needed to tell apart, got {labels.symptoms}"))
     elif isinstance(labels.symptoms, tuple) and len(set(labels.symptoms)) < 2:
         problems.append(Problem("symptoms", "name at least 2 different ones"))
+    unknown = [status for status in labels.positive if status not in STATUSES]
+    if unknown or not labels.positive:
+        message = f"unknown status {quoted(unknown[0])}{near(unknown[0], STATUSES)}" if unknown else "name a status"
+        problems.append(Problem("positive", message, f"give some of {', '.join(STATUSES)}"))
     return problems + _strategy_problems(settings.search.strategies)
 
 

@@ -19,12 +19,15 @@ from clinical_notes.tables.delimited import delimiter_of
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import DAMAGED, opened
 from clinical_notes.tables.read import read_sheet
-from clinical_notes.units import AFFIRMED, NEGATED
+from clinical_notes.units import AFFIRMED, NEGATED, UNCERTAIN
 from run_folder.errors import InputError, Problem
+from run_folder.settings import STATUSES
 
-STATUSES = (AFFIRMED, NEGATED)
+REQUIRED = (AFFIRMED, NEGATED)
+"""Statuses that every gold table has a column of; the others are scored where it has theirs."""
 MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
+_TEXT, _TEXT_NAMES = "text", ("text", "sentence")
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -32,7 +35,7 @@ _COUNTED = {"precision": [0, 1], "recall": [0, 2], "f1": [0, 1, 2]}
 """Positions in (tp, fp, fn) of the counts from which each figure is computed."""
 
 Labels = Mapping[str, frozenset[str]]
-"""Status to the concepts that a text affirms or denies."""
+"""Each scored status to the concepts that a text mentions with it."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,12 @@ class Audit:
 
 
 def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
-    """Texts with the concepts that people say they affirm and deny.
+    """Texts with the concepts that people say they affirm and deny, and with other statuses where they labelled them.
 
     Args:
-        path: a table, as .csv, .tsv or .xlsx, with the columns text, affirmed and negated; concepts, or forms of them,
-            stand apart by semicolons or commas.
+        path: a table, as .csv, .tsv or .xlsx, with the columns text (or sentence), affirmed and negated, and perhaps
+            uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by semicolons or
+            commas.
 
     Raises:
         InputError: no such table, or a concept that the lexicon lacks; the message names the row.
@@ -93,7 +97,7 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
         if not fields[columns["text"]].strip():
             raise InputError(f"{path}: row {number} has no text; add it, or delete the row")
         labels = {}
-        for status in STATUSES:
+        for status in _scored(columns):
             names = [name.strip() for name in re.split("[;,]", fields[columns[status]])]
             names = [name for name in names if name.lower() not in _NOTHING]
             found = {name: lexicon.concept_of(name) for name in names}
@@ -104,7 +108,7 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
         gold.append(GoldText(number, _plain(fields[columns["text"]]), labels))
     if problems:
         raise InputError(*list(problems.values())[:5])
-    if not any(text.labels[status] for text in gold for status in STATUSES):
+    if not any(text.labels[status] for text in gold for status in REQUIRED):
         raise InputError(f"{path}: no row names a concept under affirmed or negated; label some")
     return gold
 
@@ -151,10 +155,16 @@ def _rows(content: str, path: Path) -> tuple[list[str], list[list[str]]]:
 def _places(header: Sequence[str], path: Path) -> dict[str, int]:
     """Column of each part, by names such as "Affirmed concepts"."""
     words = [re.split(r"[\W_]+", name.strip().lower())[0] for name in header]
-    missing = [name for name in ("text", *STATUSES) if name not in words]
+    words = [_TEXT if word in _TEXT_NAMES else word for word in words]
+    missing = [name for name in (_TEXT, *REQUIRED) if name not in words]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}; the first row must be: text, affirmed, negated")
-    return {name: words.index(name) for name in ("text", *STATUSES)}
+    return {name: words.index(name) for name in (_TEXT, *STATUSES) if name in words}
+
+
+def _scored(columns: Mapping[str, object]) -> tuple[str, ...]:
+    """The statuses that a table has, in order."""
+    return tuple(status for status in STATUSES if status in columns)
 
 
 def _plain(text: str) -> str:
@@ -180,13 +190,14 @@ def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -
     Args:
         symptoms: concepts to score.
     """
-    finder = MentionFinder(lexicon)
+    finder, statuses = MentionFinder(lexicon), tuple(gold[0].labels)
     mentions = [finder.find(text.text) for text in gold]
     found = [
-        {status: frozenset(m.concept for m in of_text if m.assertion == status) for status in STATUSES}
+        {status: frozenset(m.concept for m in of_text if _counted_as(m, statuses) == status) for status in statuses}
         for of_text in mentions
     ]
-    scores = _scores(_indicators([text.labels for text in gold], symptoms), _indicators(found, symptoms), symptoms)
+    by_people, by_rules = ([text.labels for text in gold], symptoms), (found, symptoms)
+    scores = _scores(_indicators(*by_people), _indicators(*by_rules), statuses, symptoms)
     mistakes = [
         Mistake(text.row, symptom, labelled, seen)
         for text, labels in zip(gold, found, strict=True)
@@ -196,14 +207,19 @@ def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -
     return Audit(len(gold), scores, mistakes, _elsewhere(gold, mentions, lexicon, symptoms))
 
 
+def _counted_as(mention: Mention, statuses: Sequence[str]) -> str:
+    """The status that a mention is scored with: an uncertain one is affirmed for who did not label it apart."""
+    return AFFIRMED if mention.assertion == UNCERTAIN not in statuses else mention.assertion
+
+
 def _statuses(labels: Labels, symptom: str) -> tuple[str, ...]:
-    return tuple(status for status in STATUSES if symptom in labels[status])
+    return tuple(status for status in labels if symptom in labels[status])
 
 
 def _indicators(labels: Sequence[Labels], symptoms: Sequence[str]) -> NDArray[np.bool_]:
     """(texts, statuses, symptoms)."""
     return np.array(
-        [[[symptom in text_labels[status] for symptom in symptoms] for status in STATUSES] for text_labels in labels]
+        [[[symptom in text_labels[status] for symptom in symptoms] for status in text_labels] for text_labels in labels]
     )
 
 
@@ -225,7 +241,9 @@ def _elsewhere(
     return {symptom: tuple(sorted(concepts)) for symptom, concepts in others.items() if concepts}
 
 
-def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Sequence[str]) -> pd.DataFrame:
+def _scores(
+    labelled: NDArray[np.bool_], found: NDArray[np.bool_], statuses: Sequence[str], symptoms: Sequence[str]
+) -> pd.DataFrame:
     """Figures by status and concept and their averages.
 
     A concept counts once per text, so that its limits are those of a proportion (Wilson; F1 = 2J / (1 + J) of the
@@ -238,7 +256,7 @@ def _scores(labelled: NDArray[np.bool_], found: NDArray[np.bool_], symptoms: Seq
     weights = np.random.default_rng(0).multinomial(texts, np.full(texts, 1 / texts), size=_RESAMPLES)
     resampled = np.stack([np.tensordot(weights, count.astype(np.float64), axes=1) for count in counts])
     rows = []
-    for j, status in enumerate(STATUSES):
+    for j, status in enumerate(statuses):
         for k, symptom in enumerate(symptoms):
             tp, fp, fn = (int(n) for n in totals[:, j, k])
             limits = {

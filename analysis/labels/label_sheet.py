@@ -10,8 +10,9 @@ import pandas as pd
 
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import MentionFinder
-from clinical_notes.units import AFFIRMED, NEGATED, OTHER
+from clinical_notes.units import AFFIRMED, NEGATED
 from run_folder.errors import InputError, Problem
+from run_folder.settings import POSITIVE, STATUSES
 
 _WITHOUT_SHARE = 0.25
 """Share of the sample in which the rules find none of the symptoms, so that what they miss can be seen."""
@@ -56,7 +57,7 @@ def sample_sentences(
     random = np.random.default_rng(seed)
     drawn, counts = _draw(notes, MentionFinder(lexicon), size, random)
     chosen = tuple(symptoms) or tuple(sorted(counts, key=lambda concept: (-counts[concept], concept))[:_USUAL_SYMPTOMS])
-    strata = [sorted(drawn.get((concept, status), ())) for concept in chosen for status in (AFFIRMED, NEGATED, OTHER)]
+    strata = [sorted(drawn.get((concept, status), ())) for concept in chosen for status in STATUSES]
     kept: dict[str, _Drawn] = {}
     _deal(strata, size - round(size * _WITHOUT_SHARE), kept)
     others = [
@@ -72,7 +73,8 @@ def sample_sentences(
     rows = [
         {
             "text": sentence.text,
-            **{status: "; ".join(_named(sentence, status, chosen)) for status in (AFFIRMED, NEGATED)},
+            AFFIRMED: "; ".join(_named(sentence, POSITIVE, chosen)),
+            NEGATED: "; ".join(_named(sentence, (NEGATED,), chosen)),
         }
         for sentence in kept.values()
     ]
@@ -94,7 +96,7 @@ def _draw(
                     continue
                 seen.add(hash(text))
                 statuses = tuple(dict.fromkeys((m.concept, m.assertion) for m in mentions))
-                counts.update(concept for concept, status in statuses if status == AFFIRMED)
+                counts.update(concept for concept, status in statuses if status in POSITIVE)
                 sentence = _Drawn(float(random.random()), text, statuses)
                 for stratum in statuses or (_WITHOUT,):
                     heap = heaps.setdefault(stratum, [])
@@ -118,8 +120,8 @@ def _deal(strata: Sequence[Sequence[_Drawn]], size: int, kept: dict[str, _Drawn]
         waiting = [stratum for stratum in waiting if stratum]
 
 
-def _named(sentence: _Drawn, status: str, symptoms: Sequence[str]) -> list[str]:
-    return [symptom for symptom in symptoms if (symptom, status) in sentence.mentions]
+def _named(sentence: _Drawn, statuses: Sequence[str], symptoms: Sequence[str]) -> list[str]:
+    return [symptom for symptom in symptoms if any((symptom, status) in sentence.mentions for status in statuses)]
 
 
 def blank_sheet(texts: Sequence[str], symptoms: Sequence[str]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from run_folder.folder import Folder
 from run_folder.run import open_run as open_stored
 from symptune._launch import launch
 from tests.tiny_runs import save_tiny_model
+from tests.waiting import GUARD_SECONDS
 from tune_jobs.cli import main
 from tune_jobs.commands.options import parser
 from tune_jobs.signals import interruptible, was_interrupted
@@ -50,7 +51,9 @@ def python(code: str, folder: Path, *flags: str) -> "subprocess.CompletedProcess
     """Run code in another folder, with the folder first on its path, as an interactive session has it."""
     line = [sys.executable, *flags, "-c", textwrap.dedent(code)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=800, check=False)
+    return subprocess.run(
+        line, cwd=folder, env=environment, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
+    )
 
 
 def package(folder: Path, *names: str) -> None:
@@ -148,7 +151,6 @@ def test_the_command_line_finds_the_run_of_a_call_with_the_same_options(
     assert len(symptune.open_run(run.path).trials) == 1
 
 
-@pytest.mark.timeout(900)
 def test_a_search_in_a_notebook_is_interrupted_and_called_again(
     notes: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -210,7 +212,6 @@ def test_a_thread_that_gets_no_signals_leaves_them_alone() -> None:
     assert handlers == [signal.getsignal(signal.SIGINT)]
 
 
-@pytest.mark.timeout(900)
 def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(symptune.SearchError, match=r"run none .*: .*baseline: no model"):
         symptune.search(
@@ -437,7 +438,6 @@ def test_folders_that_hide_nothing_do_no_harm(tmp_path: Path) -> None:
     assert done.stdout == "fine\n", done.stderr
 
 
-@pytest.mark.timeout(900)
 def test_a_search_by_the_command_is_not_disturbed_by_the_current_folder(notes: Path, tmp_path: Path) -> None:
     """Ray's workers and the process that measures memory look into it; the command itself does not."""
     package(tmp_path, "analysis", "benchmarks", "tests")

@@ -36,7 +36,7 @@ def test_the_tables_and_claims_fit_a_terminal_and_are_written(
     assert main(["compare-paper", "mine", "--storage", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "This run does not follow the author's protocol" in printed
-    assert "There is no results/statistics.json: the run's figures have no intervals" in printed
+    assert "intervals have not been worked out (there is no results/statistics.json)" in printed
     tables = [line for line in printed.splitlines() if line.startswith("  ")]
     assert max(map(len, tables)) <= 110
     assert "12. Low rank and quantization say pain too often" in printed

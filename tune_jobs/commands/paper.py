@@ -29,7 +29,9 @@ def compare_paper(options: argparse.Namespace, console: Console) -> int:
     found = compare_with_paper(run, protocol=protocol)
     console.print(PROTOCOL[protocol], highlight=False)
     if read_statistics(run) is None:
-        line = f"There is no {STATISTICS}: the run's figures have no intervals. `symptune evaluate` makes it."
+        line = (
+            f"The run's intervals have not been worked out (there is no {STATISTICS}): `symptune evaluate` does that."
+        )
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for note in NOTES:
         console.print(note, markup=False, highlight=False)

@@ -1,0 +1,107 @@
+"""What forms and templates say of their symptoms: check boxes, yes and no, signs, left and right.
+
+They are read before the cues, which are of sentences. A symptom whose box or field is empty is neither affirmed nor
+denied: it is HYPOTHETICAL.
+"""
+
+import re
+from collections.abc import Sequence
+
+from clinical_notes.units import AFFIRMED, HYPOTHETICAL, NEGATED
+
+Span = tuple[int, int]
+
+_SHORT_YES, _SHORT_NO = "(?:y|yes|[1-4]\\+|\\+[1-4])", "(?:n|no|none)"
+_YES = rf"(?:{_SHORT_YES}|pos|positive|present|trace|mild|moderate|severe)"
+_NO = rf"(?:{_SHORT_NO}|neg|negative|absent|nil|denie[sd]|not present)"
+_ENDED = r"(?=\s*(?:[,;.)\]\n]|$|-?\s*[a-z][a-z /]{2,40}[:?(]))"
+_ANSWER = re.compile(
+    rf"(?:(?:\s?[:?=]\s?|\s-\s?|\s?\()(?:(?P<yes>{_YES})|(?P<no>{_NO}))"
+    rf"|\s(?:(?P<plain_yes>{_SHORT_YES})|{_SHORT_NO}))\)?{_ENDED}"
+)
+_BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?:[\w-]+\s){0,2}?$")
+_BOX_AFTER = re.compile(r"\s?[:?]?\s?(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))")
+_ANY_BOX = re.compile(r"[\[(][ x_]?[\])]|[☐☒☑✓]")
+_EMPTY = {"", " ", "_", "☐"}
+_SIDE = re.compile(r"(?<![a-z])(?:right|left|r|l)\b[^:,;]{0,25}:\s?(?P<value>[\w+/-]+)")
+_SIDES = re.compile(rf"\s?:?\s*{_SIDE.pattern}")
+_NOTHING = re.compile(r"(?:absent|none|no|n|negative|neg|0|nil)$")
+_NOT = "no(t)"
+_SIGN = re.compile(r"(?:^|[\s,;(/•])(?P<sign>[+-])$")
+_SIGNS = re.compile(r"(?:^|[\s,;(/])[+-](?=[a-z])")
+_JOINED = re.compile(r"\s?/\s?")
+
+
+def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) -> dict[int, str]:
+    """The status of the mentions that a template decides, by their place in ``mentions``.
+
+    Args:
+        text: lower-case text.
+        mentions: offsets of the mentions of a sentence, in order.
+        start: offset of the sentence in ``text``.
+        end: offset of its end.
+    """
+    statement = text[start:end]
+    if _NOT in statement:
+        return {i: _not_before(text, start, mention) for i, mention in enumerate(mentions)}
+    found: dict[int, str] = {}
+    box_first = _boxes_come_first(statement, mentions[0][0] - start)
+    signed = len(_SIGNS.findall(statement)) > 1
+    for i, mention in enumerate(mentions):
+        begin = mentions[i - 1][1] if i else start
+        until = mentions[i + 1][0] if i + 1 < len(mentions) else end
+        status = (
+            _box(text, begin, mention, until, box_first)
+            or _sides(text, mention, end)
+            or (_sign(text, begin, mention) if signed else None)
+            or _answer(text, mention, until)
+        )
+        if status is not None:
+            found[i] = status
+    for i in range(len(mentions) - 2, -1, -1):  # "Nausea / vomiting: denies" is of both
+        joined = _JOINED.fullmatch(text, mentions[i][1], mentions[i + 1][0])
+        if joined and i + 1 in found and i not in found:
+            found[i] = found[i + 1]
+    return found
+
+
+def _not_before(text: str, start: int, mention: Span) -> str:
+    """MetaVision writes "No(t)" before each item that is denied; items are apart by commas."""
+    item = max(start, *(text.rfind(mark, start, mention[0]) + 1 for mark in ",;:\n"))
+    return NEGATED if _NOT in text[item : mention[0]] else AFFIRMED
+
+
+def _boxes_come_first(statement: str, first_mention: int) -> bool | None:
+    """Whether boxes stand before their symptoms; None where there are none."""
+    box = _ANY_BOX.search(statement)
+    return None if box is None else box.start() < first_mention
+
+
+def _box(text: str, begin: int, mention: Span, until: int, first: bool | None) -> str | None:
+    if first is None:
+        return None
+    box = _BOX_BEFORE.search(text[begin : mention[0]]) if first else _BOX_AFTER.match(text, mention[1], until)
+    if box is None:
+        return None
+    mark = box["sign"] if box["sign"] is not None else box["mark"]
+    return HYPOTHETICAL if mark in _EMPTY else AFFIRMED
+
+
+def _sides(text: str, mention: Span, end: int) -> str | None:
+    """ "Edema: Right: Trace, Left: Absent": present where one side has it."""
+    if not _SIDES.match(text, mention[1], end):
+        return None
+    values = [match["value"] for match in _SIDE.finditer(text, mention[1], end)]
+    return NEGATED if all(map(_NOTHING.match, values)) else AFFIRMED
+
+
+def _sign(text: str, begin: int, mention: Span) -> str | None:
+    sign = _SIGN.search(text[max(begin - 1, 0) : mention[0]])
+    return None if sign is None else AFFIRMED if sign["sign"] == "+" else NEGATED
+
+
+def _answer(text: str, mention: Span, until: int) -> str | None:
+    answer = _ANSWER.match(text, mention[1], until)
+    if answer is None:
+        return None
+    return AFFIRMED if answer["yes"] or answer["plain_yes"] else NEGATED

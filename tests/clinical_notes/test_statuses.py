@@ -1,0 +1,131 @@
+"""Statuses of mentions on lines in the manner of ward notes, of many kinds; a person labelled them before the rules."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from clinical_notes.lexicon import Lexicon, load_lexicon
+from clinical_notes.mentions import MentionFinder
+from clinical_notes.squeezed import squeeze
+from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
+from run_folder.settings import STATUSES
+
+LINES = Path(__file__).with_name("ward_lines.tsv")
+NONE = "none"
+"""Label of a word that is no mention, or of an empty box."""
+KNOWN_TO_FAIL = {"Work-up for syncope was negative.", "Penicillin causes a rash."}
+
+
+@pytest.fixture(scope="module")
+def finder() -> MentionFinder:
+    return MentionFinder(load_lexicon())
+
+
+def lines() -> list[tuple[str, str, dict[str, str]]]:
+    with LINES.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [
+        (
+            row["kind"],
+            row["text"].replace("\\n", "\n").replace("\\t", "\t"),
+            dict(label.split("=") for label in row["labels"].split(";")),
+        )
+        for row in rows
+    ]
+
+
+def statuses(finder: MentionFinder, text: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for mention in finder.find(text):
+        found.setdefault(mention.concept, set()).add(mention.assertion)
+    return found
+
+
+def is_right(found: set[str], label: str) -> bool:
+    if label == NONE:
+        return found <= {HYPOTHETICAL}
+    if label == AFFIRMED:  # a second mention may be less sure: "confusion, likely delirium"
+        return AFFIRMED in found and found <= {AFFIRMED, UNCERTAIN}
+    return found == {label}
+
+
+def test_lines_of_ward_notes_are_read_as_a_person_reads_them(finder: MentionFinder) -> None:
+    assert len(lines()) >= 150
+    wrong = set()
+    for _, text, labels in lines():
+        found = statuses(finder, text)
+        if not all(is_right(found.get(concept, set()), label) for concept, label in labels.items()):
+            wrong.add(text)
+    assert wrong <= KNOWN_TO_FAIL
+
+
+def test_every_status_is_among_the_lines() -> None:
+    assert {label for _, _, labels in lines() for label in labels.values()} == {*STATUSES, NONE}
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("PAST MEDICAL HISTORY", HISTORICAL),
+        ("PMH", HISTORICAL),
+        ("Past Medical/Surgical History", HISTORICAL),
+        ("ALLERGIES", HYPOTHETICAL),
+        ("Adverse reactions", HYPOTHETICAL),
+        ("Family History", OTHER),
+        ("History of Present Illness", AFFIRMED),
+        ("Chief Complaint", AFFIRMED),
+        ("Review of Systems", AFFIRMED),
+    ],
+)
+@pytest.mark.parametrize("between", [" ", "\n", "\n\n", "\n1. Asthma\n2. ", "\n- "])
+def test_a_section_gives_its_mentions_a_status(finder: MentionFinder, header: str, status: str, between: str) -> None:
+    text = f"{header}:{between}Headache.\n\nEXAM: Rash."
+    assert statuses(finder, text) == {"headache": {status}, "rash": {AFFIRMED}}
+
+
+def test_a_cue_is_stronger_than_its_section(finder: MentionFinder) -> None:
+    text = "Past Medical History: no seizures; chronic cough."
+    assert statuses(finder, text) == {"seizure": {NEGATED}, "cough": {AFFIRMED}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no\n\t fever  and   No\n\n Cough", "a’b – c  d", "Ext-no edema\n-no rash", "İ  x\r\n y", "   \n fever  ", ""],
+)
+def test_offsets_of_the_squeezed_text_lead_back_to_the_note(text: str) -> None:
+    squeezed = squeeze(text)
+    assert len(squeezed.text) == len(squeezed.lowered)
+    for place, character in enumerate(squeezed.text):
+        origin = text[squeezed.place_in_note(place)]
+        assert character == origin or character in " \n'-•"
+        if not character.isspace():
+            assert squeezed.place_of(squeezed.place_in_note(place)) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("No fever\nCough since Monday", {"fever": {NEGATED}, "cough": {AFFIRMED}}),
+        ("He has had no complaints such as fever in the last weeks, and no chills or\nCough.",
+         {"fever": {NEGATED}, "chills": {NEGATED}, "cough": {NEGATED}}),
+        ("There was no report of any trouble in breathing, no pain, no nausea, or vomiting,\n"
+         "Headache or fever; she was sent home after one more day of rest in the ward, well.",
+         {"pain": {NEGATED}, "nausea": {NEGATED}, "vomiting": {NEGATED}, "headache": {NEGATED}, "fever": {NEGATED}}),
+    ],
+)  # fmt: skip
+def test_a_line_break_ends_a_statement_only_where_the_line_was_not_wrapped(
+    finder: MentionFinder, text: str, expected: dict[str, set[str]]
+) -> None:
+    assert statuses(finder, text) == expected
+
+
+def test_a_concept_counts_for_its_parents_and_a_shared_form_for_all_that_list_it(finder: MentionFinder) -> None:
+    assert statuses(finder, "Denies N/V. Gross hematuria.") == {
+        "nausea": {NEGATED}, "vomiting": {NEGATED}, "hematuria": {AFFIRMED}, "bleeding": {AFFIRMED},
+    }  # fmt: skip
+
+
+def test_parents_follow_what_absorbs_them() -> None:
+    lexicon: Lexicon = load_lexicon().absorb({"bruising": ["bleeding"]})
+    assert statuses(MentionFinder(lexicon), "Gross hematuria.") == {"hematuria": {AFFIRMED}, "bruising": {AFFIRMED}}
