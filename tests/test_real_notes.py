@@ -25,7 +25,8 @@ def units() -> pa.Table:
 def test_mentions_and_their_negation_are_as_frequent_as_a_simple_count_says(units: pa.Table) -> None:
     mentions = [m for found in units["mentions"].to_pylist() for m in found]
     counts = Counter(m["concept"] for m in mentions)
-    for concept, expected in {"pain": 2184, "bleeding": 841, "edema": 642, "cough": 204, "nausea": 250}.items():
+    # 841 forms of bleeding, and 254 of hematoma, hematuria, hemoptysis and hematemesis, which are bleeding too.
+    for concept, expected in {"pain": 2184, "bleeding": 841 + 254, "edema": 642, "cough": 204, "nausea": 250}.items():
         assert counts[concept] == pytest.approx(expected, rel=0.15)
     negated = sum(m["assertion"] == "negated" for m in mentions)
     assert 0.25 < negated / len(mentions) < 0.45
