@@ -28,7 +28,7 @@ class Mention:
     """One surface form in one place.
 
     Attributes:
-        assertion: one of ``units.STATUSES``.
+        assertion: one of ``run_folder.settings.STATUSES``.
         start: offset of its first character in the text that it was found in.
         end: offset after its last character.
     """
