@@ -81,8 +81,8 @@ EXPORTING = ("quantization", "combined")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Workers that run next to each other share the cores, and no cluster is joined by chance."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is not None:
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # a plain ``ray.init`` would switch tokens on for all tests after it
+    if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["RAY_TMPDIR"] = f"/tmp/ray-{os.getpid()}"  # short: a socket's path has 107 characters at most
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)

@@ -1,6 +1,11 @@
 """How each strategy trains, and what it deploys: one module with one class of trials per strategy."""
 
 import importlib
+import os
+
+# Both libraries read this once, when they are imported. A hospital's machine tells nobody what it computes.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from trainables.base import Trial
 

@@ -398,7 +398,7 @@ def test_the_command_line_reads_lines_and_writes_csv_and_leaves_no_file_when_it_
     assert found["symptom"].notna().tolist() == [True, False, True]
     assert "2 texts labelled, 1 empty" in said
 
-    until(lambda: list(tmp_path.iterdir()))
+    until(lambda: list(tmp_path.iterdir()), process=waiting)
     assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
     waiting.terminate()
     _, said = waiting.communicate()

@@ -229,7 +229,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
     line = launch_line(notes, model_folder, "--name", "cut")
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     interrupted = start_python("-m", "tests.held", 4, *line, start_new_session=True, **piped)
-    until(held.WAITING.exists)
+    until(held.WAITING.exists, process=interrupted)
     interrupted.send_signal(signal.SIGINT)
     output = output_of(interrupted, 130)
     assert "Continue with: symptune resume cut\n" in output
@@ -237,9 +237,9 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
 
     held.WAITING.unlink()
     at_once = start_python("-m", "tests.held", 8, "--stubborn", "resume", "cut", "--seeds", "1", **piped)
-    until(held.WAITING.exists)
+    until(held.WAITING.exists, process=at_once)
     at_once.send_signal(signal.SIGTERM)
-    until(held.INTERRUPTED.exists)
+    until(held.INTERRUPTED.exists, process=at_once)
     at_once.send_signal(signal.SIGINT)
     assert "are kept" in output_of(at_once, 130)
 

@@ -56,8 +56,8 @@ class Place:
     def printed(self) -> str:
         return (self.folder / "printed").read_text()
 
-    def until(self, happened: Callable[[], object]) -> None:
-        until(happened, lambda: self.printed)
+    def until(self, happened: Callable[[], object], process: "subprocess.Popen[str] | None" = None) -> None:
+        until(happened, lambda: self.printed, process)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def long_way(pytestconfig: pytest.Config) -> None:
         pytest.skip("takes long: give --clusters")
 
 
-LONG = ["--trials", "50", "--epochs", "100000"]
+LONG = ["--trials", "50", "--epochs", "10000"]
 """Options of trials so long that none ends while a test runs."""
 SHORT = ["--trials", "2", "--epochs", "2"]
 
@@ -100,9 +100,9 @@ SHORT = ["--trials", "2", "--epochs", "2"]
 def test_a_node_that_joins_a_running_search_gets_a_trial(place: Place) -> None:
     first = place.add_node()
     inside = place.start([*place.line, *LONG], "auto")
-    place.until(lambda: trial_processes(first))
+    place.until(lambda: trial_processes(first), inside)
     second = place.add_node()
-    place.until(lambda: trial_processes(second))
+    place.until(lambda: trial_processes(second), inside)
     inside.send_signal(signal.SIGINT)
     assert inside.wait(GUARD_SECONDS) == 130
     run = open_run(Folder(place.folder / "run"))
@@ -112,15 +112,15 @@ def test_a_node_that_joins_a_running_search_gets_a_trial(place: Place) -> None:
 
 def test_a_search_from_outside_waits_for_a_node_stops_and_ends_with_its_client(long_way: None, place: Place) -> None:
     outside = place.start([*place.line, *LONG], place.client, "--max-concurrent", "1")
-    place.until(lambda: "waiting for one to join" in place.printed)
+    place.until(lambda: "waiting for one to join" in place.printed, outside)
     node = place.add_node()
-    place.until(lambda: "epoch 2/100000" in place.printed)
+    place.until(lambda: "epoch 2/10000" in place.printed, outside)
     outside.send_signal(signal.SIGINT)
     assert outside.wait(GUARD_SECONDS) == 130
     assert "Stopped. Continue with: symptune resume run" in place.printed
 
     client = place.start(["resume", "run", "--seeds", "1", "--storage", str(place.folder)], place.client)
-    place.until(lambda: "baseline-0000      epoch" in place.printed)
+    place.until(lambda: "baseline-0000      epoch" in place.printed, client)
     client.kill()
     client.wait()
     place.until(lambda: not commands() and not trial_processes(node))

@@ -125,7 +125,7 @@ def test_a_daemon_that_dies_ends_in_a_line_that_says_how_to_resume(
     monkeypatch.chdir(tmp_path)
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     driver = start_python("-m", "tests.held", 2, *line_of(notes, model_folder), **piped)
-    until(held.WAITING.exists)
+    until(held.WAITING.exists, process=driver)
     (raylet,) = (child for child in psutil.Process(driver.pid).children() if child.name() == "raylet")
     raylet.send_signal(signal.SIGKILL)
     printed, _ = driver.communicate()

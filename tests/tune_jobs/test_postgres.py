@@ -93,12 +93,6 @@ def server() -> Iterator[Server]:
     shutil.rmtree(folder)
 
 
-def until_held(process: "subprocess.Popen[str]") -> None:
-    """Wait until it is where it is held."""
-    until(lambda: held.WAITING.exists() or process.poll() is not None)
-    assert process.poll() is None, "it ended"
-
-
 def stop_at(events: int, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop the server once the ledger of a search in this process has that many events."""
     append = Ledger.append
@@ -141,11 +135,11 @@ def test_a_search_whose_driver_is_killed_and_whose_server_restarts_and_fails_kee
         "-m", "tests.held", "2,4", "launch", "--name", "kept", "--notes", notes, "--model", model_folder,
         "--max-length", "40", "--trials", "3", "--epochs", "2", "--strategies", "baseline", *options,
     )  # fmt: skip
-    until_held(driver)
+    until(held.WAITING.exists, process=driver)
     server.stop()
     server.start()
     held.WAITING.unlink()  # it continues, with new connections
-    until_held(driver)
+    until(held.WAITING.exists, process=driver)
     driver.send_signal(signal.SIGKILL)  # the second trial is in its study, and not in the ledger
     driver.wait()
     assert len(Ledger(Folder("runs/kept")).events) == 4

@@ -71,7 +71,7 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     killed = start_python("-m", "tests.held", 2, *launch, start_new_session=True, **quiet)
-    until(held.WAITING.exists)
+    until(held.WAITING.exists, process=killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     first = read_events(run)

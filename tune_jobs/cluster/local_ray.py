@@ -42,6 +42,7 @@ def own_token() -> Iterator[None]:
     the environment already says what Ray is to do, that counts.
     """
     if any(name in os.environ for name in _TOKEN_VARIABLES):
+        _read_token_again()
         yield
         return
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
