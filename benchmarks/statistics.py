@@ -178,7 +178,7 @@ def false_alarms(generator: np.random.Generator, patients: int, runs: int, world
         one = labels == 0
         found.append(
             {
-                "accuracy, McNemar": mcnemar(labels, ours, theirs).p,
+                "accuracy, McNemar": mcnemar(ours == labels, theirs == labels).p,
                 "accuracy, swaps": swap[0],
                 "F1, swaps": swap[METRICS.index("f1")],
                 "F1, t": t_test[METRICS.index("f1")],

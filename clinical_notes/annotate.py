@@ -13,6 +13,7 @@ import pyarrow as pa
 from clinical_notes.clean import clean
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import Mention, MentionFinder
+from clinical_notes.prevalence import is_whole
 from clinical_notes.units import GROUP, UNITS, UnitKind, copy_number
 
 ROWS_PER_TASK = 2_000
@@ -27,12 +28,14 @@ class Annotator:
         unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it.
         window_chars: characters of the cleaned note that make its window, cut at a word.
         raw_window: the window is the start of the lower-case note as written, as in the paper author's run.
+        whole_share: of this share of the patients, sentences without a mention are units as well.
     """
 
     lexicon: Lexicon
     unit: UnitKind
     window_chars: int = 1000
     raw_window: bool = False
+    whole_share: float = 0.0
 
     def __call__(self, notes: pd.DataFrame) -> pa.Table:
         """The units that mention a symptom, as a table of ``units.UNITS``.
@@ -47,7 +50,8 @@ class Annotator:
         for note, patient, category, of_groups, text in zip(
             notes["note"], notes["patient"], notes["category"], groups, notes["text"], strict=True
         ):
-            units = list(_units(text, finder, self))
+            whole = self.unit == "sentence" and is_whole(patient, self.whole_share)
+            units = list(_all_sentences(text, finder) if whole else _units(text, finder, self))
             copy = copy_number(text) if units else 0
             for sentence, cleaned, mentions in units:
                 rows.append(
@@ -121,6 +125,10 @@ def _units(text: str, finder: MentionFinder, settings: Annotator) -> Iterator[tu
         cleaned, carried = note_window(text, finder, settings.window_chars)
         if carried:
             yield 0, cleaned, carried
+
+
+def _all_sentences(text: str, finder: MentionFinder) -> Iterator[tuple[int, str, list[Mention]]]:
+    return (unit for unit in cleaned_sentences(text, finder) if unit[1])
 
 
 def _row(mention: Mention) -> dict[str, str | int]:

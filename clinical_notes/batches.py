@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from run_folder.results import Labels
+
 MASK = "[SYMPTOM]"
 """Replaces a hidden symptom name in an example's text, until the tokenizer's own mask token replaces it."""
 
@@ -22,13 +24,13 @@ class TokenisedExamples:
         ids: (n,) example ids.
         tokens: (sum of lengths,) int32 token ids, special tokens included.
         offsets: (n + 1,) int64; example i is ``tokens[offsets[i]:offsets[i + 1]]``.
-        labels: (n,) int64 class indices.
+        labels: (n,) class indices, or of a multilabel task (n, symptoms).
     """
 
     ids: NDArray[np.str_]
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +46,9 @@ class TrialData:
 
     Attributes:
         symptoms: class names, by label.
-        class_weights: (classes,) float32 weights of the cross-entropy, or None for equal weights.
+        task: ``multiclass`` or ``multilabel``.
+        sensitivity: the recall that thresholds of a multilabel task are to reach; None: they are those of largest F1.
+        class_weights: (classes,) float32 weights of the loss, or None for equal weights.
         pad_token_id: fills batches.
         unknown_token_id: replaces tokens that a trimmed vocabulary lacks.
     """
@@ -55,6 +59,8 @@ class TrialData:
     class_weights: NDArray[np.float32] | None
     pad_token_id: int
     unknown_token_id: int
+    task: str = "multiclass"
+    sensitivity: float | None = None
 
     @property
     def typical_length(self) -> int:
@@ -71,10 +77,10 @@ def tokenise(
     tokenizer: PreTrainedTokenizerBase,
     ids: Sequence[str],
     texts: Sequence[str],
-    labels: Sequence[int],
+    labels: Labels | None,
     max_length: int,
 ) -> TokenisedExamples:
-    """Tokens of each text, cut at ``max_length`` (special tokens included)."""
+    """Tokens of each text, cut at ``max_length`` (special tokens included); without labels, 0 fills their place."""
     mask = tokenizer.mask_token or tokenizer.unk_token
     prepared = [text.replace(MASK, mask) for text in texts]
     encoded = tokenizer(prepared, truncation=True, max_length=max_length)["input_ids"] if prepared else []
@@ -83,7 +89,7 @@ def tokenise(
         ids=np.asarray(ids, dtype=np.str_),
         tokens=np.fromiter((token for tokens in encoded for token in tokens), np.int32, int(lengths.sum())),
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        labels=np.asarray(labels, dtype=np.int64),
+        labels=np.zeros(len(ids), np.int64) if labels is None else labels,
     )
 
 
@@ -114,7 +120,7 @@ def sorted_batches(examples: TokenisedExamples, batch_size: int) -> Iterator[NDA
 
 
 def collate(examples: TokenisedExamples, index: NDArray[np.int64], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Tensors of one batch: input_ids and attention_mask (batch, longest), labels (batch,)."""
+    """Tensors of one batch: input_ids and attention_mask (batch, longest), labels (batch,) or (batch, symptoms)."""
     lengths = examples.lengths[index]
     width = int(lengths.max())
     inside = np.arange(width) < lengths[:, None]

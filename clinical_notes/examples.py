@@ -19,8 +19,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from clinical_notes.batches import MASK
 from clinical_notes.copies import patients_together
 from clinical_notes.mentions import Mention
+from clinical_notes.prevalence import deal_silent_patients, is_whole, texts_of_some_patients, training_texts
 from clinical_notes.units import GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
+from run_folder.names import LABEL
 from run_folder.settings import STATUSES, LabelSettings
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +36,9 @@ _MOST_HELD_BACK = 0.2
 
 @dataclass(frozen=True)
 class LabelledExamples:
-    """Examples by split, each a frame of id, text, symptom, patient, category and ``group_<column>`` for each group.
+    """Examples by split, each a frame of id, text, label, patient, category and ``group_<column>`` for each group.
+
+    The label is a column ``symptom``, or of a multilabel task a column ``label_<symptom>`` for each.
 
     Attributes:
         symptoms: the classes, most frequent first.
@@ -52,7 +56,8 @@ class LabelledExamples:
         digest = hashlib.sha256("\0".join(self.symptoms).encode())
         for name in SPLITS:
             frame = self.splits[name]
-            for row in zip(frame["id"], frame["symptom"], frame["patient"], frame["text"], strict=True):
+            labels = [frame[label].astype(str) for label in _label_columns(frame)]
+            for row in zip(frame["id"], *labels, frame["patient"], frame["text"], strict=True):
                 digest.update("\0".join((name, *row)).encode())
         return digest.hexdigest()
 
@@ -72,14 +77,15 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Mentions:
-    """The mentions that count, in order of appearance: row of their unit, and code of their concept."""
+    """Mentions in order of appearance: row of their unit, code of their concept, and whether their status counts."""
 
     unit: NDArray[np.int64]
     concept: NDArray[np.int32]
+    counts: NDArray[np.bool_]
     concepts: NDArray[np.object_]
 
     def where(self, chosen: NDArray[np.bool_]) -> "_Mentions":
-        return _Mentions(self.unit[chosen], self.concept[chosen], self.concepts)
+        return _Mentions(self.unit[chosen], self.concept[chosen], self.counts[chosen], self.concepts)
 
     def of(self, concepts: Sequence[str]) -> "_Mentions":
         return self.where(np.isin(self.concepts, concepts)[self.concept])
@@ -90,7 +96,7 @@ class _Mentions:
 
 
 def make_examples(
-    units: Units, settings: LabelSettings, *, group_by: Sequence[str] = (), seed: int = 0
+    units: Units, settings: LabelSettings, *, group_by: Sequence[str] = (), seed: int = 0, whole_share: float = 1.0
 ) -> LabelledExamples:
     """Choose the symptoms on the training patients, then label, mask, balance and split.
 
@@ -99,23 +105,35 @@ def make_examples(
     Args:
         group_by: the notes' columns to group by, as the notes were read with.
         seed: of the split, the cut and the forms held back.
+        whole_share: of the patients whose texts without a mention are among the units.
 
     Raises:
         InputError: too few symptoms, or a symptom with too few examples or patients.
     """
-    table, mentions = _read(units, STATUSES if settings.negated == "keep" else settings.positive)
+    table, found = _read(units, STATUSES if settings.negated == "keep" else settings.positive)
     pa.default_memory_pool().release_unused()  # Arrow would keep some hundred MB of what was read
+    once, mentions = _given_once(table), found.where(found.counts)
     if not len(mentions.unit):
         message = "no symptom of the lexicon is mentioned in these notes"
         raise InputError(Problem("notes", message, "check the category, the sample and the lexicon"))
-    mentions = mentions.where(_given_once(table)[mentions.unit])
+    mentions = mentions.where(once[mentions.unit])
     wanted = mentions.of(settings.symptoms) if isinstance(settings.symptoms, tuple) else mentions
-    together = patients_together(table.patient[mentions.unit], table.copy[mentions.unit], _ranks(table.patients))
+    multilabel = settings.task == "multilabel"
+    read = np.flatnonzero(once) if multilabel else mentions.unit
+    together = patients_together(table.patient[read], table.copy[read], _ranks(table.patients))
     split_of = _split_patients(table, wanted, together.groups, settings.split, seed)
+    if multilabel:
+        dealt = np.isin(np.arange(len(table.patients)), table.patient[wanted.unit])
+        parts = [float(part) for part in split_folds(settings.split)[1]]
+        split_of = deal_silent_patients(split_of, together.groups, dealt, parts, seed)
     in_train = (split_of == SPLITS.index("train"))[table.patient]
     symptoms = _choose_symptoms(mentions.where(in_train[mentions.unit]), settings.symptoms)
-    examples = _label(table, mentions.of(symptoms), split_of, settings.unit)
-    del table, mentions, wanted, in_train
+    if multilabel:
+        whole = np.array([is_whole(name, whole_share) for name in table.patients])[table.patient]
+        examples = _label_each(table, found.of(symptoms), split_of, once, whole, symptoms, settings, seed)
+    else:
+        examples = _label(table, mentions.of(symptoms), split_of, settings.unit)
+    del table, found, mentions, wanted, in_train, once
     held_back = _choose_held_back(examples, units, symptoms, settings.hold_back, seed)
     examples = _without_forms(examples, units, held_back)
     _check_sizes(examples, symptoms)
@@ -127,7 +145,7 @@ def make_examples(
 
 def _read(units: Units, positive: Sequence[str]) -> tuple[_Table, _Mentions]:
     patients, categories, concepts = _Codes(), _Codes(), _Codes()
-    types = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int32)
+    types = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int32, np.bool_)
     parts: list[tuple[NDArray[Any], ...]] = [tuple(np.empty(0, dtype) for dtype in types)]
     start = 0
     for batch in batches_of(units, ["note", "sentence", "copy", "patient", "category", "mentions"]):
@@ -135,15 +153,15 @@ def _read(units: Units, positive: Sequence[str]) -> tuple[_Table, _Mentions]:
         values = lists.flatten()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         rows, found = np.repeat(np.arange(start, start + len(lists)), counts), concepts.of(values.field("concept"))
-        counts_as = pc.is_in(values.field("assertion"), pa.array(positive)).to_numpy(zero_copy_only=False)
-        rows, found = rows[counts_as], found[counts_as]
+        positives = pc.is_in(values.field("assertion"), pa.array(positive)).to_numpy(zero_copy_only=False)
         numbers = batch["note"].to_numpy(), batch["sentence"].to_numpy(), batch["copy"].to_numpy()
-        parts.append((*numbers, patients.of(batch["patient"]), categories.of(batch["category"]), rows, found))
+        names = patients.of(batch["patient"]), categories.of(batch["category"])
+        parts.append((*numbers, *names, rows, found, positives))
         start += len(lists)
-    note, sentence, copy, patient, category, unit, concept = map(np.concatenate, zip(*parts, strict=True))
+    note, sentence, copy, patient, category, unit, concept, counts = map(np.concatenate, zip(*parts, strict=True))
     return (
         _Table(note, sentence, copy, patient, category, patients.names, categories.names),
-        _Mentions(unit, concept, concepts.names),
+        _Mentions(unit, concept, counts, concepts.names),
     )
 
 
@@ -257,7 +275,51 @@ def _label(table: _Table, mentions: _Mentions, split_of: NDArray[np.int8], unit:
         several = np.zeros(len(first.unit), bool)
         several[of[mentions.concept != first.concept[of]]] = True
         first = first.where(~several)
-    rows = first.unit
+    symptom = pd.Categorical.from_codes(first.concept, pd.Index(first.concepts, dtype=str))
+    return _examples(table, first.unit, split_of).assign(symptom=symptom)
+
+
+def _label_each(
+    table: _Table,
+    mentions: _Mentions,
+    split_of: NDArray[np.int8],
+    once: NDArray[np.bool_],
+    whole: NDArray[np.bool_],
+    symptoms: Sequence[str],
+    settings: LabelSettings,
+    seed: int,
+) -> pd.DataFrame:
+    """Examples of a multilabel task, with a column of 0 and 1 for each symptom; the index is the unit's row.
+
+    Args:
+        mentions: of these symptoms, whatever their status.
+        split_of: (patients,).
+        once, whole: (units,) whether it is no copy, and whether all texts of its patient are there.
+    """
+    random = np.random.default_rng(seed)
+    reported = mentions.where(mentions.counts)
+    place_of = np.array([{name: i for i, name in enumerate(symptoms)}.get(name, -1) for name in mentions.concepts])
+    labels = np.zeros((len(once), len(symptoms)), bool)
+    labels[reported.unit, place_of[reported.concept]] = True
+    mentioned = np.bincount(mentions.unit, minlength=len(once)) > 0
+    split = split_of[table.patient]
+    chosen = []
+    for name in SPLITS:
+        rows = np.flatnonzero((split == SPLITS.index(name)) & once & (whole | (name == "train")))
+        if name == "train":
+            reports = np.asarray(labels[rows].any(axis=1))
+            rows = rows[training_texts(reports, mentioned[rows], settings.negatives, random)]
+        else:
+            most = settings.most_test if name == "test" else settings.most_test // 2
+            rows = rows[texts_of_some_patients(table.patient[rows], most, random)]
+        chosen.append(rows)
+    rows = np.sort(np.concatenate(chosen))
+    columns = {f"{LABEL}{name}": labels[rows, i].astype(np.float32) for i, name in enumerate(symptoms)}
+    return _examples(table, rows, split_of).assign(**columns)
+
+
+def _examples(table: _Table, rows: NDArray[np.int64], split_of: NDArray[np.int8]) -> pd.DataFrame:
+    """What is known of these units; the index is the unit's row."""
     patients = table.patient[rows]
     return pd.DataFrame(
         {
@@ -266,10 +328,20 @@ def _label(table: _Table, mentions: _Mentions, split_of: NDArray[np.int8], unit:
             "patient": pd.Categorical.from_codes(patients, pd.Index(table.patients, dtype=str)),
             "category": pd.Categorical.from_codes(table.category[rows], pd.Index(table.categories, dtype=str)),
             "split": pd.Categorical.from_codes(split_of[patients], pd.Index(SPLITS, dtype=str)),
-            "symptom": pd.Categorical.from_codes(first.concept, pd.Index(first.concepts, dtype=str)),
         },
         index=rows,
     )
+
+
+def _label_columns(frame: pd.DataFrame) -> list[str]:
+    return ["symptom"] if "symptom" in frame else [str(name) for name in frame if str(name).startswith(LABEL)]
+
+
+def _reports(examples: pd.DataFrame, symptom: str) -> pd.Series:
+    """Whether each example reports the symptom."""
+    if "symptom" in examples:
+        return examples["symptom"] == symptom
+    return examples[f"{LABEL}{symptom}"] >= 0.5
 
 
 def _texts(examples: pd.DataFrame, units: Units) -> pd.Series:
@@ -300,10 +372,15 @@ def _finished(
         {
             "id": ids.array,
             "text": _masked(texts, read["mentions"], symptoms) if settings.mentions == "mask" else texts,
-            **{name: examples[name].astype(str).array for name in ("symptom", "patient", "category")},
+            **{name: _plain(examples[name]) for name in (*_label_columns(examples), "patient", "category")},
             **{f"{GROUP}{name}": [of_groups[place] for of_groups in groups] for place, name in enumerate(group_by)},
         }
     )
+
+
+def _plain(column: pd.Series) -> Any:
+    """Its values, of categories their names."""
+    return (column.astype(str) if isinstance(column.dtype, pd.CategoricalDtype) else column).array
 
 
 def _choose_held_back(
@@ -315,7 +392,7 @@ def _choose_held_back(
     random = np.random.default_rng(seed)
     chosen = {}
     for symptom in symptoms:
-        rows = examples.index[(examples["split"] == "train") & (examples["symptom"] == symptom)].to_numpy()
+        rows = examples.index[(examples["split"] == "train") & _reports(examples, symptom)].to_numpy()
         read = rows_of(units, rows, ["text", "mentions"])
         texts = read["text"].to_pandas()
         shares = {form: _show(texts, [form]).mean() for form in _forms_of(symptom, read)}
@@ -376,7 +453,7 @@ def _check_sizes(examples: pd.DataFrame, symptoms: Iterable[str]) -> None:
     """Every symptom needs examples, so patients, in every split."""
     short = []
     for symptom in symptoms:
-        rows = examples[examples["symptom"] == symptom]
+        rows = examples[_reports(examples, symptom)]
         lacking = [split for split in SPLITS if not (rows["split"] == split).any()]
         if lacking:
             patients = rows["patient"].nunique()

@@ -10,6 +10,8 @@ LOGS = "logs"
 SPLITS = ("train", "validation", "test")
 DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
+LABEL = "label_"
+"""Prefix of the columns that say of each symptom whether an example reports it: 1, 0, or a probability."""
 EPOCH_PREFIX = "epoch-"
 """Prefix of the checkpoints in a trial's folder, which are deleted when the trial ends."""
 

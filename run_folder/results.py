@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels: TypeAlias = NDArray[np.int64] | NDArray[np.float32]
+"""Of n examples: (n,) class indices, or of a multilabel task (n, symptoms) how surely each is reported, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,20 +17,37 @@ class Scores:
 
     Attributes:
         auroc: None where it is not defined: the symptom, or every other one, is absent.
+        average_precision: of a multilabel task.
     """
 
     precision: float
     recall: float
     f1: float
     auroc: float | None
+    average_precision: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micro:
+    """Figures of all answers together, whichever symptom they are of."""
+
+    precision: float
+    recall: float
+    f1: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics(Scores):
-    """Macro averages, accuracy, and the figures of each symptom."""
+    """Macro averages, accuracy, and the figures of each symptom.
+
+    Attributes:
+        accuracy: share of the texts with the right answer; in a multilabel task, with every symptom right.
+        micro: of a multilabel task.
+    """
 
     accuracy: float
     per_symptom: Mapping[str, Scores]
+    micro: Micro | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +138,7 @@ class DeployedResult(ModelFacts):
 
     Attributes:
         validation: figures of the deployed model itself.
+        thresholds: by symptom, from which probability on it is said, chosen on validation; None in a multiclass task.
         precision: that of the forward passes in training.
         epoch: whose weights were deployed; 0 where nothing was trained.
         seconds: of all epochs.
@@ -122,6 +146,7 @@ class DeployedResult(ModelFacts):
     """
 
     validation: Metrics
+    thresholds: Mapping[str, float] | None = None
     precision: str
     epoch: int
     seconds: float

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -15,8 +16,9 @@ from run_folder.errors import InputError
 from run_folder.events import Extended, read_chain, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger_end import END_FILE, EventsMissingError, digest, read_end
-from run_folder.names import DATA, FORMAT, LEDGER, LEXICON_FILE, MODEL, RESULTS, RUN_FILE, SPLITS, TRIALS
+from run_folder.names import DATA, FORMAT, LABEL, LEDGER, LEXICON_FILE, MODEL, RESULTS, RUN_FILE, SPLITS, TRIALS
 from run_folder.records import from_plain, to_json
+from run_folder.results import Labels
 from run_folder.settings import RunSettings
 from run_folder.trials import Objective, TrialRecord, best_trials, repetitions_of
 
@@ -29,7 +31,8 @@ class RunManifest:
         settings: as ``RunSettings.record`` gives them, when the run was created.
         objectives: by strategy, metric and direction, macro F1 first.
         symptoms: the classes, most frequent first.
-        counts: by split, then symptom, the number of examples.
+        counts: by split, then symptom, the number of examples that report it.
+        examples: by split; empty where each example reports one symptom.
         patients: by split.
         fingerprint: SHA-256 of all examples, their labels and their splits.
         sources: SHA-256 of the notes' file and the lexicon's; None where there is none.
@@ -45,6 +48,7 @@ class RunManifest:
     symptoms: tuple[str, ...]
     held_back: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]]
+    examples: Mapping[str, int] = field(default_factory=dict)
     patients: Mapping[str, int]
     pad_token_id: int
     unknown_token_id: int
@@ -93,7 +97,8 @@ class Run:
             frame = pd.read_parquet(io.BytesIO(self.folder.read(path)))
         except (FileNotFoundError, pa.ArrowException):
             frame = pd.DataFrame()
-        if not {"id", "symptom", "patient"} <= set(frame):
+        labels = {f"{LABEL}{name}" for name in self.symptoms} if self.is_multilabel else {"symptom"}
+        if not {"id", "patient", *labels} <= set(frame):
             raise InputError(f"{self.folder}: {path} is missing or damaged; restore it from a copy of the run")
         return frame
 
@@ -116,11 +121,29 @@ class Run:
                 f"{self.folder}: {', '.join(changes)} since the run was created; restore them from a copy of the run"
             )
 
-    def labels(self, examples: pd.DataFrame) -> list[int]:
-        """Class indices of examples. Raises: InputError: the run has no such class."""
+    @property
+    def examples_by_split(self) -> dict[str, int]:
+        """Number of examples by split."""
+        return {
+            split: self.manifest.examples.get(split, sum(of.values())) for split, of in self.manifest.counts.items()
+        }
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an example reports none, one or several symptoms, not exactly one."""
+        return self.settings.labels.task == "multilabel"
+
+    def labels(self, examples: pd.DataFrame) -> Labels:
+        """Class indices (n,), or of a multilabel run how surely each symptom is reported (n, symptoms), from 0 to 1.
+
+        Raises:
+            InputError: the run has no such class.
+        """
+        if self.is_multilabel:
+            return examples[[f"{LABEL}{name}" for name in self.symptoms]].to_numpy(np.float32)
         places = {name: place for place, name in enumerate(self.symptoms)}
         try:
-            return [places[name] for name in examples["symptom"]]
+            return np.array([places[name] for name in examples["symptom"]], np.int64)
         except KeyError as error:
             raise InputError(f"{self.folder}: its examples have a symptom that {RUN_FILE} lacks") from error
 

@@ -97,6 +97,11 @@ class LabelSettings:
     """How labelled examples are made from notes.
 
     Attributes:
+        task: ``multilabel``: an example reports none, one or several symptoms; ``multiclass``: exactly one, as in the
+            paper.
+        negatives: training texts that report no symptom, for each one that does; those that deny one come first.
+        most_test: the test patients' texts are all read, patient by patient, up to this number; half of it in
+            validation.
         unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned.
         raw_window: the author's reading of a note: its first characters, in lower case and otherwise as they are.
         symptoms: how many of the most frequent concepts become classes, or their names.
@@ -109,6 +114,23 @@ class LabelSettings:
         hold_back: surface forms of each class that train and validation never show.
     """
 
+    task: Literal["multilabel", "multiclass"] = field(
+        default="multiclass", metadata=option("a text reports none, one or several symptoms, or exactly one")
+    )
+    negatives: float = field(
+        default=2.0,
+        metadata=option(
+            "training texts without a symptom, for each one with", metavar="N", above=0, high=1000,
+            default="2; for multilabel",
+        ),
+    )  # fmt: skip
+    most_test: int = field(
+        default=20_000,
+        metadata=option(
+            "most texts in the test set, and twice those in validation", metavar="N", low=100,
+            default="20000; for multilabel",
+        ),
+    )  # fmt: skip
     unit: Literal["note", "sentence"] = field(
         default="sentence", metadata=option("an example is a sentence, or the start of a note")
     )
@@ -182,6 +204,13 @@ class ModelSettings:
     class_weights: Literal["none", "balanced"] = field(
         default="none", metadata=option("class weights of the cross-entropy")
     )
+    sensitivity: float | None = field(
+        default=None,
+        metadata=option(
+            "recall that each symptom's threshold is to reach on validation; for multilabel", metavar="SHARE",
+            above=0, high=1, default="the threshold of largest F1",
+        ),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -246,6 +275,7 @@ class RunSettings:
         Raises:
             InputError: a value has another type.
         """
+        record = {"task": "multiclass", **record}  # as before there was a choice
         parts = {
             part: {f.name: record[name_of(f)] for f in dataclasses.fields(of) if name_of(f) in record}
             for part, of in PARTS.items()

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
 from clinical_notes.batches import TrialData, collate, shuffled_batches
@@ -21,11 +20,11 @@ from run_folder.folder import Folder
 from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult, EpochResult, Metrics, ModelFacts
 from trainables.parts.deployed import TorchRunner, deploy_torch, predict
-from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.stored import load_model
 from trainables.parts.open_deployed import load_deployed
+from trainables.parts.tasks import TASKS, Task
 from trainables.parts.training.freed_memory import keep_freed_memory
 from trainables.parts.training.seen_words import restore_words, train_seen_words
 from trainables.parts.training.teaching import distillation_loss, teacher_logits
@@ -163,15 +162,10 @@ class Trial:
 
         Args:
             logits: (batch, classes), float32.
-            labels: (batch,) class indices.
+            labels: (batch,) class indices, or (batch, classes) of a multilabel task.
             index: (batch,) rows of the training examples.
         """
-        return functional.cross_entropy(
-            logits,
-            labels,
-            weight=self._class_weights,
-            label_smoothing=self.hyperparameters.get("label_smoothing", 0.0),
-        )
+        return self.task.loss(logits, labels, self._class_weights, self.hyperparameters.get("label_smoothing", 0.0))
 
     def before_step(self, done: float) -> None:
         """Called before each optimisation step with the fraction of training done after it, in (0, 1]."""
@@ -184,6 +178,11 @@ class Trial:
         deploy_torch(self.transformer, directory, self.data)
 
     # What a strategy may use
+
+    @property
+    def task(self) -> Task:
+        """What the model is asked."""
+        return TASKS[self.data.task]
 
     @property
     def transformer(self) -> PreTrainedModel:
@@ -208,7 +207,8 @@ class Trial:
     def distilled(self, logits: torch.Tensor, hard_loss: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
         """() loss of one batch from labels (``hard_loss``) and teacher, weighted by the configuration's ``alpha``."""
         alpha, temperature = self.hyperparameters["alpha"], self.hyperparameters["temperature"]
-        return distillation_loss(logits, self.teacher_logits_of(index), hard_loss, alpha, temperature)
+        soft_loss = self.task.divergence(logits, self.teacher_logits_of(index), temperature)
+        return distillation_loss(soft_loss, hard_loss, alpha, temperature)
 
     @property
     def batch_size(self) -> int:
@@ -309,15 +309,18 @@ class Trial:
         live = TorchRunner(self.model)  # type: ignore[arg-type]
         with self._autocast():
             logits = predict(live.logits, self.data.validation, self.data.pad_token_id)
-        return self._scores(logits)
+        return self._scores(logits)[0]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.settings.device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def _scores(self, logits: NDArray[np.float32]) -> Metrics:
+    def _scores(self, logits: NDArray[np.float32]) -> tuple[Metrics, NDArray[np.float64] | None]:
+        """Validation figures, and the thresholds that they are at."""
         if not np.isfinite(logits).all():
             raise TrialError("non-finite logits on validation")
-        return classification_metrics(self.data.validation.labels, softmax(logits), self.data.symptoms)
+        labels, probabilities = self.data.validation.labels, self.task.probabilities(logits)
+        thresholds = self.task.thresholds(labels, probabilities, self.data.sensitivity)
+        return self.task.metrics(labels, probabilities, self.data.symptoms, thresholds), thresholds
 
     def deploy(self, directory: Path) -> DeployedResult:
         """Write the best epoch's model to ``directory`` and measure what was written; the trial ends with it.
@@ -333,9 +336,11 @@ class Trial:
         self.write_model(directory)
         deployed = load_deployed(directory, self.settings.threads, self.settings.device)
         facts = {field.name: getattr(deployed.card, field.name) for field in fields(ModelFacts)}
+        metrics, thresholds = self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id))
         return DeployedResult(
             **facts,
-            validation=self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id)),
+            validation=metrics,
+            thresholds=None if thresholds is None else dict(zip(self.data.symptoms, thresholds.tolist(), strict=True)),
             precision=self.precision,
             epoch=self._best_epoch(),
             seconds=sum(result.seconds for result in self.results),

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analysis.evaluation.controls import CONTROLS, control_probabilities
+from analysis.evaluation.controls import CONTROLS, fitted_control
 from analysis.evaluation.costs import measure_costs, read_costs
 from analysis.evaluation.onnx_graphs import agreement, check_kept, runnable, tokenised
 from analysis.evaluation.predictions import (
@@ -28,7 +29,7 @@ from run_folder.records import to_plain
 from run_folder.results import Metrics
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +94,13 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
     splits = {split: tokenised(run, split) for split in (VALIDATION, TEST)}
     for name in waiting:
         model = runnable(run, name, threads=os.cpu_count() or 1)
+        thresholds, probabilities_of = thresholds_of(run, name), TASKS[run.settings.labels.task].probabilities
         found = {
             split: Predictions(
-                examples.ids, examples.labels, softmax(predict(model.logits, examples, run.manifest.pad_token_id))
+                examples.ids,
+                examples.labels,
+                probabilities_of(predict(model.logits, examples, run.manifest.pad_token_id)),
+                thresholds,
             )
             for split, examples in splits.items()
         }
@@ -126,14 +131,22 @@ def _identity(run: Run, name: str) -> str:
 
 def _evaluate_control(run: Run, name: str) -> None:
     train, *held_out = (run.examples(split) for split in (TRAIN, VALIDATION, TEST))
-    balanced = run.settings.model.class_weights == "balanced"
-    probabilities = control_probabilities(name, run.symptoms, train, held_out, balanced=balanced)
+    predict_texts = fitted_control(name, list(train["text"]), run.labels(train))
+    probabilities = [predict_texts(list(frame["text"])) for frame in held_out]
+    thresholds = TASKS[run.settings.labels.task].thresholds(
+        run.labels(held_out[0]), probabilities[0], run.settings.model.sensitivity
+    )
     found = {
-        split: Predictions(frame["id"].to_numpy(), np.array(run.labels(frame)), predicted)
+        split: Predictions(frame["id"].to_numpy(), run.labels(frame), predicted, thresholds)
         for split, frame, predicted in zip((VALIDATION, TEST), held_out, probabilities, strict=True)
     }
-    scores = classification_metrics(found[VALIDATION].labels, found[VALIDATION].probabilities, run.symptoms)
-    _write(run, name, found, validation=scores)
+    _write(run, name, found, validation=found[VALIDATION].metrics(run.symptoms))
+
+
+def thresholds_of(run: Run, name: str) -> NDArray[np.float64] | None:
+    """(symptoms,) at which a trial's deployed model says each; None in a multiclass run."""
+    thresholds = run.trials[name].deployed.thresholds
+    return None if thresholds is None else np.array([thresholds[symptom] for symptom in run.symptoms])
 
 
 def _write(
@@ -152,7 +165,7 @@ def _write(
         name=name,
         identity=_identity(run, name),
         examples=len(test.labels),
-        test=classification_metrics(test.labels, test.probabilities, run.symptoms),
+        test=test.metrics(run.symptoms),
         agreement=agreement,
         validation=validation,
     )

@@ -144,7 +144,7 @@ def _make_graph(run: Run, name: str, deployed: Path) -> None:
         pad = run.manifest.pad_token_id
         torch_logits = predict(TorchRunner(model).logits, validation, pad)
         onnx_logits = predict(OnnxRunner(staged / ONNX_FILE, threads=1).logits, validation, pad)
-        found = measured_agreement(torch_logits, onnx_logits)
+        found = measured_agreement(torch_logits, onnx_logits, run.settings.labels.task)
         if found.max_logit_difference > TOLERANCE:
             raise InputError(
                 f"{name}: its ONNX graph differs from the model by {found.max_logit_difference:.2g} in a logit "

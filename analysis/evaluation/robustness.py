@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.onnx_graphs import runnable
-from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, read_predictions
+from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, Predictions, read_predictions
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import BASELINE
 from analysis.statistics.intervals import LEVEL
@@ -32,8 +32,8 @@ from run_folder.errors import InputError
 from run_folder.names import LEXICON_FILE, MODEL, RESULTS
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.metrics import classification_metrics, softmax
 from trainables.parts.model.stored import load_tokenizer
+from trainables.parts.tasks import TASKS
 
 AS_WRITTEN, _, _, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
 MOST_EXAMPLES = 5_000
@@ -187,32 +187,34 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
     lexicon = run_lexicon(run)
     names = {s: unseen_forms(lexicon, s, shown, run.held_back.get(s, ())) for s in run.symptoms}
     drawn = sample_of_patients(test["patient"], MOST_EXAMPLES, run.settings.search.seed)
+    reported = run.labels(test)
+    if run.is_multilabel:  # only of a text that reports one symptom is it known what is left when that one is denied
+        places = reported.argmax(axis=1)
+        drawn &= (reported >= 0.5).sum(axis=1) == 1
+        test = test.assign(symptom=np.array(run.symptoms)[places])
+    else:
+        places = reported.astype(np.int64)
     sample = test[drawn].reset_index(drop=True)
     texts = rewritten(sample, Rewriter(lexicon, run.symptoms), names)
-    labels = np.array(run.labels(sample))
     columns, notes = _groupable(run, test)
     predictions = {name: _predictions(run, name, test) for name in models}
     baseline = next((predictions[name] for name, strategy in models.items() if strategy == BASELINE), None)
-    balanced = run.settings.model.class_weights == "balanced"
     tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
 
     def figures_of(name: str) -> ModelRobustness:
         control = name in CONTROLS
         again = (
-            fitted_control(name, run.symptoms, train, balanced=balanced) if control else _model(run, name, tokenizer)
+            fitted_control(name, list(train["text"]), run.labels(train)) if control else _model(run, name, tokenizer)
         )
         compared = None if models[name] == BASELINE else baseline
         return ModelRobustness(
             strategy=models[name],
-            readings=readings(texts, labels, predictions[name][drawn], again, run.symptoms),
+            readings=readings(texts, places[drawn], predictions[name].at(np.flatnonzero(drawn)), again, run.symptoms),
             subgroups={
-                column: subgroups(
-                    values, test["patient"], np.array(run.labels(test)), predictions[name], compared, run.symptoms,
-                    smallest_group,
-                )
+                column: subgroups(values, test["patient"], predictions[name], compared, run.symptoms, smallest_group)
                 for column, values in columns.items()
             },
-        )  # fmt: skip
+        )
 
     without = [symptom for symptom, forms in names.items() if not forms]
     if without:
@@ -266,7 +268,7 @@ def rewritten(examples: pd.DataFrame, rewriter: Rewriter, names: Mapping[str, Se
 def readings(
     texts: pd.DataFrame,
     labels: NDArray[np.int64],
-    as_written: NDArray[np.float64],
+    as_written: Predictions,
     again: Predict,
     symptoms: Sequence[str],
 ) -> dict[str, Reading]:
@@ -274,47 +276,47 @@ def readings(
 
     Args:
         texts: (n, readings), as ``rewritten`` gives them.
-        labels: (n,) class indices.
-        as_written: (n, classes) probabilities of the texts as written.
+        labels: (n,) place of the one symptom that each text reports.
+        as_written: of the texts as written.
         again: the model itself, for the texts that were rewritten.
     """
     found: dict[str, Reading] = {}
     for reading in READINGS:
         kept = texts[reading].notna().to_numpy()
-        if reading == AS_WRITTEN or not kept.any():
-            probabilities = as_written[kept]
-        else:
-            probabilities = again(list(texts.loc[kept, reading]))
+        same = as_written.at(np.flatnonzero(kept))
+        read = same
+        if reading != AS_WRITTEN and kept.any():
+            read = replace(same, probabilities=again(list(texts.loc[kept, reading])))
         found[reading] = _reading(
             labels[kept],
-            probabilities,
+            read,
             symptoms,
             denied=reading == NEGATED,
             left_out=int((~kept).sum()),
-            same=_same_texts(labels[kept], as_written[kept], symptoms),
+            same=_same_texts(labels[kept], same, symptoms),
         )
     return found
 
 
 def _reading(
     labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
+    found: Predictions,
     symptoms: Sequence[str],
     *,
     denied: bool,
     left_out: int,
     same: SameTexts,
 ) -> Reading:
-    says = probabilities.argmax(axis=1) == labels
+    says = found.said[np.arange(len(labels)), labels]
     of_symptom = {symptom: says[labels == place] for place, symptom in enumerate(symptoms)}
     return Reading(
         left_out=left_out,
         examples=len(labels),
-        accuracy=None if denied else _mean(says),
-        f1=None if denied else _macro_f1(labels, probabilities, symptoms),
+        accuracy=None if denied else _mean(found.right),
+        f1=None if denied else _macro_f1(found, symptoms),
         still_says=_mean(says) if denied else None,
-        symptom_probability=_symptom_probability(labels, probabilities),
-        mean_confidence=_mean(probabilities.max(axis=1)),
+        symptom_probability=_symptom_probability(labels, found.probabilities),
+        mean_confidence=_mean(found.probabilities.max(axis=1)),
         per_symptom={
             symptom: SymptomReading(
                 examples=len(of_one),
@@ -327,16 +329,16 @@ def _reading(
     )
 
 
-def _same_texts(labels: NDArray[np.int64], as_written: NDArray[np.float64], symptoms: Sequence[str]) -> SameTexts:
+def _same_texts(labels: NDArray[np.int64], as_written: Predictions, symptoms: Sequence[str]) -> SameTexts:
     return SameTexts(
-        accuracy=_mean(as_written.argmax(axis=1) == labels),
-        f1=_macro_f1(labels, as_written, symptoms),
-        symptom_probability=_symptom_probability(labels, as_written),
+        accuracy=_mean(as_written.right),
+        f1=_macro_f1(as_written, symptoms),
+        symptom_probability=_symptom_probability(labels, as_written.probabilities),
     )
 
 
-def _macro_f1(labels: NDArray[np.int64], probabilities: NDArray[np.float64], symptoms: Sequence[str]) -> float | None:
-    return classification_metrics(labels, probabilities, symptoms).f1 if len(labels) else None
+def _macro_f1(found: Predictions, symptoms: Sequence[str]) -> float | None:
+    return found.metrics(symptoms).f1 if len(found.labels) else None
 
 
 def _symptom_probability(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
@@ -350,17 +352,16 @@ def _mean(values: NDArray[Any]) -> float | None:
 def subgroups(
     values: pd.Series,
     patients: pd.Series,
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    baseline: NDArray[np.float64] | None,
+    predictions: Predictions,
+    baseline: Predictions | None,
     symptoms: Sequence[str],
     smallest: int,
 ) -> tuple[Subgroup, ...]:
     """Figures of one model by the values of a column, largest group first, small ones together at the end.
 
     Args:
-        values: (n,) of the column; patients and labels likewise.
-        probabilities: (n, classes) of the model; ``baseline`` of what it is compared with, None for nothing.
+        values: (n,) of the column; patients likewise.
+        predictions: of the model; ``baseline`` of what it is compared with, None for nothing.
     """
     groups = values.where(values != "", "(empty)")
     sizes = patients.groupby(groups).agg(["size", "nunique"]).sort_values("size", ascending=False, kind="stable")
@@ -369,14 +370,13 @@ def subgroups(
     if small:
         other = f"other ({small} {'group' if small == 1 else 'groups'})"
         groups, shown = groups.where(groups.isin(shown), other), [*shown, other]
-    predicted = probabilities.argmax(axis=1)
-    against = None if baseline is None else baseline.argmax(axis=1)
+    differs = None if baseline is None else (predictions.said != baseline.said).any(axis=1)
     found = []
     for value in shown:
         inside = (groups == value).to_numpy()
-        right = (predicted == labels)[inside]
+        right = predictions.right[inside]
         low, high = accuracy_interval(right, patients[inside])
-        was_right = None if against is None else (against == labels)[inside]
+        was_right = None if baseline is None else baseline.right[inside]
         found.append(
             Subgroup(
                 value=str(value),
@@ -385,8 +385,8 @@ def subgroups(
                 accuracy=float(right.mean()),
                 low=low,
                 high=high,
-                f1=classification_metrics(labels[inside], probabilities[inside], symptoms).f1,
-                disagreement=None if against is None else float((predicted != against)[inside].mean()),
+                f1=predictions.at(np.flatnonzero(inside)).metrics(symptoms).f1,
+                disagreement=None if differs is None else float(differs[inside].mean()),
                 harmed=None if was_right is None else int((was_right & ~right).sum()),
                 helped=None if was_right is None else int((~was_right & right).sum()),
             )
@@ -428,22 +428,21 @@ def _groupable(run: Run, test: pd.DataFrame) -> tuple[dict[str, pd.Series], list
     return columns, notes
 
 
-def _predictions(run: Run, name: str, test: pd.DataFrame) -> NDArray[np.float64]:
-    """(n, classes) probabilities of the test examples, in their order, as they were evaluated."""
+def _predictions(run: Run, name: str, test: pd.DataFrame) -> Predictions:
+    """Predictions of the test examples, in their order, as they were evaluated."""
     found = read_predictions(run, name, TEST)
     if found is None:
         raise InputError(f"{run.folder}: {name} has no predictions on the test set; evaluate the run again")
     places: NDArray[np.int64] = pd.Index(found.ids).get_indexer(test["id"])
-    return np.asarray(found.probabilities[places])
+    return found.at(places)
 
 
 def _model(run: Run, name: str, tokenizer: PreTrainedTokenizerBase) -> Predict:
-    model = runnable(run, name, threads=os.cpu_count() or 1)
+    model, task = runnable(run, name, threads=os.cpu_count() or 1), TASKS[run.settings.labels.task]
 
     def again(texts: Sequence[str]) -> NDArray[np.float64]:
-        nothing = [0] * len(texts)  # neither ids nor labels are read
-        examples = tokenise(tokenizer, list(map(str, nothing)), texts, nothing, run.settings.model.max_length)
-        return softmax(predict(model.logits, examples, run.manifest.pad_token_id))
+        examples = tokenise(tokenizer, [""] * len(texts), texts, None, run.settings.model.max_length)
+        return task.probabilities(predict(model.logits, examples, run.manifest.pad_token_id))
 
     return again
 
@@ -506,6 +505,7 @@ def print_robustness(run: Run, console: Console) -> None:
         figures = (*(model.readings[reading].f1 for reading in READINGS[:-1]), model.readings[NEGATED].still_says)
         table.add_row(model.strategy, *map(cell_text, figures))
     console.print(table)
-    console.print('There is no class "no symptom": a model names a symptom even where the text denies it.')
+    if not run.is_multilabel:
+        console.print('There is no class "no symptom": a model names a symptom even where the text denies it.')
     for note in found.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

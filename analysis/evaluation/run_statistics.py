@@ -28,7 +28,6 @@ from analysis.statistics.verdict import MARGIN, Verdict, verdicts
 from run_folder.errors import InputError
 from run_folder.names import RESULTS
 from run_folder.run import Run
-from trainables.parts.metrics import classification_metrics
 
 STATISTICS = f"{RESULTS}/statistics.json"
 BASELINE = "baseline"
@@ -114,7 +113,8 @@ class ModelStatistics:
     Attributes:
         strategy: of a trial; the name of a control.
         figures: by ``OVERALL`` or symptom, then by metric.
-        confusion: test examples by true and predicted symptom.
+        confusion: test examples by true and predicted symptom; of a multilabel run, for each symptom, those reported
+            and said, reported and not said, said and not reported, neither.
         calibration, validation_f1: None where no predictions on validation were kept.
     """
 
@@ -228,6 +228,15 @@ def patients_of(run: Run, predictions: Predictions) -> NDArray[Any]:
     return np.asarray(examples["patient"])
 
 
+def resampled_figures(found: Sequence[Predictions], patients: NDArray[Any], resamples: int = RESAMPLES) -> Resampled:
+    """The figures of several models on the same test examples, and how they vary; see ``resample``."""
+    probabilities = np.stack([predictions.probabilities for predictions in found])
+    if found[0].labels.ndim == 1:
+        return resample(found[0].labels.astype(np.int64), patients, probabilities, resamples=resamples)
+    said = np.stack([predictions.said for predictions in found])
+    return resample(found[0].reported, patients, probabilities, said, resamples=resamples)
+
+
 def _wanted(run: Run) -> dict[str, list[str]]:
     """By strategy, its best trial and that trial's repetitions."""
     best = {strategy: found[0] for strategy in run.strategies if (found := run.best(strategy, 1))}
@@ -247,16 +256,16 @@ def _kept(run: Run, names: Sequence[str], split: str) -> tuple[dict[str, Predict
 def _statistics(
     run: Run, seeds: Mapping[str, Sequence[str]], on_test: Found, on_validation: Found, margin: float
 ) -> Statistics:
-    names, labels = list(on_test), next(iter(on_test.values())).labels
-    patients = patients_of(run, next(iter(on_test.values())))
-    counts = np.bincount(labels, minlength=len(run.symptoms))
+    names, first = list(on_test), next(iter(on_test.values()))
+    patients = patients_of(run, first)
+    counts = first.reported.sum(axis=0)
     found = Statistics(
         identity="",
         margin=margin,
         level=LEVEL,
         resamples=RESAMPLES,
         patients=len(np.unique(patients)),
-        examples=len(labels),
+        examples=len(first.labels),
         examples_per_symptom=dict(zip(run.symptoms, counts.tolist(), strict=True)),
         models={},
         strategies={},
@@ -264,7 +273,7 @@ def _statistics(
     )
     if found.patients < 2:
         return found
-    resampled = resample(labels, patients, np.stack([predictions.probabilities for predictions in on_test.values()]))
+    resampled = resampled_figures(list(on_test.values()), patients)
     strategy_of = {name: strategy for strategy, trials in seeds.items() for name in trials}
     places = {strategy: [names.index(name) for name in trials] for strategy, trials in seeds.items()}
     strategies = {
@@ -293,16 +302,14 @@ def _model(
     on_validation: Predictions | None,
 ) -> ModelStatistics:
     found = figure_intervals(resampled.mean([place]))
-    confusion = resampled.confusions[:, place].sum(axis=0).astype(int).tolist()
-    validation = (
-        classification_metrics(on_validation.labels, on_validation.probabilities, run.symptoms)
-        if on_validation
-        else None
-    )
+    confusion = resampled.confusions[:, place].sum(axis=0).astype(int)
+    if run.is_multilabel:
+        confusion = confusion[1:].reshape(-1, 4)[:, ::-1]
+    validation = on_validation.metrics(run.symptoms) if on_validation else None
     return ModelStatistics(
         strategy=strategy,
         figures=_table(run, ModelFigure, point=found.point, low=found.low, high=found.high, undefined=found.undefined),
-        confusion=tuple(map(tuple, confusion)),
+        confusion=tuple(map(tuple, confusion.tolist())),
         calibration=_calibration(on_test, on_validation) if on_validation else None,
         validation_f1=validation.f1 if validation else None,
         test_f1=_defined(resampled.point[place, 0, METRICS.index("f1")]),
@@ -310,9 +317,10 @@ def _model(
 
 
 def _calibration(on_test: Predictions, on_validation: Predictions) -> Calibration:
-    temperature = fit_temperature(on_validation.labels, on_validation.probabilities)
-    before = reliability(on_test.labels, on_test.probabilities)
-    after = reliability(on_test.labels, tempered(on_test.probabilities, temperature))
+    temperature = fit_temperature(*on_validation.answers)
+    labels, probabilities = on_test.answers
+    before = reliability(labels, probabilities)
+    after = reliability(labels, tempered(probabilities, temperature))
     return Calibration(
         temperature=temperature,
         error=before.expected_calibration_error,
@@ -354,7 +362,7 @@ def _compared(
     models = list(on_test.values())
     theirs = models[baseline[0]]
     best = [models[models_of_one[0]] for models_of_one in others.values()]
-    tests = [mcnemar(theirs.labels, *(side.probabilities.argmax(axis=1) for side in (ours, theirs))) for ours in best]
+    tests = [mcnemar(ours.right, theirs.right) for ours in best]
     corrected = holm([test.p for test in tests])
     areas = np.array([_delong(run, ours, theirs, patients) for ours in best])
     differences = _differences(run, resampled, list(others.values()), baseline)
@@ -401,7 +409,7 @@ def _differences(
 def _delong(run: Run, ours: Predictions, theirs: Predictions, patients: NDArray[Any]) -> list[float]:
     """A p value for each symptom."""
     sides = np.stack([ours.probabilities, theirs.probabilities])
-    return [delong_p(*delong(ours.labels == c, sides[:, :, c], patients)) for c in range(len(run.symptoms))]
+    return [delong_p(*delong(ours.reported[:, c], sides[:, :, c], patients)) for c in range(len(run.symptoms))]
 
 
 def _holm_of_columns(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -50,9 +50,14 @@ _EMPTY_WHERE_NONE = ("agreement", "cost", "gpu_cost")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedModelFacts:
-    """What loading needs to know of the model."""
+    """What loading needs to know of the model.
+
+    Attributes:
+        thresholds: by symptom; None where it names exactly one.
+    """
 
     runtime: Runtime
+    thresholds: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +202,7 @@ def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportReco
         versions=run.manifest.versions,
         counts=run.manifest.counts,
         patients=run.manifest.patients,
+        examples=run.examples_by_split,
         model=DeployedFacts(**facts),
         agreement=agreement(run, name),
         cost=cost,

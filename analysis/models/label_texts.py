@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -26,8 +25,8 @@ from run_folder.errors import InputError, Problem, quoted
 from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
-from trainables.parts.metrics import softmax
 from trainables.parts.model.stored import load_tokenizer
+from trainables.parts.tasks import TASKS
 
 CHUNK = 4_096
 """Texts that are sorted by length and labelled together."""
@@ -54,6 +53,9 @@ class ExportedModel:
     Args:
         threads: of ONNX Runtime, within one operator.
 
+    Attributes:
+        thresholds: (symptoms,) from which probability on each is said; None where the likeliest is, always one.
+
     Raises:
         InputError: the folder is no whole export, was changed, or holds no ONNX graph.
     """
@@ -68,6 +70,9 @@ class ExportedModel:
         self.inputs = InputMaker(settings)
         self._model = OnnxRunner(path / ONNX_FILE, threads)
         self._tokenizer = load_tokenizer(path)
+        thresholds = self._header.model.thresholds
+        self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
+        self._task = TASKS["multiclass" if thresholds is None else "multilabel"]
 
     def overflows_here(self) -> bool:
         """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
@@ -81,14 +86,13 @@ class ExportedModel:
         so that its figures for a text move a little (in the third decimal or so) with the other texts of the batch.
         """
         encoded = self._tokenise(inputs)
-        return softmax(predict(self._model.logits, encoded, self._tokenizer.pad_token_id)), encoded.lengths >= (
-            self.max_length
-        )
+        logits = predict(self._model.logits, encoded, self._tokenizer.pad_token_id)
+        return self._task.probabilities(logits), encoded.lengths >= self.max_length
 
     def _tokenise(self, inputs: list[str]) -> TokenisedExamples:
         # A word is at least one piece, so that what comes after max_length words is not read.
         heads = [" ".join(text.split(maxsplit=self.max_length)[: self.max_length]) for text in inputs]
-        return tokenise(self._tokenizer, [""] * len(heads), heads, [0] * len(heads), self.max_length)
+        return tokenise(self._tokenizer, [""] * len(heads), heads, None, self.max_length)
 
 
 def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, str]]:
@@ -107,7 +111,10 @@ def rows_of_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
 
 
 def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", *, by_sentence: bool) -> Summary:
-    """Write a line per text, or per sentence of each: its row, its symptom and the probabilities; no text.
+    """Write a line per text, or per sentence of each: its row, what it reports and the probabilities; no text.
+
+    A model that says of each symptom whether it is reported reads all sentences of a text; the text's probability is
+    the largest of its sentences'.
 
     Args:
         rows: row numbers and texts.
@@ -115,42 +122,70 @@ def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", 
     """
     summary = Summary()
     units = _units(model, rows, by_sentence)
-    while chunk := list(islice(units, CHUNK)):
-        found = [number for number, (_, _, text) in enumerate(chunk) if text.strip()]
+    while chunk := _next_chunk(units):
+        inputs = [text for unit in chunk for text in unit.inputs]
+        found, cut = model.probabilities(inputs) if inputs else (np.empty((0, len(model.symptoms))), np.empty(0, bool))
+        of_unit = np.repeat(np.arange(len(chunk)), [len(unit.inputs) for unit in chunk])
         probabilities = np.full((len(chunk), len(model.symptoms)), np.nan)
-        if found:
-            probabilities[found], cut = model.probabilities([chunk[number][2] for number in found])
-            summary.cut += int(cut.sum())
+        np.fmax.at(probabilities, of_unit, found)
         out.write(_frame(model, chunk, probabilities, by_sentence))
         summary.texts += len(chunk)
-        summary.empty += len(chunk) - len(found)
+        summary.empty += sum(not unit.inputs for unit in chunk)
+        summary.cut += len(np.unique(of_unit[cut]))
     if not summary.texts:  # a file with its header alone
         out.write(_frame(model, [], np.empty((0, len(model.symptoms))), by_sentence))
     return summary
 
 
-def _units(model: ExportedModel, rows: Iterable[tuple[int, str]], by_sentence: bool) -> Iterator[tuple[int, int, str]]:
-    """Row, sentence and model input."""
+@dataclass(frozen=True)
+class _Unit:
+    """What gets a line: a text, or a sentence of one; and what the model reads of it."""
+
+    row: int
+    sentence: int
+    inputs: Sequence[str]
+
+
+def _units(model: ExportedModel, rows: Iterable[tuple[int, str]], by_sentence: bool) -> Iterator[_Unit]:
     for row, text in rows:
         if by_sentence:
             for sentence, cleaned in model.inputs.sentences(text):
-                yield row, sentence, cleaned
+                yield _Unit(row, sentence, [cleaned] if cleaned.strip() else [])
+        elif model.thresholds is not None:
+            yield _Unit(row, 0, [cleaned for _, cleaned in model.inputs.sentences(text)])
         else:
-            yield row, 0, model.inputs.text(text)
+            made = model.inputs.text(text)
+            yield _Unit(row, 0, [made] if made.strip() else [])
+
+
+def _next_chunk(units: Iterator[_Unit]) -> list[_Unit]:
+    """The next units, as many as have ``CHUNK`` inputs together."""
+    chunk: list[_Unit] = []
+    inputs = 0
+    for unit in units:
+        chunk.append(unit)
+        inputs += max(1, len(unit.inputs))
+        if inputs >= CHUNK:
+            break
+    return chunk
 
 
 def _frame(
-    model: ExportedModel,
-    chunk: Sequence[tuple[int, int, str]],
-    probabilities: NDArray[np.float64],
-    by_sentence: bool,
+    model: ExportedModel, chunk: Sequence[_Unit], probabilities: NDArray[np.float64], by_sentence: bool
 ) -> pd.DataFrame:
     empty = np.isnan(probabilities[:, 0])
-    best = np.nan_to_num(probabilities).argmax(axis=1)
-    frame = pd.DataFrame({"row": [row for row, _, _ in chunk]})
+    frame = pd.DataFrame({"row": [unit.row for unit in chunk]})
     if by_sentence:
-        frame["sentence"] = [sentence for _, sentence, _ in chunk]
-    frame["symptom"] = [None if none else model.symptoms[c] for none, c in zip(empty, best, strict=True)]
+        frame["sentence"] = [unit.sentence for unit in chunk]
+    if model.thresholds is None:
+        best = np.nan_to_num(probabilities).argmax(axis=1)
+        frame["symptom"] = [None if none else model.symptoms[c] for none, c in zip(empty, best, strict=True)]
+    else:
+        said = probabilities >= model.thresholds
+        for column, symptom in enumerate(model.symptoms):
+            answers = np.where(said[:, column], "yes", "no").astype(object)
+            answers[empty] = None
+            frame[symptom] = answers
     for column, symptom in enumerate(model.symptoms):
         frame[f"probability_{symptom}"] = probabilities[:, column]
     return frame
@@ -167,7 +202,8 @@ class _CsvWriter:
         self._stream, self._header = stream, True
 
     def write(self, frame: pd.DataFrame) -> None:
-        frame["symptom"] = frame["symptom"].map(defused)
+        if "symptom" in frame:
+            frame["symptom"] = frame["symptom"].map(defused)
         frame.rename(columns=defused).to_csv(
             self._stream, index=False, header=self._header, float_format="%.6f", lineterminator="\n"
         )
@@ -180,7 +216,8 @@ class _ParquetWriter:
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, frame: pd.DataFrame) -> None:
-        table = pa.Table.from_pandas(frame.astype({"symptom": "string"}), preserve_index=False)
+        words = {str(name): "string" for name in frame if frame[name].dtype.kind == "O" or name == "symptom"}
+        table = pa.Table.from_pandas(frame.astype(words), preserve_index=False)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)

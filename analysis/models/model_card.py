@@ -44,6 +44,7 @@ class DeployedFacts(ModelFacts):
     precision: str
     epoch: int
     seconds: float
+    thresholds: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class ExportRecord:
 
     Attributes:
         settings: of the run.
-        counts: by split and symptom, examples; patients: by split.
+        counts: by split and symptom, examples that report it; patients, examples: by split.
         agreement: see ``onnx_graphs.agreement``.
         cost: on the CPU; gpu_cost: on the GPU; None where it was not measured.
         kept_word_embeddings: rows of a cut vocabulary; None where it is whole.
@@ -71,6 +72,7 @@ class ExportRecord:
     versions: Mapping[str, str]
     counts: Mapping[str, Mapping[str, int]]
     patients: Mapping[str, int]
+    examples: Mapping[str, int]
     model: DeployedFacts
     agreement: Agreement | None
     cost: ModelCosts | None
@@ -142,14 +144,15 @@ this folder, output `logits` (batch, symptoms) in the order of `config.json`'s l
 def _data(record: ExportRecord) -> str:
     settings = record.settings
     rows = [
-        (split, sum(counts.values()), record.patients[split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
+        (split, record.examples[split], record.patients[split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
         for split, counts in record.counts.items()
     ]
-    what = (
-        "one sentence, with the one symptom that it affirms"
-        if settings["unit"] == "sentence"
-        else f"the first {settings['window_chars']:,} characters of a note, with the symptom that it affirms first"
-    )
+    if record.model.thresholds:
+        what = "one sentence, with all symptoms that it affirms, or none; validation and test are whole notes"
+    elif settings["unit"] == "sentence":
+        what = "one sentence, with the one symptom that it affirms"
+    else:
+        what = f"the first {settings['window_chars']:,} characters of a note, with the symptom that it affirms first"
     return (
         f"## Data and protocol\n\nNotes: `{Path(settings['notes']).name}`; fingerprint of the examples "
         f"`{record.data_fingerprint[:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
@@ -231,10 +234,22 @@ def _limits(record: ExportRecord) -> str:
     return f"""## Intended use and limits
 
 For research and for sorting notes by the symptom that they report, with a person who checks. Not for diagnosis, triage
-or treatment, and not for texts unlike those it was trained on: another hospital, speciality or language. It always names
-one of its {len(record.test.per_symptom)} symptoms, also for a text that reports none or several. Its labels inherit
+or treatment, and not for texts unlike those it was trained on: another hospital, speciality or language. {_answers(record)} Its labels inherit
 the errors of the rules that made them.
 """
+
+
+def _answers(record: ExportRecord) -> str:
+    """What a text may be told to report."""
+    thresholds = record.model.thresholds
+    if thresholds is None:
+        number = len(record.test.per_symptom)
+        return f"It always names one of its {number} symptoms, also for a text that reports none or several."
+    each = ", ".join(f"{name} {threshold:.3f}" for name, threshold in thresholds.items())
+    return (
+        "It says of each symptom by itself whether a text affirms it, so none, one or several. It says yes from these "
+        f"probabilities on, chosen on validation: {each}."
+    )
 
 
 def _scores(metrics: Scores, names: Sequence[str]) -> list[str]:

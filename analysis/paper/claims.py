@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
 
 from analysis.evaluation.evaluate import read_evaluation
@@ -19,10 +18,11 @@ from analysis.evaluation.run_statistics import (
     StrategyStatistics,
     patients_of,
     read_statistics,
+    resampled_figures,
 )
 from analysis.paper.published import REACH, PaperFigures, paper_figures
 from analysis.statistics.comparison import compare
-from analysis.statistics.resampling import METRICS, OVERALL, Resampled, resample
+from analysis.statistics.resampling import METRICS, OVERALL, Resampled
 from analysis.text_tables import Row, cell_text, csv_text, markdown
 from run_folder.errors import InputError
 from run_folder.names import RESULTS
@@ -288,8 +288,7 @@ class OurDifferences:
         if len(found) < len(kept):
             raise InputError(f"{self._run.folder}: a model's predictions are missing; evaluate the run again")
         patients = patients_of(self._run, found[0])
-        probabilities = np.stack([predictions.probabilities for predictions in found])
-        return resample(found[0].labels, patients, probabilities, resamples=1)  # comparing needs the jackknife alone
+        return resampled_figures(found, patients, resamples=1)  # comparing needs the jackknife alone
 
     def judged(self, claim: Claim) -> tuple[str, str, str]:
         """Verdict, the difference that decides it or is nearest to, and why, in one sentence."""

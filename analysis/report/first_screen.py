@@ -10,6 +10,7 @@ import yaml
 
 from analysis.evaluation.costs import COSTS
 from analysis.evaluation.predictions import TEST
+from analysis.evaluation.robustness import NEGATED
 from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Interval
 from analysis.report.findings import Findings, lacking, trial_file
 from analysis.report.html_table import Column, Table, megabytes
@@ -70,6 +71,7 @@ def overview(findings: Findings) -> Overview:
     chosen = recommend(findings)
     notes = [] if findings.statistics else [lacking(STATISTICS, "Intervals and verdicts have")]
     notes += [note.replace("[low, high]", "Low to high") for note in findings.board.notes]
+    notes += _denied(findings, chosen)
     return Overview(
         question=_question(findings),
         data=_data(findings),
@@ -83,10 +85,26 @@ def overview(findings: Findings) -> Overview:
     )
 
 
+def _denied(findings: Findings, chosen: Recommendation | None) -> list[str]:
+    """How often the recommended model still says a symptom that a text denies, where that has a right answer."""
+    if not findings.run.is_multilabel or findings.robustness is None or chosen is None:
+        return []
+    name = chosen.trial.name
+    model = findings.robustness.models.get(name)
+    said = model.readings[NEGATED].still_says if model else None
+    if said is None or model is None:
+        return []
+    texts = model.readings[NEGATED].examples
+    return [
+        f"Of {texts:,} test texts in which the symptom was denied by rule, {chosen.trial} still says it in {said:.1%}."
+    ]
+
+
 def _question(findings: Findings) -> str:
     settings = findings.run.settings
     compressed = [strategy.replace("_", " ") for strategy in findings.run.strategies if strategy != BASELINE]
-    what = f"told apart by {_encoder(settings.model.name)} in clinical {settings.labels.unit}s"
+    found = "found" if findings.run.is_multilabel else "told apart"
+    what = f"{found} by {_encoder(settings.model.name)} in clinical {settings.labels.unit}s"
     if not compressed:
         return f"How well are {len(findings.run.symptoms)} symptoms {what}, fine-tuned plainly?"
     ways = compressed[0] if len(compressed) == 1 else f"{', '.join(compressed[:-1])} or {compressed[-1]}"
@@ -103,7 +121,8 @@ def _data(findings: Findings) -> str:
     counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
     if not counts:
         return ""
-    sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in SPLITS)
+    examples = findings.run.examples_by_split
+    sizes = ", ".join(f"{examples[s]:,} {s} ({patients.get(s, 0):,} patients)" for s in SPLITS)
     each = [f"{symptom} {counts[TEST].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
     fingerprint = findings.run.manifest.fingerprint[:12]
@@ -131,7 +150,7 @@ def _counts(findings: Findings) -> Table:
         {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in SPLITS}}
         for symptom in findings.run.symptoms
     ]
-    rows.append({"symptom": "all examples", **{split: sum(counts.get(split, {}).values()) for split in SPLITS}})
+    rows.append({"symptom": "all examples", **{s: findings.run.examples_by_split.get(s, 0) for s in SPLITS}})
     rows.append({"symptom": "patients", **{split: patients.get(split) for split in SPLITS}})
     columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in SPLITS)]
     return Table(

@@ -260,6 +260,8 @@ def confusions(findings: Findings) -> Section:
     if not names:
         return Section("confusions", "Confusion matrices", lead, missing=[lacking(STATISTICS, "They have")])
     symptoms = findings.run.symptoms
+    if findings.run.is_multilabel:
+        return Section("confusions", "Right and wrong answers", _ANSWERS, [_answers(findings, names)])
     rows = [
         {"model": name, "true": true, **dict(zip(symptoms, line, strict=True))}
         for name in names
@@ -284,3 +286,25 @@ def confusions(findings: Findings) -> Section:
         table,
     )
     return Section("confusions", "Confusion matrices", lead, [drawing])
+
+
+_ANSWERS = "How many test texts a model has right and wrong, by symptom."
+
+
+def _answers(findings: Findings, names: Sequence[str]) -> Table:
+    known, answers = _models(findings), ("hits", "missed", "false_alarms", "neither")
+    rows = [
+        {"model": name, "symptom": symptom, **dict(zip(answers, line, strict=True))}
+        for name in names
+        for symptom, line in zip(findings.run.symptoms, known[name].confusion, strict=True)
+    ]
+    columns = [
+        Column("model", "model", "text"),
+        Column("symptom", "symptom", "text"),
+        Column("hits", "reported and said", "count"),
+        Column("missed", "reported, not said", "count"),
+        Column("false_alarms", "said, not reported", "count"),
+        Column("neither", "neither", "count"),
+    ]
+    frame, sources = pd.DataFrame(rows, dtype=object), findings.sources(STATISTICS)
+    return Table("confusions", "Test texts by symptom and answer", frame, columns, sources, {"model": figures_file})

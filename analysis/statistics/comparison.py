@@ -76,7 +76,7 @@ def compare(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]
 def _degrees_of_freedom(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> NDArray[np.float64]:
     """(metrics,) of the jackknife's variance, at least 1: few patients that differ tell little of how many do."""
     ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
-    differing = int((np.abs(ours - theirs) > 1e-9).any(axis=(1, 2)).sum())
+    differing = int((np.abs(ours - theirs) > 1e-9).reshape(len(ours), -1).any(axis=1).sum())
     return np.array([max(differing - 1, 1)] * 4 + [resampled.units - 1], np.float64)
 
 
@@ -90,13 +90,13 @@ def swap_test(
         class; the data as they are count as one permutation, so none is 0 (Phipson & Smyth 2010). NaN: not defined.
     """
     ours, theirs = resampled.confusions[:, model], resampled.confusions[:, baseline]
-    patients, classes = ours.shape[:2]
+    patients, multilabel = len(ours), ours.ndim == 4
     present = resampled.examples_of_classes.sum(axis=0) > 0
     swapped = np.random.default_rng(seed).integers(0, 2, (permutations, patients)).astype(np.float64)
     swapped[0] = 0
-    moved = (swapped @ (theirs - ours).reshape(patients, -1)).reshape(-1, classes, classes)
-    ours_now = figures_of_confusions(ours.sum(axis=0) + moved, present)
-    theirs_now = figures_of_confusions(theirs.sum(axis=0) - moved, present)
+    moved = (swapped @ (theirs - ours).reshape(patients, -1)).reshape(-1, *ours.shape[1:])
+    ours_now = figures_of_confusions(ours.sum(axis=0) + moved, present, multilabel=multilabel)
+    theirs_now = figures_of_confusions(theirs.sum(axis=0) - moved, present, multilabel=multilabel)
     apart = np.abs(ours_now - theirs_now)
     as_extreme = (apart >= apart[0] - 1e-12).mean(axis=0)
     return np.where(np.isnan(apart[0]), np.nan, as_extreme)
@@ -111,12 +111,11 @@ class McNemar:
     p: float
 
 
-def mcnemar(labels: NDArray[np.int64], predicted: NDArray[np.int64], baseline: NDArray[np.int64]) -> McNemar:
-    """McNemar's exact test of accuracy; all arguments are (n,) class indices.
+def mcnemar(right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> McNemar:
+    """McNemar's exact test of accuracy; both arguments are (n,) whether a model has an example right.
 
     It takes examples as independent, which those of one patient are not; :func:`swap_test` does not.
     """
-    right, baseline_right = predicted == labels, baseline == labels
     ours, theirs = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
     p = binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
     return McNemar(ours, theirs, float(p))

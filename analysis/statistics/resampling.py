@@ -56,7 +56,9 @@ class Resampled:
         replicates: (resamples, models, 1 + classes, metrics), of units drawn with replacement.
         jackknife: (units, models, 1 + classes, metrics), without one unit each.
         confusions: (units, models, classes, classes) counts of true and predicted class. A unit is a patient, or of
-            more than ``MOST_UNITS`` patients a group of them.
+            more than ``MOST_UNITS`` patients a group of them. Of a multilabel task it is (units, models, 1 + classes,
+            2, 2), counts of reported and said: first of whole texts, which count as reported, and as said where every
+            symptom is right, then of each symptom.
     """
 
     patients: int
@@ -73,6 +75,8 @@ class Resampled:
     @property
     def examples_of_classes(self) -> NDArray[np.float64]:
         """(units, classes)."""
+        if self.confusions.ndim == 5:
+            return np.asarray(self.confusions[:, 0, 1:, 1].sum(axis=-1))
         return np.asarray(self.confusions[:, 0].sum(axis=-1))
 
     def mean(self, models: Sequence[int]) -> Variation:
@@ -98,9 +102,10 @@ class Resampled:
 
 
 def resample(
-    labels: NDArray[np.int64],
+    labels: NDArray[np.int64] | NDArray[np.bool_],
     patients: NDArray[Any],
     probabilities: NDArray[np.floating],
+    said: NDArray[np.bool_] | None = None,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -112,9 +117,10 @@ def resample(
     patients are drawn in groups, put together at random.
 
     Args:
-        labels: (n,) class indices.
+        labels: (n,) class indices, or of a multilabel task (n, classes) whether each is reported.
         patients: (n,) whose example each is.
         probabilities: (models, n, classes).
+        said: of a multilabel task: (models, n, classes) whether the model says that it is reported.
 
     Raises:
         ValueError: fewer than two patients, or shapes that do not fit.
@@ -126,7 +132,7 @@ def resample(
     random = np.random.default_rng(seed)
     if count > MOST_UNITS:
         numbers = (random.permutation(count) % MOST_UNITS)[numbers]
-    weighing = _Weighing(labels, numbers, probabilities)
+    weighing = _Weighing(labels, numbers, probabilities, said)
     units = weighing.units
     draws = random.multinomial(units, np.full(units, 1 / units), size=resamples)
     weights = np.concatenate([np.ones((1, units)), draws, 1 - np.eye(units)])
@@ -134,15 +140,22 @@ def resample(
     return Resampled(count, figures[0], figures[1 : 1 + resamples], figures[1 + resamples :], weighing.confusions)
 
 
-def figures_of_confusions(confusions: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(..., 1 + classes, 4) all metrics but AUROC of (..., classes, classes) counts of true and predicted class.
+def figures_of_confusions(
+    confusions: NDArray[np.float64], present: NDArray[np.bool_], *, multilabel: bool = False
+) -> NDArray[np.float64]:
+    """(..., 1 + classes, 4) all metrics but AUROC of counts, which are as in ``Resampled.confusions``.
 
     Macro averages run over the ``present`` (classes,) classes, and are not defined where one of these has no example.
     A class that is never predicted has precision 0, as in scikit-learn with ``zero_division=0``.
     """
-    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
-    actual, predicted = confusions.sum(-1), confusions.sum(-2)
-    total = actual.sum(-1, keepdims=True)
+    if multilabel:
+        whole, each = confusions[..., 0, :, :], confusions[..., 1:, :, :]
+        hits, actual, predicted = each[..., 1, 1], each[..., 1, :].sum(-1), each[..., 1].sum(-1)
+        total, right = whole.sum((-1, -2))[..., None], whole[..., 1, 1]
+    else:
+        hits = np.diagonal(confusions, axis1=-2, axis2=-1)
+        actual, predicted = confusions.sum(-1), confusions.sum(-2)
+        total, right = actual.sum(-1, keepdims=True), hits.sum(-1)
     of_classes = np.stack(
         [
             1 - (actual + predicted - 2 * hits) / total,
@@ -153,7 +166,7 @@ def figures_of_confusions(confusions: NDArray[np.float64], present: NDArray[np.b
         axis=-1,
     )
     overall = of_classes[..., present, :].mean(-2)
-    overall[..., 0] = hits.sum(-1) / total[..., 0]
+    overall[..., 0] = right / total[..., 0]
     return np.concatenate([overall[..., None, :], of_classes], axis=-2)
 
 
@@ -166,34 +179,52 @@ class _Weighing:
     """What figures need from predictions, so that only the patients' weights change."""
 
     def __init__(
-        self, labels: NDArray[np.int64], units: NDArray[np.int64], probabilities: NDArray[np.floating]
+        self,
+        labels: NDArray[np.int64] | NDArray[np.bool_],
+        units: NDArray[np.int64],
+        probabilities: NDArray[np.floating],
+        said: NDArray[np.bool_] | None,
     ) -> None:
         self.models, examples, self.classes = probabilities.shape
         if not len(labels) == len(units) == examples:
             raise ValueError(f"{len(labels)} labels, {len(units)} patients, {examples} predictions")
-        self._labels, self._numbers, self._probabilities = labels, units, probabilities
+        self._numbers, self._probabilities = units, probabilities
         self.units = int(units.max()) + 1
-        shape = (self.units, self.models, self.classes, self.classes)
         models = np.arange(self.models)[:, None]
-        cells = np.ravel_multi_index((units, models, labels, probabilities.argmax(axis=-1)), shape)
-        self.confusions = np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
-        self._present = np.bincount(labels, minlength=self.classes) > 0
+        self._multilabel = said is not None
+        if said is None:
+            self._reported = labels[:, None] == np.arange(self.classes)
+            shape: tuple[int, ...] = (self.units, self.models, self.classes, self.classes)
+            self.confusions = _counts(shape, units, models, labels, probabilities.argmax(axis=-1))
+        else:
+            self._reported = labels.astype(bool)
+            right = (said == self._reported).all(axis=-1, keepdims=True)
+            answers = np.concatenate([right, said], axis=-1).astype(np.int64)
+            truth = np.concatenate([np.ones_like(self._reported[:, :1]), self._reported], axis=-1).astype(np.int64)
+            shape = (self.units, self.models, 1 + self.classes, 2, 2)
+            questions = np.arange(1 + self.classes)
+            self.confusions = _counts(shape, units[:, None], models[..., None], questions, truth, answers)
+        self._present = self._reported.any(axis=0)
+        self._has_area = self._present & ~self._reported.all(axis=0)
 
     def figures(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(rows, models, 1 + classes, metrics) of (rows, units) weights."""
         flat = self.confusions.reshape(self.units, -1)
-        confusions = (weights @ flat).reshape(-1, self.models, self.classes, self.classes)
+        confusions = (weights @ flat).reshape(-1, *self.confusions.shape[1:])
         areas = np.stack(
             [
-                np.stack([self._areas(scores[:, c], self._labels == c, weights) for c in range(self.classes)], axis=-1)
+                np.stack(
+                    [self._areas(scores[:, c], self._reported[:, c], weights) for c in range(self.classes)], axis=-1
+                )
                 for scores in self._probabilities
             ],
             axis=1,
         )
-        defined = self._present & (self._present.sum() > 1)
+        defined = self._has_area
         macro = areas[..., defined].mean(-1, keepdims=True) if defined.any() else np.full((*areas.shape[:2], 1), np.nan)
         areas = np.concatenate([macro, areas], axis=-1)
-        return np.concatenate([figures_of_confusions(confusions, self._present), areas[..., None]], axis=-1)
+        figures = figures_of_confusions(confusions, self._present, multilabel=self._multilabel)
+        return np.concatenate([figures, areas[..., None]], axis=-1)
 
     def _areas(
         self, scores: NDArray[np.floating], positive: NDArray[np.bool_], weights: NDArray[np.float64]
@@ -205,6 +236,12 @@ class _Weighing:
         )
         pairs = np.einsum("ij,ij->i", weights @ in_order, weights)
         return _ratio(pairs, (weights @ positives) * (weights @ negatives))
+
+
+def _counts(shape: tuple[int, ...], *place: NDArray[Any]) -> NDArray[np.float64]:
+    """How often each cell of an array of this shape is named."""
+    cells = np.ravel_multi_index(np.broadcast_arrays(*place), shape)  # type: ignore[arg-type]
+    return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
 
 
 def pairs_in_order(

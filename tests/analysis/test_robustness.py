@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import evaluate, read_evaluation
+from analysis.evaluation.predictions import Predictions
 from analysis.evaluation.robustness import (
     READINGS,
     Reading,
@@ -55,13 +56,17 @@ def by_keyword(texts: Sequence[str]) -> NDArray[np.float64]:
     return named / named.sum(axis=1, keepdims=True)
 
 
+def predicted(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Predictions:
+    return Predictions(np.arange(len(labels)), labels, probabilities)
+
+
 @pytest.fixture
 def of_keywords() -> dict[str, Reading]:
     texts = ["pt has fever since monday", "reports fever and chills", "has pain in the left leg", "pt has a cough"]
     examples = pd.DataFrame({"text": texts, "symptom": ["fever", "fever", "pain", "cough"]})
     written = rewritten(examples, Rewriter(load_lexicon(), SYMPTOMS), NAMES)
     labels = np.array([SYMPTOMS.index(name) for name in examples["symptom"]])
-    return readings(written, labels, by_keyword(texts), by_keyword, SYMPTOMS)
+    return readings(written, labels, predicted(labels, by_keyword(texts)), by_keyword, SYMPTOMS)
 
 
 def test_a_model_that_looks_names_up_is_found_out(of_keywords: dict[str, Reading]) -> None:
@@ -86,7 +91,8 @@ def test_texts_that_cannot_be_rewritten_are_left_out_and_counted(of_keywords: di
     assert renamed.per_symptom["pain"] == SymptomReading(examples=0, recall=None, still_says=None)
     texts = pd.DataFrame({"text": ["[SYMPTOM] since monday"], "symptom": ["fever"]})
     written = rewritten(texts, Rewriter(load_lexicon(), SYMPTOMS), NAMES)
-    found = readings(written, np.array([1]), np.array([[0.1, 0.7, 0.2]]), by_keyword, SYMPTOMS)
+    labels = np.array([1])
+    found = readings(written, labels, predicted(labels, np.array([[0.1, 0.7, 0.2]])), by_keyword, SYMPTOMS)
     assert found["as_written"].accuracy == 1
     for reading in READINGS[1:]:
         assert (found[reading].examples, found[reading].left_out, found[reading].f1) == (0, 1, None)
@@ -165,7 +171,8 @@ def grouped(
     n = len(values)
     says = np.eye(3)[np.zeros(n, int)]
     baseline = np.eye(3)[[decide(i) for i in range(n)]]
-    return subgroups(values, patients, np.zeros(n, np.int64), says, baseline, SYMPTOMS, smallest)
+    truth = np.zeros(n, np.int64)
+    return subgroups(values, patients, predicted(truth, says), predicted(truth, baseline), SYMPTOMS, smallest)
 
 
 def test_small_groups_and_single_patients_are_taken_together() -> None:

@@ -11,7 +11,7 @@ from scipy.stats import bootstrap, norm, permutation_test
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -183,11 +183,11 @@ def test_many_patients_are_drawn_in_groups_and_vary_as_much(monkeypatch: pytest.
 def test_mcnemars_test_is_statsmodels(sample: Sample) -> None:
     labels, _, probabilities = sample
     ours, theirs = probabilities[0].argmax(axis=1), probabilities[1].argmax(axis=1)
-    found = mcnemar(labels, ours, theirs)
+    found = mcnemar(ours == labels, theirs == labels)
     table = [[0, found.only_model], [found.only_baseline, 0]]
     assert found.p == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue)
     assert found.only_model == ((ours == labels) & (theirs != labels)).sum()
-    assert mcnemar(labels, ours, ours).p == 1
+    assert mcnemar(ours == labels, ours == labels).p == 1
 
 
 def test_the_swap_test_finds_scipys_exact_p_value() -> None:
@@ -379,3 +379,32 @@ def test_the_temperature_is_scikit_learns_and_mends_calibration() -> None:
     assert (rescaled.argmax(axis=1) == sharp[half:].argmax(axis=1)).all()
     certain = np.eye(4)[labels]
     assert np.isfinite(tempered(certain, fit_temperature(labels, certain))).all()
+
+
+def test_figures_of_a_multilabel_task_are_those_of_scikit_learn() -> None:
+    """Also without a patient, and with one drawn twice; and identical models do not differ."""
+    generator = np.random.default_rng(11)
+    patients = np.repeat(np.arange(30), 8)
+    reported = generator.random((240, 3)) < (0.1, 0.3, 0.5)
+    probabilities = np.clip(0.4 * reported + 0.6 * generator.random((3, 240, 3)), 0, 1)
+    probabilities[2] = probabilities[0]
+    said = probabilities >= np.array([0.5, 0.4, 0.6])
+    found = resample(reported, patients, probabilities, said, resamples=50)
+
+    def figures(kept: NDArray[np.bool_], model: int) -> list[float]:
+        truth, answers = reported[kept], said[model][kept]
+        macro = precision_recall_fscore_support(truth, answers, average="macro", zero_division=0)[:3]
+        return [(truth == answers).all(axis=1).mean(), *macro, roc_auc_score(truth, probabilities[model][kept])]
+
+    everyone = np.ones(240, bool)
+    for model in (0, 1):
+        np.testing.assert_allclose(found.point[model, 0], figures(everyone, model))
+        np.testing.assert_allclose(found.jackknife[4, model, 0], figures(patients != 4, model))
+        fever = f1_score(reported[:, 1], said[model][:, 1])
+        assert found.point[model, 2, F1] == pytest.approx(fever)
+    assert found.examples_of_classes.sum(axis=0).tolist() == reported.sum(axis=0).tolist()
+    assert (swap_test(found, 0, 2) == 1).all()
+    judged = verdicts(found, {"same": [2], "other": [1]}, [0])
+    assert judged["same"].outcome is Outcome.SAME
+    assert judged["other"].difference == pytest.approx(found.point[1, 0, F1] - found.point[0, 0, F1])
+    assert swap_test(found, 0, 1)[0, F1] == pytest.approx(compare(found, [0], [1]).p[0, F1], abs=0.3)

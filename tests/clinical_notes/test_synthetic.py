@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 
-from analysis.evaluation.controls import control_probabilities
+from analysis.evaluation.controls import fitted_control
 from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import make_examples
 from clinical_notes.lexicon import load_lexicon
@@ -54,6 +54,7 @@ def test_tfidf_does_not_solve_it_and_is_no_guess_either(tmp_path: Path) -> None:
     units = pa.concat_tables(annotate_notes(read_notes(path), Annotator(load_lexicon(), "sentence")))
     examples = make_examples(units, LabelSettings())
     train, test = examples.splits["train"], examples.splits["test"]
-    (probabilities,) = control_probabilities("control-tfidf", examples.symptoms, train, [test], balanced=False)
+    places = [examples.symptoms.index(name) for name in train["symptom"]]
+    probabilities = fitted_control("control-tfidf", list(train["text"]), np.array(places))(list(test["text"]))
     predicted = np.array(examples.symptoms)[probabilities.argmax(axis=1)]
     assert 0.5 < f1_score(test["symptom"], predicted, average="macro") < 0.85

@@ -26,6 +26,7 @@ from trainables.parts.deployed import TorchRunner, deploy_torch, predict
 from trainables.parts.model import encoder, stored
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.student import axes_of, chosen_layers, narrow, narrowed_config, residual_importance
+from trainables.parts.tasks import TASKS
 from trainables.parts.training.teaching import (
     PROJECTIONS,
     distillation_loss,
@@ -228,7 +229,22 @@ def test_distillation_loss_against_a_hand_computation() -> None:
     p, q = [x / sum(p) for x in p], [x / sum(q) for x in q]
     divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
     expected = alpha * hard + (1 - alpha) * temperature**2 * divergence
-    assert float(distillation_loss(student, teacher, torch.tensor(hard), alpha, temperature)) == pytest.approx(expected)
+    soft = TASKS["multiclass"].divergence(student, teacher, temperature)
+    assert float(distillation_loss(soft, torch.tensor(hard), alpha, temperature)) == pytest.approx(expected)
+
+
+def test_the_divergence_of_a_multilabel_task_is_that_of_bernoulli_distributions() -> None:
+    student, teacher, temperature = [[1.0, -2.0], [0.5, 3.0]], [[0.0, -3.0], [1.0, 1.0]], 2.0
+
+    def of_one(theirs: float, ours: float) -> float:
+        p, q = (1 / (1 + math.exp(-x / temperature)) for x in (theirs, ours))
+        return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+    expected = sum(of_one(t, s) for a, b in zip(teacher, student, strict=True) for t, s in zip(a, b, strict=True)) / 2
+    found = TASKS["multilabel"].divergence(torch.tensor(student), torch.tensor(teacher), temperature)
+    assert float(found) == pytest.approx(expected)
+    same = TASKS["multilabel"].divergence(torch.tensor(teacher), torch.tensor(teacher), temperature)
+    assert float(same) == pytest.approx(0, abs=1e-7)
 
 
 def test_the_teachers_logits_are_computed_once(

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from ray._private import worker
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError
 
 from run_folder.errors import SearchHaltedError
 from tests import held
@@ -101,6 +101,15 @@ def test_rays_errors_are_not_called_the_storages() -> None:
         with halt.on_storage_errors():
             raise error
         assert halt.reason == words
+
+
+def test_a_full_memory_stops_the_search_in_one_line() -> None:
+    halt = Halt()
+    with halt.on_storage_errors():
+        raise RuntimeError("Caught unexpected exception: 2 workers were killed") from OutOfMemoryError("pages of it")
+    assert halt.reason == "the memory was full, so that Ray ended trials; run fewer at once"
+    with pytest.raises(RuntimeError, match="a bug"), halt.on_storage_errors():
+        raise RuntimeError("a bug")
 
 
 def test_a_command_on_a_cluster_is_given_one_address() -> None:

@@ -6,13 +6,14 @@ from numpy.typing import NDArray
 from clinical_notes.batches import TrialData
 from run_folder.results import Agreement
 from trainables.parts.deployed import Runner, predict
+from trainables.parts.tasks import TASKS
 
 
-def agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> Agreement:
+def agreement(reference: NDArray[np.float32], logits: NDArray[np.float32], task: str = "multiclass") -> Agreement:
     """How near two models' logits (n, classes) of the same texts are."""
     return Agreement(
         max_logit_difference=float(np.abs(logits - reference).max()),
-        same_predictions=float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        same_predictions=float(TASKS[task].same(logits, reference).mean()),
     )
 
 

@@ -21,11 +21,14 @@ from tune_jobs.searching.progress import status_table
 
 def introduce(run: Run, console: Console) -> None:
     counts, patients = run.manifest.counts, run.manifest.patients
-    sizes = ", ".join(f"{split} {sum(counts[split].values()):,} ({patients[split]:,} patients)" for split in counts)
+    examples = run.examples_by_split
+    sizes = ", ".join(f"{split} {examples[split]:,} ({patients[split]:,} patients)" for split in counts)
     console.print(f"Run {run.folder.name} in {run.folder}", highlight=False, soft_wrap=True)
     console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
+    if run.is_multilabel:
+        console.print("  each example reports none, one or several of them", highlight=False, soft_wrap=True)
     if run.settings.search.warm_start:
         count = sum(map(len, run.settings.search.warm_configurations.values()))
         line = f"  warm start from {run.settings.search.warm_start}: {count} configuration{'s' * (count != 1)}"

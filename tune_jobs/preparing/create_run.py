@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,7 +34,7 @@ from clinical_notes.units import write_units
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.ledger_end import LedgerEnd, digest, write_end
-from run_folder.names import DATA, LEXICON_FILE, MODEL, RUN_FILE
+from run_folder.names import DATA, LABEL, LEXICON_FILE, MODEL, RUN_FILE
 from run_folder.records import to_json
 from run_folder.run import Run, RunManifest, content_hashes, open_run
 from run_folder.settings import NAMES, NO_PATIENTS, LabelSettings, NotesSettings, RunSettings
@@ -41,6 +42,7 @@ from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.tasks import TASKS
 from tune_jobs.check_settings import near, problems_of, read_lexicon
 from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
@@ -48,6 +50,9 @@ from tune_jobs.preparing.pretrained import check_model, load_pretrained
 
 _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even where other settings are wrong, so that all problems are reported together."""
+
+_WHOLE_BYTES = 200_000_000
+"""Notes' files up to this size are kept whole in a multilabel task; of larger ones, the texts of fewer patients."""
 
 _DECIDE_EXAMPLES = NAMES["notes"] | NAMES["labels"] | {"seed"}
 """Settings that decide the examples."""
@@ -172,7 +177,8 @@ def make_run_examples(
             seed=seed,
             categories=notes.category,
         )
-        annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window)
+        share = _whole_share(paths) if labels.task == "multilabel" else 0.0
+        annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, share)
         tables = (
             annotate_on_cluster(read, annotator, tally)
             if on_cluster
@@ -181,7 +187,12 @@ def make_run_examples(
         write_units(tables, units)
         for line in tally.lines():
             tell(line)
-        return make_examples(units, labels, group_by=notes.group_by, seed=seed)
+        return make_examples(units, labels, group_by=notes.group_by, seed=seed, whole_share=share)
+
+
+def _whole_share(paths: Sequence[Path]) -> float:
+    """Share of the patients all of whose texts are kept, so that they fit in memory however many notes there are."""
+    return min(1.0, _WHOLE_BYTES / max(1, sum(file.stat().st_size for file in files_of([str(path) for path in paths]))))
 
 
 def create_run(
@@ -202,6 +213,8 @@ def create_run(
         tell(f"Texts of too many patients to keep their copies on one side of the split: {examples.standard_texts:,}")
     encoder = settings.model
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
+    if settings.labels.task == "multilabel":
+        model.config.problem_type = TASKS["multilabel"].problem_type
     for split, frame in examples.splits.items():
         folder.write(f"{DATA}/{split}.parquet", _parquet(frame), private=True)
     _write_model(folder, model, tokenizer)
@@ -212,7 +225,8 @@ def create_run(
         objectives={strategy: objectives_of(strategy) for strategy in settings.search.strategies},
         symptoms=examples.symptoms,
         held_back=examples.held_back,
-        counts={split: _counts(frame["symptom"]) for split, frame in examples.splits.items()},
+        counts={split: _counts(frame, examples.symptoms) for split, frame in examples.splits.items()},
+        examples={split: len(frame) for split, frame in examples.splits.items() if "symptom" not in frame},
         patients={split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
         pad_token_id=pad,
         unknown_token_id=unknown if unknown is not None else pad,
@@ -228,9 +242,12 @@ def create_run(
     return load_prepared(folder)
 
 
-def _counts(symptoms: pd.Series) -> dict[str, int]:
-    """Number of examples by symptom, most frequent first."""
-    return {str(name): int(count) for name, count in symptoms.value_counts().items()}
+def _counts(examples: pd.DataFrame, symptoms: Sequence[str]) -> dict[str, int]:
+    """Number of examples that report each symptom, most frequent first."""
+    if "symptom" in examples:
+        return {str(name): int(count) for name, count in examples["symptom"].value_counts().items()}
+    counts = {name: int((examples[f"{LABEL}{name}"] >= 0.5).sum()) for name in symptoms}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def source_hashes(settings: RunSettings) -> dict[str, str | None]:
@@ -295,10 +312,23 @@ def load_prepared(folder: Folder) -> Prepared:
     local = folder.local_copy(MODEL)
     tokenizer = stored.load_tokenizer(local)
     train, validation = tokenised_examples(run, "train", tokenizer), tokenised_examples(run, "validation", tokenizer)
-    weights = None
-    if run.settings.model.class_weights == "balanced":
-        classes = np.arange(len(run.symptoms))
-        weights = compute_class_weight("balanced", classes=classes, y=train.labels).astype(np.float32)
-    pad, unknown = run.manifest.pad_token_id, run.manifest.unknown_token_id
-    data = TrialData(train, validation, run.symptoms, weights, pad, unknown)
+    weights = _balanced_weights(train.labels) if run.settings.model.class_weights == "balanced" else None
+    data = TrialData(
+        train=train,
+        validation=validation,
+        symptoms=run.symptoms,
+        class_weights=weights,
+        pad_token_id=run.manifest.pad_token_id,
+        unknown_token_id=run.manifest.unknown_token_id,
+        task=run.settings.labels.task,
+        sensitivity=run.settings.model.sensitivity,
+    )
     return Prepared(data, EncoderWeights.of(stored.load_model(local)))
+
+
+def _balanced_weights(labels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """(symptoms,) weights that make the classes count alike; in a multilabel task, reporting a symptom and not."""
+    if labels.ndim == 1:
+        return compute_class_weight("balanced", classes=np.unique(labels), y=labels).astype(np.float32)  # type: ignore[no-any-return]
+    reported = np.maximum(labels.sum(axis=0), 1)
+    return ((len(labels) - reported) / reported).astype(np.float32)  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from optuna.storages import InMemoryStorage
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +48,7 @@ def model_problems(settings: RunSettings) -> list[Problem]:
 
 
 def _data(tokenizer: PreTrainedTokenizerBase, length: int) -> TrialData:
-    examples: TokenisedExamples = tokenise(tokenizer, _TEXTS, _TEXTS, range(len(_TEXTS)), length)
+    examples: TokenisedExamples = tokenise(tokenizer, _TEXTS, _TEXTS, np.arange(len(_TEXTS)), length)
     pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
     return TrialData(examples, examples, _CLASSES, None, pad, unknown if unknown is not None else pad)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 
 from run_folder.errors import first_line
 from run_folder.folder import storage_reason
@@ -33,5 +33,9 @@ class Halt:
             self.because(f"Ray failed ({first_line(error)})")
         except OSError as error:
             self.because(storage_reason(error))
+        except RuntimeError as error:  # in which Ray Tune wraps what it does not expect of a trial
+            if not isinstance(error.__cause__, OutOfMemoryError):
+                raise
+            self.because("the memory was full, so that Ray ended trials; run fewer at once")
         except DATABASE_ERRORS as error:
             self.because(database_reason(error))

@@ -143,7 +143,7 @@ def write_int8_gpu(
         stored.OWN_WEIGHTS_FILE,
         scheme=options.scheme,
         fp32_layers=fp32_layers,
-        agreement=agreement(reference, validation_logits(load_int8(directory, model.device), data)),
+        agreement=agreement(reference, validation_logits(load_int8(directory, model.device), data), data.task),
         int8=options.facts(),
     )
 

@@ -62,6 +62,6 @@ def write_int8(
         ONNX_FILE,
         scheme=options.scheme,
         fp32_layers=fp32_layers,
-        agreement=agreement(reference, validation_logits(OnnxRunner(target, torch.get_num_threads()), data)),
+        agreement=agreement(reference, validation_logits(OnnxRunner(target, torch.get_num_threads()), data), data.task),
         int8=options.facts(),
     )

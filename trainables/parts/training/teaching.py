@@ -45,24 +45,18 @@ def teacher_logits(folder: Folder, teacher: PreTrainedModel, data: TrialData) ->
 
 
 def distillation_loss(
-    student: torch.Tensor, teacher: torch.Tensor, hard_loss: torch.Tensor, alpha: float, temperature: float
+    soft_loss: torch.Tensor, hard_loss: torch.Tensor, alpha: float, temperature: float
 ) -> torch.Tensor:
     """``alpha * CE + (1 - alpha) * T² * KL(teacher_T ‖ student_T)``, the paper's equation.
 
     T² keeps the gradient's scale independent of the temperature T (Hinton et al. 2015, section 2).
 
     Args:
-        student, teacher: logits (batch, classes).
+        soft_loss: () divergence from the teacher at the temperature.
         hard_loss: () cross-entropy with the labels.
         alpha: weight of ``hard_loss``, from 0 to 1.
         temperature: divides the logits of both.
     """
-    soft_loss = functional.kl_div(
-        functional.log_softmax(student / temperature, dim=-1),
-        functional.log_softmax(teacher / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
     return alpha * hard_loss + (1 - alpha) * temperature**2 * soft_loss
 
 
