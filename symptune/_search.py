@@ -37,6 +37,9 @@ class SearchOptions(TypedDict, total=False):
     group_by: str | Sequence[str]
     # examples
     protocol: Literal["paper"]
+    task: Literal["multilabel", "multiclass"]
+    negatives: float
+    most_test: int
     unit: Literal["note", "sentence"]
     window_chars: int
     symptoms: int | Sequence[str]
@@ -55,6 +58,7 @@ class SearchOptions(TypedDict, total=False):
     reduce_range: bool
     precision: Literal["auto", "float32", "bfloat16"]
     class_weights: Literal["none", "balanced"]
+    sensitivity: float
     # search
     strategies: Sequence[str]
     trials: int

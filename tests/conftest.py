@@ -188,12 +188,15 @@ def make_examples(n: int, seed: int, prefix: str) -> TokenisedExamples:
     tokens = [
         generator.integers(5 + 15 * label, 25 + 15 * label, size) for label, size in zip(labels, lengths, strict=True)
     ]
-    return TokenisedExamples(
+    examples = TokenisedExamples(
         ids=np.array([f"{prefix}{i}" for i in range(n)]),
         tokens=np.concatenate(tokens).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         labels=labels.astype(np.int64),
     )
+    for array in (examples.tokens, examples.offsets, examples.labels):
+        array.setflags(write=False)  # as from Ray's object store; tests share them
+    return examples
 
 
 @pytest.fixture(scope="session")

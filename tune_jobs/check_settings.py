@@ -50,15 +50,38 @@ def problems_of(settings: RunSettings) -> list[Problem]:
     labels = settings.labels
     if labels.hold_back and labels.mentions == "mask":
         problems.append(Problem("hold_back", "mentions are masked, which hides every form", "set only one of the two"))
-    if isinstance(labels.symptoms, int) and labels.symptoms < 2:
-        problems.append(Problem("symptoms", f"at least 2 are needed to tell apart, got {labels.symptoms}"))
-    elif isinstance(labels.symptoms, tuple) and len(set(labels.symptoms)) < 2:
-        problems.append(Problem("symptoms", "name at least 2 different ones"))
+    problems += _multilabel_problems(settings) if labels.task == "multilabel" else _multiclass_problems(settings)
     unknown = [status for status in labels.positive if status not in STATUSES]
     if unknown or not labels.positive:
         message = f"unknown status {quoted(unknown[0])}{near(unknown[0], STATUSES)}" if unknown else "name a status"
         problems.append(Problem("positive", message, f"give some of {', '.join(STATUSES)}"))
     return problems + _strategy_problems(settings.search.strategies)
+
+
+def _multiclass_problems(settings: RunSettings) -> list[Problem]:
+    labels, problems = settings.labels, []
+    if isinstance(labels.symptoms, int) and labels.symptoms < 2:
+        problems.append(Problem("symptoms", f"at least 2 are needed to tell apart, got {labels.symptoms}"))
+    elif isinstance(labels.symptoms, tuple) and len(set(labels.symptoms)) < 2:
+        problems.append(Problem("symptoms", "name at least 2 different ones"))
+    asked, usual = settings.record(), RunSettings(search=settings.search).record()
+    return problems + [
+        Problem(name, "says something of multilabel tasks alone", "set the task to multilabel, or omit it")
+        for name in ("negatives", "most_test", "sensitivity")
+        if asked[name] != usual[name]
+    ]
+
+
+def _multilabel_problems(settings: RunSettings) -> list[Problem]:
+    labels, fix = settings.labels, "omit it, or set the task to multiclass"
+    problems = []
+    if labels.unit == "note":
+        problems.append(Problem("unit", "a multilabel task reads sentence by sentence", fix))
+    if labels.balance:
+        problems.append(Problem("balance", "a multilabel task has no classes to cut to one size", fix))
+    if isinstance(labels.symptoms, int) and labels.symptoms < 1:
+        problems.append(Problem("symptoms", f"at least 1 is needed, got {labels.symptoms}"))
+    return problems
 
 
 def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,11 @@ def test_each_part_makes_the_deployed_graph_smaller(
         "trimmed": {"depth_ratio": 0.5, "ratio": 0.5, "vocabulary": "corpus", "quantize_embeddings": False},
         "all": {"depth_ratio": 0.5, "ratio": 0.5, "vocabulary": "corpus", "quantize_embeddings": True},
     }
-    few = dataclasses.replace(trial_data, train=dataclasses.replace(trial_data.train))
-    few.train.tokens[few.train.tokens > 40] -= 20  # leaves tokens that no training text has
+    tokens = trial_data.train.tokens
+    fewer = np.where(tokens > 40, tokens - 20, tokens)  # leaves tokens that no training text has
+    few = dataclasses.replace(trial_data, train=dataclasses.replace(trial_data.train, tokens=fewer))
+    shutil.copytree(Path(teacher, "deployed"), tmp_path / "teacher" / "deployed")  # its logits are of these texts
+    teacher = str(tmp_path / "teacher")
     for name, change in changes.items():
         changed = COMBINED_ALL | {"fp32_layers": 0.0, "scheme": scheme} | change
         config = configuration("combined-all", teacher, **changed)
