@@ -190,7 +190,7 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
     reported = run.labels(test)
     if run.is_multilabel:  # only of a text that reports one symptom is it known what is left when that one is denied
         places = reported.argmax(axis=1)
-        drawn &= (reported >= 0.5).sum(axis=1) == 1
+        drawn = drawn & ((reported >= 0.5).sum(axis=1) == 1)
         test = test.assign(symptom=np.array(run.symptoms)[places])
     else:
         places = reported.astype(np.int64)
@@ -223,7 +223,9 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
         notes.append("the run's texts are masked already, so that they cannot be rewritten")
     if run.settings.labels.negated == "keep":
         notes.append("denied mentions are labels of this run too, so that its models were trained to say them")
-    if not drawn.all():
+    if run.is_multilabel:
+        notes.append(f"of {len(test):,} test examples those that report one symptom are read again ({len(sample):,})")
+    elif not drawn.all():
         notes.append(f"{len(sample):,} of {len(test):,} test examples are read again, of patients drawn by the seed")
     return Robustness(
         identity=identity,
