@@ -7,7 +7,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from clinical_notes.tables.columns import Choose, NoteColumns, has_text
+from clinical_notes.tables.columns import Choose, NoteColumns, has_text, is_header, longest_name
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import DAMAGED, Opened
 from clinical_notes.tables.tally import Tally
@@ -40,14 +40,14 @@ def read_delimited(
         delimiter = hint[1] if hint else delimiter_of(first, columns)
         rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         header = _header(rows)
-        names = choose(header).names
+        names = choose(header).read
         places = [header.index(name) for name in names.values()]
-        text, longest = header.index(names["text"]), max(map(len, header)) + 2  # a note is rarely so short
+        text, longest = header.index(names["text"]), longest_name(header)
         chunk: list[list[str]] = []
         for fields in rows:
             if not fields:  # an empty line
                 continue
-            if len(fields) == len(header) and len(fields[text]) <= longest and _again(fields, header, row):
+            if len(fields) == len(header) and len(fields[text]) <= longest and is_header(fields, header, row):
                 tally.headers += 1
                 continue
             row += 1
@@ -87,16 +87,6 @@ def _header(rows: Iterator[list[str]]) -> list[str]:
         if bad := _SURROGATE.search(name):
             raise NotUtf8Error(": its first row", ord(bad[0]) - 0xDC00)
     return header
-
-
-def _again(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
-    """Whether a row is the header, perhaps with the mark at a file's start."""
-    found, names = ([name.strip("\ufeff ").lower() for name in either] for either in (fields, header))
-    if found != names and sorted(found) == sorted(names):
-        raise TableError(
-            f": data row {row + 1} is a header with the columns in another order", "give each part by itself"
-        )
-    return found == names
 
 
 def _checked(fields: list[str], places: Sequence[int], width: int, row: int) -> list[str]:

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find
+from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find, other_name
 from clinical_notes.tables.delimited import read_delimited
 from clinical_notes.tables.errors import TableError
 from clinical_notes.tables.excel import read_excel
@@ -19,7 +20,7 @@ from clinical_notes.tables.json_lines import read_json_lines
 from clinical_notes.tables.parquet import read_parquet
 from clinical_notes.tables.tally import Tally
 from clinical_notes.tables.text_files import read_text_files
-from clinical_notes.tables.values import PatientIds, marks, texts
+from clinical_notes.tables.values import PatientIds, is_missing, marks, texts
 from clinical_notes.units import GROUP
 from run_folder.errors import InputError, Problem
 
@@ -28,6 +29,7 @@ Paths = str | Path | Sequence[str | Path]
 
 _TABLE = re.compile(r"\.(csv|tsv|psv|jsonl|ndjson|xlsx)(\.(gz|bz2|xz|zst|lz4|zip))?$", re.IGNORECASE)
 _PARTITION = re.compile(r"(\w+)=(.*)")
+_MEANINGS = {"text": "all texts", "patient": "all patients", "category": "all categories", "error": "all marks"}
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -66,7 +68,7 @@ def read_rows(
     for path in given:
         if given.count(path) > 1:
             raise InputError(Problem(setting, f"{path} is given twice", "give each table once"))
-        before = rows
+        before, identified = rows, columns.patient is None
         for part, read in _parts(path, columns, chunk_rows, setting, counted):
             start = rows
             try:
@@ -74,11 +76,16 @@ def read_rows(
                     frame = _frame(table, columns, counted.columns[str(part)], rows - start, patients, str(part))
                     frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
                     rows += len(frame)
+                    identified = identified or bool((frame["patient"] != "").any())
                     yield frame
             except TableError as error:
                 raise InputError(Problem(error.setting or setting, f"{part}{error}", error.fix)) from None
         if rows == before:
             raise InputError(Problem(setting, f"{path} has a header and no rows", "give a table with notes"))
+        if not identified:
+            message = f"{path}: no row has anything in {_patients_of(path, counted)}, the column of patients"
+            fix = "name another column, or give none: each note then counts as one patient"
+            raise InputError(Problem("patient_column", message, fix))
 
 
 def read_sheet(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -122,6 +129,11 @@ def _found_in(path: Path, setting: str, tally: Tally) -> tuple[list[Path], bool]
     raise InputError(Problem(setting, f"{path} is not a file", "give a table or a folder of notes"))
 
 
+def _patients_of(path: Path, tally: Tally) -> str:
+    """Name of the column of patients of a table, or of the first of a folder."""
+    return next(found.names["patient"] for part, found in tally.columns.items() if Path(part).is_relative_to(path))
+
+
 def _choose(path: Path, columns: NoteColumns, tally: Tally) -> Choose:
     def choose(header: Sequence[str]) -> Found:
         found = tally.columns[str(path)] = find(header, columns)
@@ -138,11 +150,11 @@ def _tables(
             yield from read_delimited(content, columns, choose, chunk_rows, tally)
             return
     if content.kind == "parquet":
-        yield from read_parquet(file, choose, chunk_rows, _partition(file, given))
+        yield from read_parquet(file, choose, chunk_rows, _partition(file, given), tally)
     elif content.kind == "excel":
-        yield from read_excel(file, choose, chunk_rows)
+        yield from read_excel(file, choose, chunk_rows, tally)
     else:
-        yield from read_json_lines(file, choose, chunk_rows)
+        yield from read_json_lines(file, choose, chunk_rows, tally)
 
 
 def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], bool]:
@@ -185,7 +197,27 @@ def _frame(
     read = partial(_column, table, found, first_row, patients, path)
     roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups))
     frame: pd.DataFrame = pa.table({role: read(role) for role in roles}).to_pandas()
+    for role in found.others:
+        blank = frame[role].str.strip() == "" if role != "error" else _blank(table.column(role), found.names[role])
+        _check_others(table, found, role, np.flatnonzero(blank), first_row)
     return frame
+
+
+def _blank(column: pa.Array, name: str) -> NDArray[np.bool_]:
+    return np.array([not text.strip() for text in texts(column, name, 0).to_pylist()], bool)
+
+
+def _check_others(table: pa.Table, found: Found, role: str, blank: NDArray[np.int64], first_row: int) -> None:
+    """Raises: TableError: a row has nothing in the column that was taken for a role, but something in another."""
+    for name in found.others[role] if len(blank) else ():
+        column = table.column(other_name(role, name)).take(pa.array(blank))
+        if pa.types.is_nested(column.type):
+            continue
+        for row, text in zip(blank, texts(column, name, first_row).to_pylist(), strict=True):
+            if not is_missing(text):
+                message = f": data row {first_row + row + 1} has nothing in {found.names[role]} and something in {name}"
+                fix = f"put {_MEANINGS[role]} into one column, or rename the other"
+                raise TableError(message, fix, setting=f"{role}_column" if role != "error" else None)
 
 
 def _column(table: pa.Table, found: Found, first_row: int, patients: PatientIds, path: str, role: str) -> pa.Array:

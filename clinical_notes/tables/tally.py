@@ -78,11 +78,13 @@ class Tally:
 
 
 def _columns_in_words(found: Found) -> str:
-    words = [f"{role} from {found.names[role]}" for role in ROLES if role in found.names]
+    words = []
+    for role in ROLES:
+        if role in found.names:
+            others = found.others.get(role)
+            words.append(f"{role} from {found.names[role]}" + (f" (not {', '.join(others)})" if others else ""))
     words += [f"groups from {name}" for role, name in found.names.items() if role.startswith(GROUP)]
-    text = ", ".join(words)
-    others = ", ".join(found.others.get("patient", ()))
-    return f"{text} (not {others})" if others else text
+    return ", ".join(words)
 
 
 def _number(count: int, of: str) -> str:

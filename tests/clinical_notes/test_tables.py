@@ -99,8 +99,34 @@ def test_identifiers_of_other_kinds_are_kept(tmp_path: Path) -> None:
     keys = [uuid.UUID(int=1), uuid.UUID(int=2)]
     path = parquet(tmp_path / "n.parquet", SUBJECT_ID=pa.array([k.bytes for k in keys], pa.uuid()), TEXT=["a", "b"])
     assert list(read(path)["patient"]) == [str(key) for key in keys]
-    path = parquet(tmp_path / "n.parquet", SUBJECT_ID=pa.array([None, None]), TEXT=["a", "b"])
-    assert list(read(path)["patient"]) == ["note-0", "note-1"]
+
+
+@pytest.mark.parametrize(
+    "patients",
+    [
+        pa.array([None, None]), pa.array([None, None], pa.int64()), pa.array([None, float("nan")]),
+        pa.array(["", " "]), pa.array(["NULL", None]), pa.array([None, None], pa.string()).dictionary_encode(),
+        pa.array([b"\0\0", b"\0\0"], pa.binary(2)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_a_column_without_any_patient_is_refused(tmp_path: Path, patients: pa.Array, chunk_rows: int) -> None:
+    """Unless none are asked for."""
+    path = parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a", "b"])
+    message = refusal(path, chunk_rows=chunk_rows)
+    assert message.startswith(f"patient_column: {path}: no row has anything in SUBJECT_ID, the column of patients; ")
+    assert "give none: each note then counts as one patient" in message
+    assert list(read(path, columns=NoteColumns(patient=None))["patient"]) == ["note-0", "note-1"]
+
+
+def test_one_of_several_tables_without_any_patient_is_refused(tmp_path: Path) -> None:
+    """But not a part of a folder, which may be small."""
+    one, two = tmp_path / "t" / "1.csv", tmp_path / "t" / "2.csv"
+    one.parent.mkdir()
+    one.write_text("SUBJECT_ID,TEXT\n1,a\n")
+    two.write_text("SUBJECT_ID,TEXT\n,b\n")
+    assert f"patient_column: {two}: no row has anything in SUBJECT_ID" in refusal([one, two])
+    assert list(read(one.parent)["patient"]) == ["1", "note-1"]
 
 
 @pytest.mark.parametrize("index", [[5, 6, 7], [5, 7, 5], [5.0, 7.0, None], ["5", "7.0", "5"]])
@@ -149,7 +175,12 @@ def test_a_null_among_integers_does_not_make_two_patients_of_one(tmp_path: Path)
     "patients",
     [
         pa.array([1.0, 2.0**53 + 2]),
+        pa.array([1.0, 2.0**53]),
         pa.array([1.0, 2.0**24 + 2], pa.float32()),
+        pa.array([1.0, 2.0**24], pa.float32()),
+        pa.array([1.0, -(2.0**24)], pa.float32()),
+        pa.array([1.0, 1.1, float("nan")], pa.float32()),
+        pa.array(np.array([1, 2048], np.float16)),
         pa.array([1.0, float("inf")]),
         pa.array(["1", "1.2345678901234568e+19"]),
         pa.array(["1", "1.23457E+11"]),
@@ -157,16 +188,32 @@ def test_a_null_among_integers_does_not_make_two_patients_of_one(tmp_path: Path)
     ],
 )
 def test_identifiers_that_lost_digits_are_refused(tmp_path: Path, patients: pa.Array) -> None:
-    message = refusal(parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a", "b"]))
+    message = refusal(parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a"] * len(patients)))
     assert message.startswith("patient_column: ")
     assert "data row 2: its patient's identifier passed through floating-point numbers and lost" in message
 
 
-@pytest.mark.parametrize("patients", [[True, False], [[1], [2]], [pd.Timestamp(0), pd.Timestamp(1)]])
+def test_the_largest_exact_numbers_are_identifiers(tmp_path: Path) -> None:
+    for kind, largest in ((pa.float32(), 2**24 - 1), (pa.float64(), 2**53 - 1), (pa.int64(), 2**63 - 1)):
+        path = parquet(tmp_path / "n.parquet", SUBJECT_ID=pa.array([largest], kind), TEXT=["a"])
+        assert list(read(path)["patient"]) == [str(largest)]
+
+
+@pytest.mark.parametrize(
+    "patients", [[True, False], pa.array([True, None]).dictionary_encode(), [[1], [2]], [pd.Timestamp(0)] * 2]
+)
 def test_what_identifies_nobody_is_no_column_of_patients(tmp_path: Path, patients: list[object]) -> None:
     message = refusal(parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a", "b"]))
     assert "the column SUBJECT_ID holds" in message
     assert "not identifiers of patients" in message
+
+
+@pytest.mark.parametrize("content", ["SUBJECT_ID,TEXT\nTrue,a\nFalse,b\n", '{"mrn": true, "text": "a"}\n'])
+def test_a_truth_value_is_no_patient(tmp_path: Path, content: str) -> None:
+    (tmp_path / "n.csv").write_text(content)
+    message = refusal(tmp_path / "n.csv")
+    assert message.startswith("patient_column: ")
+    assert "data row 1: its patient is a truth value; name the column of patients" in message
 
 
 # Columns
@@ -197,14 +244,69 @@ def test_usual_names_are_recognised(tmp_path: Path, header: str, taken: tuple[st
     assert (found["patient"], found["text"], found.get("category")) == taken
     assert notes["patient"][0] == f"value {names.index(taken[0])}"
     assert notes["text"][0] == f"value {names.index(taken[1])}"
-    assert f"Columns: text from {taken[1]}, patient from {taken[0]}" in next(tally.lines())
+    said = next(tally.lines())
+    assert said.startswith(f"Columns: text from {taken[1]}")
+    assert f", patient from {taken[0]}" in said
 
 
-def test_several_candidates_are_told(tmp_path: Path) -> None:
-    (tmp_path / "n.csv").write_text("mrn,patient_id,text\n1,2,a\n")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("mrn,patient_id,text\n1,2,a\n", "text from text, patient from patient_id (not mrn)"),
+        ("note,text,mrn\n,a,1\n", "text from text (not note), patient from mrn"),
+        ("TEXT,text,mrn\na,a,1\n", "text from TEXT (not text), patient from mrn"),
+        ("type,text,mrn,note_type\nx,a,1,y\n", "text from text, patient from mrn, category from note_type (not type)"),
+        ("mrn,text,ISERROR,is_error\n1,a,,\n", "text from text, patient from mrn, error from ISERROR (not is_error)"),
+        ('{"mrn": 1, "text": "a", "TEXT": "b"}\n', "text from TEXT (not text), patient from mrn"),
+    ],
+)
+def test_several_candidates_are_told(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "n.csv").write_text(content)
     tally = Tally()
     read(tmp_path / "n.csv", tally=tally)
-    assert "patient from patient_id (not mrn)" in next(tally.lines())
+    assert next(tally.lines()) == f"Columns: {said}"
+
+
+TWO_NAMES: dict[str, tuple[str, str]] = {
+    "texts": ("mrn,text,note\n1,a,\n2,,b\n", "text_column: N: data row 2 has nothing in text and something in note"),
+    "two cases": (
+        '{"mrn": 1, "TEXT": "a"}\n{"mrn": 2, "text": "b"}\n',
+        "row 2 has nothing in TEXT and something in text",
+    ),
+    "patients": (
+        '{"subject_id": 1, "text": "a"}\n{"patient_id": 2, "text": "b"}\n',
+        "patient_column: N: data row 2 has nothing in subject_id and something in patient_id; put all patients into",
+    ),
+    "patients with marks": ("subject_id,mrn,text\n1,,a\nNULL,7,b\n", "data row 2 has nothing in subject_id and"),
+    "categories": (
+        "mrn,text,type,category\n1,a,,x\n2,b,y,\n",
+        "data row 2 has nothing in category and something in type",
+    ),
+    "marks": (
+        "mrn,text,ISERROR,is_error\n1,a,1,\n2,b,,1\n",
+        "data row 2 has nothing in ISERROR and something in is_error",
+    ),
+    "a name that was asked for": (
+        "mrn,Report,REPORT\n1,a,\n",
+        "data row 1 has nothing in REPORT and something in Report",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TWO_NAMES)
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_rows_that_use_two_names_of_a_column_are_refused(tmp_path: Path, kind: str, chunk_rows: int) -> None:
+    content, words = TWO_NAMES[kind]
+    path = tmp_path / "N"
+    path.write_text(content)
+    columns = NoteColumns(text="report") if "asked" in kind else NoteColumns()
+    message = refusal(path, chunk_rows=chunk_rows, columns=columns).replace(str(path), "N")
+    assert words in message, message
+
+
+def test_two_columns_of_texts_of_any_type_may_stand_next_to_each_other(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "n.parquet", mrn=[1, 2], text=["a", ""], note=[["x"], ["y"]])
+    assert pairs(path) == [("1", "a")]
 
 
 @pytest.mark.parametrize(
@@ -543,6 +645,53 @@ def test_a_header_that_comes_again_is_dropped_and_counted(tmp_path: Path) -> Non
     assert "2 headers between the rows" in "\n".join(tally.lines())
     path.write_text("SUBJECT_ID,TEXT\n1,text\n2,b\n")
     assert pairs(path) == [("1", "text"), ("2", "b")]
+
+
+HEADER_AGAIN = [("1", "a"), ("SUBJECT_ID", "TEXT"), ("2", "b"), ("subject_id ", "\ufeffText"), ("3", "TEXT")]
+
+
+def _excel(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(list(row))
+    book.save(path)
+
+
+AGAIN: dict[str, Callable[[Path, list[tuple[str, str]]], object]] = {
+    "Excel": lambda path, rows: _excel(path, [("SUBJECT_ID", "TEXT"), *rows]),
+    "Excel with numbers": lambda path, rows: _excel(
+        path, [("SUBJECT_ID", "TEXT"), *((int(p) if p.isdecimal() else p, text) for p, text in rows)]
+    ),
+    "JSON lines": lambda path, rows: path.write_text(_json_lines(rows)),
+    "Parquet": lambda path, rows: parquet(path, SUBJECT_ID=[p for p, _ in rows], TEXT=[text for _, text in rows]),
+    "Parquet of categories": lambda path, rows: parquet(
+        path, SUBJECT_ID=pa.array([p for p, _ in rows]).dictionary_encode(), TEXT=[text for _, text in rows]
+    ),
+    "Parquet of bytes": lambda path, rows: parquet(
+        path, SUBJECT_ID=[p for p, _ in rows], TEXT=[text.encode() for _, text in rows]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", AGAIN)
+@pytest.mark.parametrize("chunk_rows", [1, 2, 10])
+def test_a_header_that_comes_again_is_dropped_in_any_format(tmp_path: Path, kind: str, chunk_rows: int) -> None:
+    AGAIN[kind](tmp_path / "n", HEADER_AGAIN)
+    tally = Tally()
+    notes = read(tmp_path / "n", tally=tally, chunk_rows=chunk_rows)
+    assert list(notes[["note", "patient", "text"]].itertuples(index=False, name=None)) == [
+        (0, "1", "a"), (1, "2", "b"), (2, "3", "TEXT"),
+    ]  # fmt: skip
+    assert "2 headers between the rows" in "\n".join(tally.lines())
+    AGAIN[kind](tmp_path / "m", [("1", "a"), ("TEXT", "SUBJECT_ID")])
+    assert "data row 2 is a header with the columns in another order" in refusal(tmp_path / "m", chunk_rows=chunk_rows)
+
+
+def test_a_text_like_the_columns_name_is_kept_where_other_columns_have_values(tmp_path: Path) -> None:
+    """Also where the texts alone are read."""
+    path = parquet(tmp_path / "n.parquet", SUBJECT_ID=["1", "2"], TEXT=["text", "b"])
+    assert [text for _, text in pairs(path, columns=NoteColumns(patient=None))] == ["text", "b"]
 
 
 def test_a_folder_of_parquet_parts_is_one_table(tmp_path: Path) -> None:
