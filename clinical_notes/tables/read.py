@@ -1,6 +1,8 @@
 """The one way in: rows of tables of notes in any format, with the same columns and types."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteCol
 from clinical_notes.tables.delimited import read_delimited
 from clinical_notes.tables.errors import TableError
 from clinical_notes.tables.excel import read_excel
-from clinical_notes.tables.formats import opened
+from clinical_notes.tables.formats import READ, opened
 from clinical_notes.tables.json_lines import read_json_lines
 from clinical_notes.tables.parquet import read_parquet
 from clinical_notes.tables.tally import Tally
@@ -27,7 +29,9 @@ from run_folder.errors import InputError, Problem
 Paths = str | Path | Sequence[str | Path]
 """One table, or several that hold the notes together: files, or folders of tables or of .txt files."""
 
-_TABLE = re.compile(r"\.(csv|tsv|psv|jsonl|ndjson|xlsx)(\.(gz|bz2|xz|zst|lz4|zip))?$", re.IGNORECASE)
+_FORMAT = re.compile(r"\.((csv|tsv|psv|jsonl|ndjson|xlsx)(\.(gz|bz2|xz|zst|lz4|zip))?|parquet|txt)$")
+_NOTE = ".txt"
+_ENDING = re.compile(r"\.[a-z0-9]{1,8}$")
 _PARTITION = re.compile(r"(\w+)=(.*)")
 _MEANINGS = {"text": "all texts", "patient": "all patients", "category": "all categories", "error": "all marks"}
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -64,13 +68,14 @@ def read_rows(
     counted = tally if tally is not None else Tally()
     given = paths_of(paths)
     patients = PatientIds()
-    rows = 0
+    rows, seen = 0, set[Path]()
     for path in given:
-        if given.count(path) > 1:
-            raise InputError(Problem(setting, f"{path} is given twice", "give each table once"))
         before, identified = rows, columns.patient is None
         for part, read in _parts(path, columns, chunk_rows, setting, counted):
             start = rows
+            if part.resolve() in seen:
+                raise InputError(Problem(setting, f"{part} is given twice", "give each table once"))
+            seen.add(part.resolve())
             try:
                 for table in read:
                     frame = _frame(table, columns, counted.columns[str(part)], rows - start, patients, str(part))
@@ -161,24 +166,53 @@ def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], bool]:
     """The files of a folder that hold notes, in order, and whether each is a note.
 
     Raises:
-        TableError: it has none, or tables next to .txt files.
+        TableError: it has none, files of several formats, or what cannot be read.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path.relative_to(folder))]
-    parquet = [path for path in files if path.suffix.lower() == ".parquet"]
-    tables = parquet or [path for path in files if _TABLE.search(path.name)]
-    notes = [path for path in files if path.suffix.lower() == ".txt"]
-    if notes and tables and not parquet:
-        raise TableError(" holds both tables and .txt files", "give the tables one by one, or a folder of .txt alone")
-    taken = tables or notes
-    if not taken:
-        raise TableError(" is a folder without tables or .txt files", "give a table, or a folder that has some")
-    tally.other_files += len(files) - len(taken)
-    return taken, not tables
+    files = sorted(_files_below(folder))
+    formats = {path: match[0] for path in files if (match := _FORMAT.search(path.name.lower()))}
+    endings = Counter(formats.values())
+    if len(endings) > 1:
+        message = f" holds files of several formats ({_counted(endings)}), perhaps of the same notes"
+        raise TableError(message, "give a folder with one format alone, or the files one by one")
+    if not formats:
+        found = Counter(match[0] if (match := _ENDING.search(path.name.lower())) else "other" for path in files)
+        what = f"it has {_counted(found)}" if found else "it is empty"
+        message = f" is a folder without tables or .txt files ({what})"
+        raise TableError(message, f"give {READ}, or .txt files")
+    dead = next((path for path in formats if not path.is_file()), None)
+    if dead is not None:
+        message = f" holds a link that leads nowhere, or what is no plain file ({dead.relative_to(folder)})"
+        raise TableError(message, "restore or delete it")
+    tally.other_files += len(files) - len(formats)
+    return list(formats), _NOTE in endings
 
 
-def _hidden(path: Path) -> bool:
-    """Whether a program put the file next to the tables for itself, as Spark's _SUCCESS."""
-    return any(part.startswith((".", "_")) for part in path.parts)
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All but those that a program put next to the tables for itself, as Spark's _SUCCESS.
+
+    Raises:
+        TableError: a folder cannot be read, or a link leads out of this one.
+    """
+
+    def refuse(error: OSError) -> None:
+        where = Path(error.filename).relative_to(folder)
+        raise TableError(f"/{where} cannot be read ({error.strerror})") from None
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        links = sorted(path for name in folders if (path := Path(place, name)).is_symlink())
+        if links:
+            message = f" holds a link to another folder ({links[0].relative_to(folder)})"
+            raise TableError(message, "put that folder's files here, or give it by itself and delete the link")
+        yield from (Path(place, name) for name in names if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _counted(endings: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {ending}" for ending, count in sorted(endings.items()))
 
 
 def _partition(file: Path, given: Path) -> Mapping[str, str | None]:

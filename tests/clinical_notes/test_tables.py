@@ -475,6 +475,7 @@ READABLE: dict[str, Write] = {
     "UTF-16 in gzip": _packed(gzip.compress, "n.csv.gz", encoding="utf-16"),
     "bzip2": _packed(bz2.compress, "n.csv.bz2"),
     "xz": _packed(lzma.compress, "n.csv.xz"),
+    "old xz": _packed(lambda content: lzma.compress(content, lzma.FORMAT_ALONE), "n.csv.lzma"),
     "zstd": _packed(_zstd, "n.csv.zst"),
     "zstd in two frames": _packed(lambda content: _zstd(content[:40]) + _zstd(content[40:]), "n.csv.zst"),
     "lz4": _packed(lambda content: _arrow_packed(content, "lz4"), "n.csv.lz4"),
@@ -495,6 +496,30 @@ def test_a_table_is_read_for_what_it_is_whatever_its_name(tmp_path: Path, kind: 
     assert pairs(path, chunk_rows=chunk_rows) == ROWS
 
 
+def _of_frame(write: Callable[[pd.DataFrame, Path], object]) -> Write:
+    def written(folder: Path) -> Path:
+        write(pd.DataFrame(ROWS, columns=["SUBJECT_ID", "TEXT"]), folder / "n")
+        return folder / "n"
+
+    return written
+
+
+def _arrow_stream(frame: pd.DataFrame, path: Path) -> None:
+    table = pa.Table.from_pandas(frame)
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table)
+
+
+def _zip_of(*names: str) -> Write:
+    def write(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "n", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+        return folder / "n"
+
+    return write
+
+
 REFUSED: dict[str, tuple[Write, str]] = {
     "a zip of two": (_packed(lambda c: _zip(c, "b.csv"), "n.zip"), "is a zip archive that holds 2 files; unpack it"),
     "an empty zip": (_packed(lambda c: b"PK\5\6" + bytes(18), "n.zip"), "is a zip archive that holds no file"),
@@ -506,9 +531,52 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "half a zip": (_packed(lambda c: _zip(c)[:90], "n.csv.zip"), "damaged zip"),
     "wrong bytes in gzip": (_packed(lambda c: gzip.compress(c)[:-8] + bytes(8), "n.csv.gz"), "damaged gzip"),
     "half a UTF-16": (_packed(lambda c: c[:-1], "n.csv", encoding="utf-16"), "damaged UTF-16"),
-    "old Excel": (_packed(lambda c: b"\xd0\xcf\x11\xe0\xa1\xb1", "n.xls"), "is an old Excel or Word file; save"),
+    "old Excel": (
+        _packed(lambda c: b"\xd0\xcf\x11\xe0\xa1\xb1", "n.xls"),
+        "is an old Excel or Word file, or an encrypted",
+    ),
     "empty lines": (_packed(_plain, "n.csv", "\n\n \n"), "is empty; give a table with a header and notes"),
     "a mark alone": (_packed(_plain, "n.csv", "", "utf-16"), "is empty; give a table with a header and notes"),
+    "Feather": (_of_frame(lambda frame, path: frame.to_feather(path)), "is an Arrow file (Feather)"),
+    "old Feather": (_packed(lambda c: b"FEA1\0\0\0\0", "n.feather"), "is an old Feather file; write it as Parquet"),
+    "an Arrow stream": (_of_frame(_arrow_stream), "is an Arrow stream; write it as Parquet"),
+    "ORC": (_of_frame(lambda frame, path: frame.to_orc(path)), "is an ORC file; write it as Parquet"),
+    "Avro": (_packed(lambda c: b"Obj\1\4\x14avro.codec", "n.avro"), "is an Avro file"),
+    "encrypted Parquet": (_packed(lambda c: b"PARE" + c, "n.parquet"), "is an encrypted Parquet file"),
+    "HDF5": (_packed(lambda c: b"\x89HDF\r\n\x1a\n\0", "n.h5"), "is an HDF5 file; write the table with pandas' to"),
+    "NumPy": (_of_frame(lambda frame, path: np.save(path.open("wb"), frame.to_numpy("U9"))), "is a NumPy file"),
+    "a pickle": (_of_frame(lambda frame, path: frame.to_pickle(path)), "is a Python pickle; write the table with"),
+    "a pickle in gzip": (
+        _of_frame(lambda frame, path: frame.to_pickle(path, compression="gzip")),
+        "is a Python pickle",
+    ),
+    "a pickle of Python 2": (_of_frame(lambda frame, path: frame.to_pickle(path, protocol=2)), "is a Python pickle"),
+    "Stata": (_of_frame(lambda frame, path: frame.to_stata(path, version=118)), "is a Stata file; save it as .csv"),
+    "old Stata": (_of_frame(lambda frame, path: frame.to_stata(path, version=114)), "is a Stata file; save it as .csv"),
+    "SPSS": (_packed(lambda c: b"$FL2@(#) SPSS DATA FILE", "n.sav"), "is an SPSS file; save it as .csv"),
+    "packed SPSS": (_packed(lambda c: b"$FL3@(#) SPSS DATA FILE", "n.zsav"), "is an SPSS file; save it as .csv"),
+    "SAS": (_packed(lambda c: bytes(12) + b"\xc2\xea\x81\x60", "n.sas7bdat"), "is a SAS file; save it as .csv"),
+    "SAS's transport": (_packed(lambda c: b"HEADER RECORD*******LIBRARY", "n.xpt"), "is a SAS file"),
+    "R": (_packed(lambda c: gzip.compress(b"X\n\0\0\0\3\0\4"), "n.rds"), "is an R file"),
+    "R's workspace": (_packed(lambda c: bz2.compress(b"RDX3\nX\n"), "n.RData"), "is an R file"),
+    "Access": (_packed(lambda c: b"\0\1\0\0Standard ACE DB\0", "n.accdb"), "is an Access database; export the table"),
+    "OpenDocument": (_zip_of("mimetype", "content.xml"), "is an OpenDocument file (.ods); save it as .xlsx or .csv"),
+    "binary Excel": (_zip_of("xl/workbook.bin"), "is a binary Excel file (.xlsb); save it as .xlsx or .csv"),
+    "Word": (_zip_of("word/document.xml"), "is a Word file; save it as"),
+    "Numbers": (_zip_of("Index/Document.iwa"), "is a Numbers or Pages file; save it as"),
+    "compress": (_packed(lambda c: b"\x1f\x9d\x90" + c, "n.csv.Z"), "is packed with compress (.Z); unpack it first"),
+    "snappy": (_packed(lambda c: b"\xff\6\0\0sNaPpY" + c, "n.csv.sz"), "is packed with snappy; unpack it first"),
+    "raw snappy": (_packed(lambda c: b"\x14L" + c, "n.csv.snappy"), "is not a table; give CSV"),
+    "brotli": (_packed(lambda c: pa.compress(c, "brotli", asbytes=True), "n.csv.br"), "is not a table; give CSV"),
+    "old lz4": (_packed(lambda c: b"\x02\x21\x4c\x18" + c, "n.csv.lz4"), "is packed with an old lz4; unpack it first"),
+    "Git's pointer": (_packed(_plain, "n.csv", "version https://git-lfs.github.com/spec/v1\n"), "fetch it with git"),
+    "PGP": (_packed(_plain, "n.csv", "-----BEGIN PGP MESSAGE-----\n"), "is encrypted; decrypt it first"),
+    "circumflexes": (_packed(_plain, "n.csv", _delimited("^")), "has '^' between its columns; write commas, semi"),
+    "two colons": (_packed(_plain, "n.csv", _delimited("::")), "has ':' between its columns"),
+    "tildes": (_packed(_plain, "n.csv", _delimited("~")), "has '~' between its columns"),
+    "Hive's mark": (_packed(_plain, "n.csv", _delimited("\x01")), "has '\\x01' between its columns"),
+    "blanks": (_packed(_plain, "n.txt", _delimited("  ")), "has ' ' between its columns"),
+    "broken bars": (_packed(_plain, "n.csv", _delimited("¦")), "has '¦' between its columns"),
     "a PDF": (_packed(lambda c: b"%PDF-1.7\n", "n.csv"), "is a PDF"),
     "SQLite": (_packed(lambda c: b"SQLite format 3\0", "n.db"), "is an SQLite database"),
     "XML": (_packed(_plain, "n.xml", "<?xml version='1.0'?><TEXT>x</TEXT>"), "is XML or HTML"),
@@ -736,7 +804,18 @@ def test_a_folder_of_texts_is_a_note_each(tmp_path: Path) -> None:
         ({"1/a.txt": "x", "01/b.txt": "y"}, "may be that of"),
         ({"1/a.txt": "x", "b.txt": "y"}, "has 1 .txt files that are in none of its folders"),
         ({"1/a.txt": "x", "1/b.txt": LATIN1}, "n/1/b.txt: byte 0xe8 is not UTF-8"),
-        ({"1/a.txt": "x", "notes.csv": CSV}, "holds both tables and .txt files"),
+        ({"1/a.txt": "x", "notes.csv": CSV}, "n holds files of several formats (1 .csv, 1 .txt), perhaps of the same"),
+        (
+            {"a.csv": CSV, "b.CSV": CSV, "c.parquet": b"PAR1"},
+            "(2 .csv, 1 .parquet), perhaps of the same notes; give a folder",
+        ),
+        ({"a.csv": CSV, "a.csv.gz": b"", "x.tsv": ""}, "(1 .csv, 1 .csv.gz, 1 .tsv)"),
+        ({"x.txt": "x", "c.parquet": b"PAR1"}, "(1 .parquet, 1 .txt)"),
+        (
+            {"a.doc": "x", "b.doc": "x", "README": ""},
+            "without tables or .txt files (it has 2 .doc, 1 other); give CSV, JSON",
+        ),
+        ({".hidden.csv": CSV}, "is a folder without tables or .txt files (it is empty)"),
         ({"1/a/x.txt": "x", "2/a/x.txt": "y"}, "2 .txt files in folders of its folders"),
         ({"1/a.doc": "x"}, "is a folder without tables or .txt files"),
         ({"1/a.txt": " "}, "no note of"),
@@ -745,6 +824,36 @@ def test_a_folder_of_texts_is_a_note_each(tmp_path: Path) -> None:
 def test_a_wrong_folder_is_refused(tmp_path: Path, files: dict[str, str | bytes], words: str) -> None:
     message = refusal(_texts(tmp_path / "n", files), columns=BY_FOLDER)
     assert words in message, message
+
+
+def test_links_in_a_folder_are_followed_to_files_alone(tmp_path: Path) -> None:
+    """A file that two names lead to is not read twice."""
+    folder, other = tmp_path / "n", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (other / "a.csv").write_text(CSV)
+    (folder / "a.csv").symlink_to(other / "a.csv")
+    assert len(pairs(folder)) == 3
+    (folder / "b.csv").symlink_to(other / "a.csv")
+    assert f"{folder / 'b.csv'} is given twice; give each table once" in refusal(folder)
+    (folder / "b.csv").unlink()
+    (folder / "b.csv").symlink_to("gone.csv")
+    message = refusal(folder)
+    assert f"notes: {folder} holds a link that leads nowhere, or what is no plain file (b.csv); restore" in message
+    (folder / "b.csv").unlink()
+    (folder / "more").symlink_to(other)
+    assert f"notes: {folder} holds a link to another folder (more); put that folder's files here" in refusal(folder)
+    (folder / "more").rename(folder / ".more")
+    assert len(pairs(folder)) == 3
+
+
+def test_a_table_that_two_paths_name_is_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text(CSV)
+    for second in ("./a.csv", tmp_path / "a.csv", tmp_path, "b.csv"):
+        if second == "b.csv":
+            Path("b.csv").symlink_to("a.csv")
+        assert "is given twice; give each table once" in refusal(["a.csv", second])
 
 
 # What is said

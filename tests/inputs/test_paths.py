@@ -222,6 +222,11 @@ def closed(mode: int = 0) -> Content:
     Row("launch --storage /root-of-nobody/runs", ("--storage: / is not a folder that can be written",)),
     Row("status r --storage s", ("--storage: ", "Permission denied"), {"s": closed(0o111)}),
     Row("status r", ("RUN: ", "Permission denied"), {"runs/r/run.json": closed()}),
+    Row(
+        "launch --notes n",
+        ("--notes: n/s cannot be read (Permission denied)",),
+        {"n/a.csv": "TEXT,SUBJECT_ID\nx,1\n", "n/s": closed(0o111)},
+    ),
     Row("audit-labels g.tsv", ("g.tsv cannot be read",), {"g.tsv": closed()}),
     Row("predict m n.csv", ("m: not an exported model",), {"m/metrics.json": closed()}),
 )
