@@ -68,14 +68,14 @@ def read_rows(
     counted = tally if tally is not None else Tally()
     given = paths_of(paths)
     patients = PatientIds()
-    rows, seen = 0, set[Path]()
+    rows, seen = 0, set[str]()
     for path in given:
         before, identified = rows, columns.patient is None
         for part, read in _parts(path, columns, chunk_rows, setting, counted):
             start = rows
-            if part.resolve() in seen:
+            if os.path.realpath(part) in seen:
                 raise InputError(Problem(setting, f"{part} is given twice", "give each table once"))
-            seen.add(part.resolve())
+            seen.add(os.path.realpath(part))
             try:
                 for table in read:
                     frame = _frame(table, columns, counted.columns[str(part)], rows - start, patients, str(part))

@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.models.export import export as export_trial
-from analysis.models.label_texts import ExportedModel, checked_out, label, rows_of_file, rows_of_lines, writer_to
+from analysis.models.label_texts import ENDINGS, ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.tables.columns import TEXTS_ALONE
 from run_folder.errors import InputError, Problem, quoted
+from run_folder.new_file import new_file
 from run_folder.run import Run
 from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
@@ -55,10 +56,9 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
 
 def predict(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
-    if options.out and Path(options.out).resolve() == Path(options.file).resolve():
+    if options.out and os.path.realpath(options.out) == os.path.realpath(options.file):
         raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
-    if options.out:
-        checked_out(options.out)  # before the model is loaded
+    out = new_file(options.out, "out", ENDINGS, overwrite=options.overwrite) if options.out else None
     model = ExportedModel(options.model, options.threads or os.cpu_count() or 1)
     if model.overflows_here():
         print(
@@ -74,7 +74,7 @@ def predict(options: argparse.Namespace, console: Console) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # a table for programs, as in a file
     try:
-        with writer_to(options.out) as writer:
+        with writer_to(out) as writer:
             summary = label(model, rows, writer, by_sentence=options.sentences)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
