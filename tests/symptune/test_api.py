@@ -395,6 +395,8 @@ def test_a_model_labels_texts_as_the_command_does(
 
     texts.fillna("").to_frame("TEXT").to_csv("texts.csv", index=False)
     assert main(["predict", "model", "texts.csv", "--out", "labels.parquet"]) == 0
+    assert main(["predict", "model", "texts.csv", "--out", "labels.parquet"]) == 2  # it exists
+    assert main(["predict", "model", "texts.csv", "--out", "labels.parquet", "--overwrite"]) == 0
     written = pd.read_parquet("labels.parquet")
     assert list(written["symptom"].fillna("")) == list(labels["symptom"].fillna(""))
     np.testing.assert_array_equal(written[probabilities.columns], probabilities)
