@@ -22,6 +22,7 @@ from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.read import read_rows
+from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError
 from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
@@ -93,9 +94,9 @@ class ExportedModel:
         return tokenise(self._tokenizer, [""] * len(heads), heads, [0] * len(heads), self.max_length)
 
 
-def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, str]]:
+def rows_of_file(path: str | Path, columns: NoteColumns, tally: Tally | None = None) -> Iterator[tuple[int, str]]:
     """Row numbers (0-based) and texts of a table. Raises: InputError."""
-    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file"):
+    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file", tally=tally):
         yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
 
 

@@ -60,6 +60,11 @@ class Tally:
         if shared := int((np.bincount(copies, minlength=1) > 1).sum()):
             yield f"Under more than one patient: {_number(shared, 'text')}; where few share one, they stay on one side"
 
+    def choices(self) -> Iterator[str]:
+        """Which columns were taken, where a table has several of one kind."""
+        if any(found.others for found in self.columns.values()):
+            yield from self._column_lines()
+
     def _left_out(self, repeated: int) -> Iterator[str]:
         yield f"{self.errors:,} marked as errors"
         yield f"{self.empty:,} empty"

@@ -381,7 +381,7 @@ def test_the_best_trial_has_the_figures_of_the_run(searched: symptune.Run) -> No
 
 
 def test_a_model_labels_texts_as_the_command_does(
-    searched: symptune.Run, home: Path, monkeypatch: pytest.MonkeyPatch
+    searched: symptune.Run, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(home)
     model = searched.export(searched.best("baseline"), home / "model")
@@ -393,8 +393,9 @@ def test_a_model_labels_texts_as_the_command_does(
     probabilities = labels.drop(columns="symptom")
     np.testing.assert_allclose(probabilities.loc[["w", "z"]].sum(axis=1), 1)
 
-    texts.fillna("").to_frame("TEXT").to_csv("texts.csv", index=False)
+    texts.fillna("").to_frame("TEXT").assign(note="").to_csv("texts.csv", index=False)
     assert main(["predict", "model", "texts.csv", "--out", "labels.parquet"]) == 0
+    assert "symptune: Columns: text from TEXT (not note)" in capsys.readouterr().err
     assert main(["predict", "model", "texts.csv", "--out", "labels.parquet"]) == 2  # it exists
     assert main(["predict", "model", "texts.csv", "--out", "labels.parquet", "--overwrite"]) == 0
     written = pd.read_parquet("labels.parquet")

@@ -18,6 +18,7 @@ from analysis.text_tables import csv_text
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import read_notes
 from clinical_notes.tables.columns import NoteColumns
+from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.new_file import new_file
@@ -140,9 +141,12 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
             raise InputError(Problem(name, "needed with --export-sample"))
     _check_files(options, (".tsv", ".csv"), options.notes)
     text = options.text_column or NoteColumns().text
-    notes = read_notes(options.notes, columns=NoteColumns(text, patient=None))
+    tally = Tally()
+    notes = read_notes(options.notes, columns=NoteColumns(text, patient=None), tally=tally)
     symptoms = _known(options.symptoms or (), lexicon)
     sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed or 0)
+    for line in tally.choices():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
     if options.key:
         key = sample[["affirmed", "negated"]]

@@ -12,6 +12,7 @@ from rich.console import Console
 from analysis.models.export import export as export_trial
 from analysis.models.label_texts import ENDINGS, ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.tables.columns import TEXTS_ALONE
+from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.new_file import new_file
 from run_folder.run import Run
@@ -66,10 +67,11 @@ def predict(options: argparse.Namespace, console: Console) -> int:
             "export a model that was searched with --reduce-range",
             file=sys.stderr,
         )
+    tally = Tally()
     rows = (
         rows_of_lines(sys.stdin.buffer)
         if options.file == "-"
-        else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column))
+        else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column), tally)
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # a table for programs, as in a file
@@ -79,6 +81,8 @@ def predict(options: argparse.Namespace, console: Console) -> int:
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    for line in tally.choices():
+        print(f"symptune: {line}", file=sys.stderr)
     what = "sentences" if options.sentences else "texts"
     print(
         f"symptune: {summary.texts - summary.empty:,} {what} labelled, {summary.empty:,} empty, "
