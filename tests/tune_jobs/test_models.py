@@ -28,7 +28,9 @@ from transformers import (
 import symptune
 from benchmarks.common import encoder_of
 from run_folder.errors import InputError
+from run_folder.folder import Folder
 from tests.conftest import tiny_model
+from tests.made_runs import write_run_file
 from tests.tiny_runs import settings_for
 from trainables.parts.model import stored
 from tune_jobs.cli import main
@@ -369,6 +371,15 @@ def test_a_full_disk_of_temporary_files_is_told(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(stored, "save_model", full)
     (problem,) = model_problems(settings_for(folder))
     assert str(problem).startswith(f"model: {tempfile.gettempdir()} takes no copy of m ([Errno 28] No space left")
+
+
+def test_a_run_that_exists_has_its_model_and_tries_no_other(
+    folder: Path, notes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run_file(Folder("runs/r"))
+    monkeypatch.setattr(create_run, "model_problems", lambda settings: pytest.fail("it was loaded"))
+    assert main(["launch", "--name", "r", "--model", "m", "--notes", str(notes), "--max-length", "32"]) == 2
+    assert "run r exists with other settings" in capsys.readouterr().err
 
 
 def test_a_search_from_python_refuses_the_model_too(folder: Path, notes: Path) -> None:
