@@ -262,7 +262,7 @@ def test_an_export_leaves_nothing_half_written(finished: FinishedRun, tmp_path: 
     with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
         export(run, name, tmp_path / "out")
     shutil.rmtree(weights.parent)
-    with pytest.raises(InputError, match="not kept"):
+    with pytest.raises(InputError, match="best model, is missing"):
         export(run, name, tmp_path / "out")
     (tmp_path / "run" / "trials" / name / "deployed").mkdir()
     (tmp_path / "run" / "trials" / name / "deployed" / "deployed.json").write_text("[]")
