@@ -68,6 +68,10 @@ def read_rows(
     counted = tally if tally is not None else Tally()
     given = paths_of(paths)
     patients = PatientIds()
+    places = list(map(os.path.realpath, given))
+    for path, place in zip(given, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(Problem(setting, f"{path} is given twice", "give each table once"))
     rows, seen = 0, set[str]()
     for path in given:
         before, identified = rows, columns.patient is None

@@ -854,6 +854,9 @@ def test_a_table_that_two_paths_name_is_given_twice(tmp_path: Path, monkeypatch:
         if second == "b.csv":
             Path("b.csv").symlink_to("a.csv")
         assert "is given twice; give each table once" in refusal(["a.csv", second])
+        if second != tmp_path:
+            with pytest.raises(InputError, match="is given twice"):
+                check_notes(["a.csv", second])
 
 
 # What is said
