@@ -119,7 +119,7 @@ def compare(sentences: list[str], baseline: Path, exported: Path, rounds: int, t
 
     def predict() -> None:
         path = next(ours)
-        with writer_to(str(path.with_suffix(".out.csv"))) as writer:
+        with writer_to(path.with_suffix(".out.csv")) as writer:
             label(
                 model,
                 rows_of_file(path, TEXTS_ALONE),

@@ -233,6 +233,8 @@ class Folder:
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
+        except IsADirectoryError:  # it names the temporary file
+            raise IsADirectoryError(errno.EISDIR, "a folder is in the place of a file", target) from None
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ def as_table(frame: pd.DataFrame, options: Mapping[str, Any]) -> pd.DataFrame:
         options: those of ``search``, which may name columns.
 
     Raises:
-        InputError: columns of several levels, or bytes that are not UTF-8.
+        InputError: columns of several levels, bytes that are not UTF-8, or patients whose identifiers lost digits.
     """
     if frame.columns.nlevels > 1:
         message = f"the DataFrame has columns of {frame.columns.nlevels} levels"
@@ -36,10 +36,38 @@ def as_table(frame: pd.DataFrame, options: Mapping[str, Any]) -> pd.DataFrame:
         and (name in named or any(is_usual(name, role) for role in _ROLES))
     ]
     frame = frame.reset_index(levels) if levels else frame
+    _check_patients(frame, options)
     for place, dtype in enumerate(frame.dtypes):
         if dtype.kind == "O":
             frame = _with_texts(frame, place)
     return frame
+
+
+def _check_patients(frame: pd.DataFrame, options: Mapping[str, Any]) -> None:
+    """Raises: InputError: identifiers are in short floating-point numbers, as which CSV does not show them.
+
+    What else is wrong with the columns is told when they are read.
+    """
+    import pyarrow as pa
+
+    from clinical_notes.tables.columns import DEFAULT, NoteColumns, find
+    from clinical_notes.tables.errors import TableError
+    from clinical_notes.tables.values import check_exact
+
+    header = [str(name) for name in frame.columns]
+    asked = NoteColumns(
+        text=options.get("text_column", DEFAULT.text), patient=options.get("patient_column", DEFAULT.patient)
+    )
+    try:
+        place = header.index(find(header, asked).names["patient"])
+    except (TableError, KeyError):
+        return
+    dtype = frame.dtypes.iloc[place]
+    if dtype.kind == "f" and dtype.itemsize < 8:
+        try:
+            check_exact(pa.array(frame.iloc[:, place], from_pandas=True), 0)
+        except TableError as error:
+            raise InputError(Problem(error.setting, f"the DataFrame{error}", error.fix)) from None
 
 
 def _listed(names: Any) -> list[str]:

@@ -224,6 +224,10 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+def _renamed(folder: Path) -> None:
+    folder.rename(folder.with_name(f"{folder.name}-old"))
+
+
 def _model_damages() -> Iterator[Damage]:
     for way in ("deleted", "cut", "a list"):
         yield _file("trials/baseline-*/deployed/deployed.json", way)
@@ -232,6 +236,8 @@ def _model_damages() -> Iterator[Damage]:
     for way in ("deleted", "cut", "garbage"):
         yield _file("trials/baseline-*/deployed/model.safetensors", way)
     yield _taken_from("trials/baseline-*/deployed", "trials/*/deployed")
+    yield Damage("a trial's folder renamed", lambda home: _renamed(_first(home, "trials/baseline-*")))
+    yield Damage("a trial's deployed/ renamed", lambda home: _renamed(_first(home, "trials/baseline-*/deployed")))
     yield Damage("trials deleted", lambda home: shutil.rmtree(home / "trials"))
     for name in ("model.onnx", "agreement.json"):
         yield _file(f"trials/baseline-*/onnx/{name}", "cut")
@@ -258,6 +264,8 @@ def _result_damages() -> Iterator[Damage]:
     yield _taken_from("results/predictions/baseline-*[0-9].parquet", "results/predictions/[d-z]*-[0-9]*[0-9].parquet")
     for name in ("leaderboard.csv", "insight.csv", "robustness.csv", "table1.md", "report.html"):
         yield _file(f"results/{name}", "cut")
+    for name in ("leaderboard.csv", "table1.md", "costs.json"):
+        yield _file(f"results/{name}", "a folder")
     yield Damage("results deleted", lambda home: shutil.rmtree(home / "results"))
     yield Damage("results a file", lambda home: _replace(home / "results", b"x"))
 

@@ -54,6 +54,12 @@ class GraphAgreement(Agreement):
 def check_kept(run: Run, names: Sequence[str]) -> None:
     """Raises: InputError: a trial's model is not on the storage any more."""
     gone = [name for name in names if not run.folder.exists(f"{_deployed(name)}/{CARD_FILE}")]
+    lost = [name for name in gone if name in {best.name for best in run.best(run.trials[name].strategy, 1)[:1]}]
+    if lost:
+        raise InputError(
+            f"{run.folder}: {_deployed(lost[0])}, a strategy's best model, is missing or has another name; "
+            "restore it from a copy of the run"
+        )
     if gone:
         raise InputError(
             f"{run.folder}: the models of {', '.join(gone)} were not kept (only the best of each strategy are); "

@@ -21,13 +21,16 @@ from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.read import read_rows
-from run_folder.errors import InputError, Problem, quoted
+from clinical_notes.tables.tally import Tally
+from run_folder.errors import InputError
 from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.model.stored import load_tokenizer
 from trainables.parts.tasks import TASKS
 
+ENDINGS = (".csv", ".parquet")
+"""Of a file of labels."""
 CHUNK = 4_096
 """Texts that are sorted by length and labelled together."""
 
@@ -95,9 +98,9 @@ class ExportedModel:
         return tokenise(self._tokenizer, [""] * len(heads), heads, None, self.max_length)
 
 
-def rows_of_file(path: str | Path, columns: NoteColumns) -> Iterator[tuple[int, str]]:
+def rows_of_file(path: str | Path, columns: NoteColumns, tally: Tally | None = None) -> Iterator[tuple[int, str]]:
     """Row numbers (0-based) and texts of a table. Raises: InputError."""
-    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file"):
+    for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file", tally=tally):
         yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
 
 
@@ -227,38 +230,12 @@ class _ParquetWriter:
             self._writer.close()
 
 
-def checked_out(out: str) -> Path:
-    """The path of a new file of labels.
-
-    Raises:
-        InputError: its ending is neither .csv nor .parquet, it is a folder, or its folder is missing.
-    """
-    path = Path(out)
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(Problem("out", f"{out} must end in .csv or .parquet"))
-    if not path.absolute().parent.is_dir():
-        raise InputError(Problem("out", f"the folder of {out} does not exist", "make it first"))
-    try:
-        if path.is_dir():
-            raise InputError(Problem("out", f"{out} is a folder", "name a file"))
-    except OSError as error:
-        raise InputError(
-            Problem("out", f"{quoted(out)} cannot be written ({error.strerror})", "name another")
-        ) from None
-    return path
-
-
 @contextmanager
-def writer_to(out: str | None) -> Iterator[Writer]:
-    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole, for its owner alone.
-
-    Raises:
-        InputError: as ``checked_out``.
-    """
-    if out is None:
+def writer_to(path: Path | None) -> Iterator[Writer]:
+    """Writes CSV to standard output, or a .csv or .parquet file that appears when it is whole, for its owner alone."""
+    if path is None:
         yield _CsvWriter(sys.stdout)
         return
-    path = checked_out(out)
     temporary = staged_next_to(path)
     try:
         with open(temporary, "x", encoding="utf-8", newline="", opener=private_opener) as stream, held(temporary):

@@ -61,6 +61,16 @@ class Found:
     names: Mapping[str, str]
     others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def read(self) -> Mapping[str, str]:
+        """Names of all columns to read: ``other_name`` says how those are called that were not taken."""
+        others = {other_name(role, name): name for role, rest in self.others.items() for name in rest}
+        return {**self.names, **others}
+
+
+def other_name(role: str, name: str) -> str:
+    return f"other_{role}_{name}"
+
 
 def squashed(name: str) -> str:
     """A column's name in lower case and without blanks, underscores and other signs."""
@@ -90,7 +100,8 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
         if candidates:
             if header.count(candidates[0]) > 1:
                 raise TableError(f" has the column {candidates[0]} twice; rename one")
-            names[role], others[role] = candidates[0], tuple(candidates[1:])
+            names[role] = candidates[0]
+            others[role] = tuple(name for name in candidates[1:] if header.count(name) == 1)
         elif asked and (role == "text" or asked != getattr(DEFAULT, role)):
             fix = "name the column that it has"
             raise TableError(f" has no column {asked} ({_shown(header)})", fix, setting=f"{role}_column")
@@ -101,11 +112,32 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
     return Found(names, {role: rest for role, rest in others.items() if rest})
 
 
+def is_header(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
+    """Whether a row is the header, perhaps with the mark at a file's start.
+
+    Args:
+        row: data rows before it.
+
+    Raises:
+        TableError: it is the header of another order.
+    """
+    found, names = ([name.strip("\ufeff ").lower() for name in either] for either in (fields, header))
+    if found != names and sorted(found) == sorted(names):
+        raise TableError(
+            f": data row {row + 1} is a header with the columns in another order", "give each part by itself"
+        )
+    return found == names
+
+
+def longest_name(header: Sequence[str]) -> int:
+    """Characters of the longest field that a header can have, perhaps with a mark; a note is rarely so short."""
+    return max(map(len, header)) + 2
+
+
 def _candidates(header: Sequence[str], role: str, asked: str) -> list[str]:
-    """Columns of this name, then without case; under a default name, then those with a usual name."""
-    found = [name for name in header if name == asked] or [
-        name for name in header if name.strip().lower() == asked.strip().lower()
-    ][-1:]
+    """Columns of this name, then without case, the last first; under a default name, then those with a usual name."""
+    found = [name for name in header if name == asked]
+    found += [name for name in reversed(header) if name.strip().lower() == asked.strip().lower()]
     if asked == getattr(DEFAULT, role):
         found += [name for usual in _USUAL[role] for name in header if squashed(name) == usual]
     return list(dict.fromkeys(found))

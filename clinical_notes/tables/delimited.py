@@ -7,7 +7,16 @@ from itertools import chain
 
 import pyarrow as pa
 
-from clinical_notes.tables.columns import Choose, NoteColumns, has_text
+from clinical_notes.tables.columns import (
+    ROLES,
+    Choose,
+    NoteColumns,
+    has_text,
+    is_header,
+    is_usual,
+    longest_name,
+    squashed,
+)
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import DAMAGED, Opened
 from clinical_notes.tables.tally import Tally
@@ -15,6 +24,8 @@ from clinical_notes.tables.tally import Tally
 DELIMITERS = ",;\t|"
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _LONGEST_FIELD = 2**31 - 1
+_LONGEST_NAME = 40
+"""Characters of a column's name, where other texts may stand as well."""
 _HINT = re.compile(r"sep=(.)\s*")
 """Excel's own line before the header."""
 
@@ -40,14 +51,16 @@ def read_delimited(
         delimiter = hint[1] if hint else delimiter_of(first, columns)
         rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         header = _header(rows)
-        names = choose(header).names
+        if not has_text(header, columns) and (odd := _odd_delimiter(first)):
+            raise TableError(f" has {odd!r} between its columns", "write commas, semicolons, tabs or bars there")
+        names = choose(header).read
         places = [header.index(name) for name in names.values()]
-        text, longest = header.index(names["text"]), max(map(len, header)) + 2  # a note is rarely so short
+        text, longest = header.index(names["text"]), longest_name(header)
         chunk: list[list[str]] = []
         for fields in rows:
             if not fields:  # an empty line
                 continue
-            if len(fields) == len(header) and len(fields[text]) <= longest and _again(fields, header, row):
+            if len(fields) == len(header) and len(fields[text]) <= longest and is_header(fields, header, row):
                 tally.headers += 1
                 continue
             row += 1
@@ -79,6 +92,16 @@ def delimiter_of(line: str, columns: NoteColumns) -> str:
     return max(DELIMITERS, key=lambda delimiter: (has_text(found[delimiter], columns), len(found[delimiter])))
 
 
+def _odd_delimiter(line: str) -> str | None:
+    """What else stands between the names of a header, if it is one: two usual names among a few short ones."""
+    for mark in dict.fromkeys(line):
+        names = [squashed(name) for name in line.split(mark)] if not mark.isalnum() and mark not in "_-.\r\n" else []
+        usual = [name for name in names if any(is_usual(name, role) for role in ROLES)]
+        if len(usual) > 1 and max(map(len, names)) <= _LONGEST_NAME:
+            return mark
+    return None
+
+
 def _header(rows: Iterator[list[str]]) -> list[str]:
     header = next(rows, [])
     if not any(header):
@@ -87,16 +110,6 @@ def _header(rows: Iterator[list[str]]) -> list[str]:
         if bad := _SURROGATE.search(name):
             raise NotUtf8Error(": its first row", ord(bad[0]) - 0xDC00)
     return header
-
-
-def _again(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
-    """Whether a row is the header, perhaps with the mark at a file's start."""
-    found, names = ([name.strip("\ufeff ").lower() for name in either] for either in (fields, header))
-    if found != names and sorted(found) == sorted(names):
-        raise TableError(
-            f": data row {row + 1} is a header with the columns in another order", "give each part by itself"
-        )
-    return found == names
 
 
 def _checked(fields: list[str], places: Sequence[int], width: int, row: int) -> list[str]:

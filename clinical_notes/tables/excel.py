@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from clinical_notes.tables.columns import Choose
+from clinical_notes.tables.columns import Choose, is_header, longest_name
 from clinical_notes.tables.errors import TableError
+from clinical_notes.tables.tally import Tally
 
 
-def read_excel(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.Table]:
-    """The rows of the only sheet that has any, below the header.
+def read_excel(path: Path, choose: Choose, chunk_rows: int, tally: Tally) -> Iterator[pa.Table]:
+    """The rows of the only sheet that has any, below the header; one that comes again is dropped.
 
     Raises:
         TableError: openpyxl is not installed, the file is damaged, or it has more than one sheet with rows.
@@ -32,8 +33,8 @@ def read_excel(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.Table
                 sheet.reset_dimensions()  # programs write ranges that are too small
             rows = _only_sheet([sheet.iter_rows(values_only=True) for sheet in book.worksheets])
             header = [str(cell if cell is not None else "") for cell in next(rows)]
-            names = choose(header).names
-            places = {role: header.index(name) for role, name in names.items()}
+            places = {role: header.index(name) for role, name in choose(header).read.items()}
+            rows = _without_headers(rows, header, tally)
             while chunk := list(islice(rows, chunk_rows)):
                 yield pa.table(
                     {
@@ -56,6 +57,19 @@ def _only_sheet(sheets: list[Iterator[Sequence[Any]]]) -> Iterator[Sequence[Any]
     first, rows = starts[0]
     yield first
     yield from rows
+
+
+def _without_headers(rows: Iterator[Sequence[Any]], header: Sequence[str], tally: Tally) -> Iterator[Sequence[Any]]:
+    longest, number = longest_name(header), 0
+    for row in rows:
+        fields = [cell or "" for cell in row]
+        if all(isinstance(field, str) and len(field) <= longest for field in fields):
+            fields += [""] * (len(header) - len(fields))
+            if is_header(fields[: len(header)], header, number) and not any(fields[len(header) :]):
+                tally.headers += 1
+                continue
+        number += 1
+        yield row
 
 
 def _text(row: Sequence[Any], place: int) -> str | None:

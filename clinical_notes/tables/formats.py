@@ -26,20 +26,59 @@ DAMAGED = (gzip.BadGzipFile, zlib.error, EOFError, lzma.LZMAError, zipfile.BadZi
 """What a damaged packed file raises while it is read, and an unreadable file."""
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
-           b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}  # fmt: skip
+           b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip",
+           b"\x5d\0\0": "lzma"}  # fmt: skip
 _UNPACK = "unpack it first"
+_SAVE_AS_CSV = "save it as .csv"
+_EXPORT = "export the table of notes as .csv"
+_TO_PARQUET = "write it as Parquet"
+_FROM_PYTHON = "write the table with pandas' to_parquet"
+_SAS = "a SAS file"
+_STATA = "a Stata file"
+_R = "an R file", "write the table with write.csv(…, row.names = FALSE)"
 _REFUSED = {
-    b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", "save it as .xlsx or .csv"),
-    b"ARROW1\0": ("an Arrow file", "write it as Parquet"),
-    b"SQLite format 3\0": ("an SQLite database", "export the table of notes as .csv"),
-    b"$FL2": ("an SPSS file", "save it as .csv"),
-    b"<stata_dta>": ("a Stata file", "save it as .csv"),
-    b"\0\0\0\0\0\0\0\0\0\0\0\0\xc2\xea\x81\x60": ("a SAS file", "save it as .csv"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel or Word file, or an encrypted one", "save it as .xlsx or .csv, unencrypted"),
+    b"ARROW1\0": ("an Arrow file (Feather)", _TO_PARQUET),
+    b"FEA1": ("an old Feather file", _TO_PARQUET),
+    b"\xff\xff\xff\xff": ("an Arrow stream", _TO_PARQUET),
+    b"ORC\n": ("an ORC file", _TO_PARQUET),
+    b"Obj\x01": ("an Avro file", _TO_PARQUET),
+    b"PARE": ("an encrypted Parquet file", "write it without encryption"),
+    b"\x89HDF\r\n\x1a\n": ("an HDF5 file", _FROM_PYTHON),
+    b"\x93NUMPY": ("a NumPy file", _FROM_PYTHON),
+    **{bytes([0x80, protocol]): ("a Python pickle", _FROM_PYTHON) for protocol in range(2, 6)},
+    b"SQLite format 3\0": ("an SQLite database", _EXPORT),
+    b"\0\1\0\0Standard ": ("an Access database", _EXPORT),
+    b"$FL2": ("an SPSS file", _SAVE_AS_CSV),
+    b"$FL3": ("an SPSS file", _SAVE_AS_CSV),
+    b"<stata_dta>": (_STATA, _SAVE_AS_CSV),
+    **{bytes([version, order, 1, 0]): (_STATA, _SAVE_AS_CSV) for version in range(0x69, 0x74) for order in (1, 2)},
+    b"\0\0\0\0\0\0\0\0\0\0\0\0\xc2\xea\x81\x60": (_SAS, _SAVE_AS_CSV),
+    b"HEADER RECORD*******": (_SAS, _SAVE_AS_CSV),
+    b"X\n\0\0\0": _R,
+    b"RDX2\n": _R,
+    b"RDX3\n": _R,
     b"%PDF": ("a PDF", "export the notes as .csv"),
     b"{\\rtf": ("an RTF document", "save it as plain text"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
+    b"\x1f\x9d": ("packed with compress (.Z)", _UNPACK),
+    b"\xff\x06\0\0sNaPpY": ("packed with snappy", _UNPACK),
+    b"\x02\x21\x4c\x18": ("packed with an old lz4", _UNPACK),
+    b"version https://git-lfs": ("a pointer of Git LFS, and not the file itself", "fetch it with git lfs pull"),
+    b"-----BEGIN PGP": ("encrypted", "decrypt it first"),
+    b"Salted__": ("encrypted", "decrypt it first"),
 }
+"""By first bytes, what a file is and what to do."""
+_REFUSED_ZIPS = {
+    "content.xml": "an OpenDocument file (.ods)",
+    "xl/workbook.bin": "a binary Excel file (.xlsb)",
+    "word/document.xml": "a Word file",
+    "Index/Document.iwa": "a Numbers or Pages file",
+}
+"""By a member, what a zip archive is that a program writes as its own format."""
+_CONTROL = re.compile("[\0\x02-\x08\x0e-\x1a]")
+"""Characters of no text; those left out stand between columns at times."""
 _ENCODINGS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _TAR = slice(257, 262)
 _MOST_LAYERS = 3
@@ -131,6 +170,9 @@ def _is_excel(stream: IO[bytes], packing: str | None) -> bool:
 
 def _member(stream: IO[bytes]) -> io.RawIOBase:
     archive = _archive(stream)
+    for member, what in _REFUSED_ZIPS.items():
+        if member in archive.namelist():
+            raise TableError(f" is {what}", "save it as .xlsx or .csv")
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if len(names) != 1:
         what = f"{len(names)} files" if names else "no file"
@@ -157,7 +199,7 @@ def _kind(head: bytes, packing: str | None) -> tuple[Kind, str]:
         raise TableError(" is a tar archive", _UNPACK)
     encoding = encoding_of(head)
     start = head[: len(head) - len(head) % 4].decode(encoding, errors="replace").lstrip("\ufeff \t\r\n")
-    if "\0" in start.partition("\n")[0]:
+    if _CONTROL.search(start.partition("\n")[0]):
         raise TableError(" is not a table", f"give {READ}")
     if start.startswith("{"):
         return "json lines", encoding

@@ -8,19 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from clinical_notes.tables.columns import Choose
+from clinical_notes.tables.columns import Choose, is_header
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import DAMAGED, opened
+from clinical_notes.tables.tally import Tally
 
 
-def read_json_lines(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.Table]:
-    """An object may lack columns, so that all are looked at once before for their names.
+def read_json_lines(path: Path, choose: Choose, chunk_rows: int, tally: Tally) -> Iterator[pa.Table]:
+    """An object may lack columns, so that all are looked at once before for their names; a header again is dropped.
 
     Raises:
         TableError: the message names the row.
     """
-    names = choose(list(dict.fromkeys(name for values in _objects(path) for name in values))).names
-    objects = enumerate(_objects(path), 1)
+    names = choose(list(dict.fromkeys(name for values in _objects(path) for name in values))).read
+    objects = enumerate(_without_headers(path, tally), 1)
     while chunk := list(islice(objects, chunk_rows)):
         yield pa.table(
             {
@@ -28,6 +29,19 @@ def read_json_lines(path: Path, choose: Choose, chunk_rows: int) -> Iterator[pa.
                 for role, name in names.items()
             }
         )
+
+
+def _without_headers(path: Path, tally: Tally) -> Iterator[Mapping[str, Any]]:
+    """Without a table's header that was taken for a row of it, so that its values are its names."""
+    row = 0
+    for values in _objects(path):
+        if all(isinstance(value, str) for value in values.values()) and is_header(
+            list(values.values()), list(values), row
+        ):
+            tally.headers += 1
+            continue
+        row += 1
+        yield values
 
 
 def _objects(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -1,6 +1,8 @@
 """The one way in: rows of tables of notes in any format, with the same columns and types."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,25 +11,29 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find
+from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find, other_name
 from clinical_notes.tables.delimited import read_delimited
 from clinical_notes.tables.errors import TableError
 from clinical_notes.tables.excel import read_excel
-from clinical_notes.tables.formats import opened
+from clinical_notes.tables.formats import READ, opened
 from clinical_notes.tables.json_lines import read_json_lines
 from clinical_notes.tables.parquet import read_parquet
 from clinical_notes.tables.tally import Tally
 from clinical_notes.tables.text_files import read_text_files
-from clinical_notes.tables.values import PatientIds, marks, texts
+from clinical_notes.tables.values import PatientIds, is_missing, marks, texts
 from clinical_notes.units import GROUP
 from run_folder.errors import InputError, Problem
 
 Paths = str | Path | Sequence[str | Path]
 """One table, or several that hold the notes together: files, or folders of tables or of .txt files."""
 
-_TABLE = re.compile(r"\.(csv|tsv|psv|jsonl|ndjson|xlsx)(\.(gz|bz2|xz|zst|lz4|zip))?$", re.IGNORECASE)
+_FORMAT = re.compile(r"\.((csv|tsv|psv|jsonl|ndjson|xlsx)(\.(gz|bz2|xz|zst|lz4|zip))?|parquet|txt)$")
+_NOTE = ".txt"
+_ENDING = re.compile(r"\.[a-z0-9]{1,8}$")
 _PARTITION = re.compile(r"(\w+)=(.*)")
+_MEANINGS = {"text": "all texts", "patient": "all patients", "category": "all categories", "error": "all marks"}
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -62,23 +68,33 @@ def read_rows(
     counted = tally if tally is not None else Tally()
     given = paths_of(paths)
     patients = PatientIds()
-    rows = 0
-    for path in given:
-        if given.count(path) > 1:
+    places = list(map(os.path.realpath, given))
+    for path, place in zip(given, places, strict=True):
+        if places.count(place) > 1:
             raise InputError(Problem(setting, f"{path} is given twice", "give each table once"))
-        before = rows
+    rows, seen = 0, set[str]()
+    for path in given:
+        before, identified = rows, columns.patient is None
         for part, read in _parts(path, columns, chunk_rows, setting, counted):
             start = rows
+            if os.path.realpath(part) in seen:
+                raise InputError(Problem(setting, f"{part} is given twice", "give each table once"))
+            seen.add(os.path.realpath(part))
             try:
                 for table in read:
                     frame = _frame(table, columns, counted.columns[str(part)], rows - start, patients, str(part))
                     frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
                     rows += len(frame)
+                    identified = identified or bool((frame["patient"] != "").any())
                     yield frame
             except TableError as error:
                 raise InputError(Problem(error.setting or setting, f"{part}{error}", error.fix)) from None
         if rows == before:
             raise InputError(Problem(setting, f"{path} has a header and no rows", "give a table with notes"))
+        if not identified:
+            message = f"{path}: no row has anything in {_patients_of(path, counted)}, the column of patients"
+            fix = "name another column, or give none: each note then counts as one patient"
+            raise InputError(Problem("patient_column", message, fix))
 
 
 def read_sheet(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -122,6 +138,11 @@ def _found_in(path: Path, setting: str, tally: Tally) -> tuple[list[Path], bool]
     raise InputError(Problem(setting, f"{path} is not a file", "give a table or a folder of notes"))
 
 
+def _patients_of(path: Path, tally: Tally) -> str:
+    """Name of the column of patients of a table, or of the first of a folder."""
+    return next(found.names["patient"] for part, found in tally.columns.items() if Path(part).is_relative_to(path))
+
+
 def _choose(path: Path, columns: NoteColumns, tally: Tally) -> Choose:
     def choose(header: Sequence[str]) -> Found:
         found = tally.columns[str(path)] = find(header, columns)
@@ -138,35 +159,64 @@ def _tables(
             yield from read_delimited(content, columns, choose, chunk_rows, tally)
             return
     if content.kind == "parquet":
-        yield from read_parquet(file, choose, chunk_rows, _partition(file, given))
+        yield from read_parquet(file, choose, chunk_rows, _partition(file, given), tally)
     elif content.kind == "excel":
-        yield from read_excel(file, choose, chunk_rows)
+        yield from read_excel(file, choose, chunk_rows, tally)
     else:
-        yield from read_json_lines(file, choose, chunk_rows)
+        yield from read_json_lines(file, choose, chunk_rows, tally)
 
 
 def _files_of(folder: Path, tally: Tally) -> tuple[list[Path], bool]:
     """The files of a folder that hold notes, in order, and whether each is a note.
 
     Raises:
-        TableError: it has none, or tables next to .txt files.
+        TableError: it has none, files of several formats, or what cannot be read.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path.relative_to(folder))]
-    parquet = [path for path in files if path.suffix.lower() == ".parquet"]
-    tables = parquet or [path for path in files if _TABLE.search(path.name)]
-    notes = [path for path in files if path.suffix.lower() == ".txt"]
-    if notes and tables and not parquet:
-        raise TableError(" holds both tables and .txt files", "give the tables one by one, or a folder of .txt alone")
-    taken = tables or notes
-    if not taken:
-        raise TableError(" is a folder without tables or .txt files", "give a table, or a folder that has some")
-    tally.other_files += len(files) - len(taken)
-    return taken, not tables
+    files = sorted(_files_below(folder))
+    formats = {path: match[0] for path in files if (match := _FORMAT.search(path.name.lower()))}
+    endings = Counter(formats.values())
+    if len(endings) > 1:
+        message = f" holds files of several formats ({_counted(endings)}), perhaps of the same notes"
+        raise TableError(message, "give a folder with one format alone, or the files one by one")
+    if not formats:
+        found = Counter(match[0] if (match := _ENDING.search(path.name.lower())) else "other" for path in files)
+        what = f"it has {_counted(found)}" if found else "it is empty"
+        message = f" is a folder without tables or .txt files ({what})"
+        raise TableError(message, f"give {READ}, or .txt files")
+    dead = next((path for path in formats if not path.is_file()), None)
+    if dead is not None:
+        message = f" holds a link that leads nowhere, or what is no plain file ({dead.relative_to(folder)})"
+        raise TableError(message, "restore or delete it")
+    tally.other_files += len(files) - len(formats)
+    return list(formats), _NOTE in endings
 
 
-def _hidden(path: Path) -> bool:
-    """Whether a program put the file next to the tables for itself, as Spark's _SUCCESS."""
-    return any(part.startswith((".", "_")) for part in path.parts)
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All but those that a program put next to the tables for itself, as Spark's _SUCCESS.
+
+    Raises:
+        TableError: a folder cannot be read, or a link leads out of this one.
+    """
+
+    def refuse(error: OSError) -> None:
+        where = Path(error.filename).relative_to(folder)
+        raise TableError(f"/{where} cannot be read ({error.strerror})") from None
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        links = sorted(path for name in folders if (path := Path(place, name)).is_symlink())
+        if links:
+            message = f" holds a link to another folder ({links[0].relative_to(folder)})"
+            raise TableError(message, "put that folder's files here, or give it by itself and delete the link")
+        yield from (Path(place, name) for name in names if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _counted(endings: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {ending}" for ending, count in sorted(endings.items()))
 
 
 def _partition(file: Path, given: Path) -> Mapping[str, str | None]:
@@ -185,7 +235,27 @@ def _frame(
     read = partial(_column, table, found, first_row, patients, path)
     roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups))
     frame: pd.DataFrame = pa.table({role: read(role) for role in roles}).to_pandas()
+    for role in found.others:
+        blank = frame[role].str.strip() == "" if role != "error" else _blank(table.column(role), found.names[role])
+        _check_others(table, found, role, np.flatnonzero(blank), first_row)
     return frame
+
+
+def _blank(column: pa.Array, name: str) -> NDArray[np.bool_]:
+    return np.array([not text.strip() for text in texts(column, name, 0).to_pylist()], bool)
+
+
+def _check_others(table: pa.Table, found: Found, role: str, blank: NDArray[np.int64], first_row: int) -> None:
+    """Raises: TableError: a row has nothing in the column that was taken for a role, but something in another."""
+    for name in found.others[role] if len(blank) else ():
+        column = table.column(other_name(role, name)).take(pa.array(blank))
+        if pa.types.is_nested(column.type):
+            continue
+        for row, text in zip(blank, texts(column, name, first_row).to_pylist(), strict=True):
+            if not is_missing(text):
+                message = f": data row {first_row + row + 1} has nothing in {found.names[role]} and something in {name}"
+                fix = f"put {_MEANINGS[role]} into one column, or rename the other"
+                raise TableError(message, fix, setting=f"{role}_column" if role != "error" else None)
 
 
 def _column(table: pa.Table, found: Found, first_row: int, patients: PatientIds, path: str, role: str) -> pa.Array:

@@ -60,6 +60,11 @@ class Tally:
         if shared := int((np.bincount(copies, minlength=1) > 1).sum()):
             yield f"Under more than one patient: {_number(shared, 'text')}; where few share one, they stay on one side"
 
+    def choices(self) -> Iterator[str]:
+        """Which columns were taken, where a table has several of one kind."""
+        if any(found.others for found in self.columns.values()):
+            yield from self._column_lines()
+
     def _left_out(self, repeated: int) -> Iterator[str]:
         yield f"{self.errors:,} marked as errors"
         yield f"{self.empty:,} empty"
@@ -78,11 +83,13 @@ class Tally:
 
 
 def _columns_in_words(found: Found) -> str:
-    words = [f"{role} from {found.names[role]}" for role in ROLES if role in found.names]
+    words = []
+    for role in ROLES:
+        if role in found.names:
+            others = found.others.get(role)
+            words.append(f"{role} from {found.names[role]}" + (f" (not {', '.join(others)})" if others else ""))
     words += [f"groups from {name}" for role, name in found.names.items() if role.startswith(GROUP)]
-    text = ", ".join(words)
-    others = ", ".join(found.others.get("patient", ()))
-    return f"{text} (not {others})" if others else text
+    return ", ".join(words)
 
 
 def _number(count: int, of: str) -> str:

@@ -22,7 +22,7 @@ def read_text_files(folder: Path, files: Sequence[Path], choose: Choose, chunk_r
     Raises:
         TableError: the message names the file.
     """
-    names = choose(COLUMNS).names
+    names = choose(COLUMNS).read
     outside = [file for file in files if file.parent == folder]
     if names.get("patient") == "folder" and outside:
         message = f" has {len(outside)} .txt files that are in none of its folders"

@@ -22,7 +22,7 @@ _GROUPED = re.compile(r"\d{1,3}(?:[.,'_]\d{3})+", re.ASCII)
 _ALONE = re.compile(r"note-\d+", re.ASCII)
 """How the patient of a note without one is called, which no identifier may be."""
 _EXACT = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
-"""Whole numbers up to these are exact in Arrow's types of floating-point numbers."""
+"""Whole numbers below these are exact in Arrow's types of floating-point numbers; another is rounded to this one."""
 _LONGEST_NUMBER = 60
 _DECODE = "decode the column before it is written, such as with .str.decode('latin-1')"
 _SHORTENED_FROM = 10**11
@@ -39,8 +39,8 @@ def texts(column: pa.Array, name: str, first_row: int) -> pa.Array:
     Raises:
         TableError: bytes that are not UTF-8, or values that are no text.
     """
-    column = _plain(column)
-    if _is_text(column.type):
+    column = plain(column)
+    if is_text(column.type):
         return _decoded(column, first_row).fill_null("")
     if pa.types.is_nested(column.type):
         raise TableError(f": the column {name} holds {column.type}", "give a column of plain texts")
@@ -82,10 +82,10 @@ class PatientIds:
         Raises:
             TableError: spellings that may be of one patient or of two, or values that identify nobody.
         """
-        column = _plain(column)
+        column = plain(column)
         _check_type(column, name)
         if pa.types.is_floating(column.type):
-            _check_exact(column, name, first_row)
+            check_exact(column, first_row)
         read = _by_value(texts(column, name, first_row), canonical, pa.large_string(), first_row)
         distinct = read.dictionary_encode()
         for code, text in enumerate(distinct.dictionary.to_pylist()):
@@ -114,8 +114,10 @@ def canonical(text: str) -> str:
         _BadValueError: a number that lost its last digits.
     """
     text = text.strip().strip(_INVISIBLE).strip()
-    if text in _NO_PATIENT or text.casefold() in _NO_PATIENT_IN_ANY_CASE:
+    if is_missing(text):
         return ""
+    if text.casefold() in ("true", "false"):
+        raise _BadValueError("its patient is a truth value", "name the column of patients", "patient_column")
     if _ALONE.fullmatch(text):
         return f"patient {text}"
     number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
@@ -125,7 +127,7 @@ def canonical(text: str) -> str:
     if exponent is None:
         if fraction is None or fraction.strip("0") or (len(fraction) == 3 and len(whole) <= 3):
             return text  # 1.10 is not 1.1 everywhere, nor 10.000 always 10
-        if int(whole) > _EXACT["double"]:
+        if int(whole) >= _EXACT["double"]:
             raise _lost_digits()
         return f"-{whole}" if sign == "-" and whole != "0" else whole
     if fraction is None and not exponent.startswith("+"):
@@ -133,9 +135,15 @@ def canonical(text: str) -> str:
     value = Decimal(text)
     if value != value.to_integral_value():
         return text
-    if abs(value) > _EXACT["double"] or (abs(value) >= _SHORTENED_FROM and int(exponent) > len(fraction or "")):
+    if abs(value) >= _EXACT["double"] or (abs(value) >= _SHORTENED_FROM and int(exponent) > len(fraction or "")):
         raise _lost_digits()
     return str(int(value))
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text is empty or a mark of a missing value."""
+    text = text.strip().strip(_INVISIBLE).strip()
+    return text in _NO_PATIENT or text.casefold() in _NO_PATIENT_IN_ANY_CASE
 
 
 def _lost_digits() -> "_BadValueError":
@@ -187,7 +195,7 @@ def _by_value(column: pa.Array, read: Callable[[Any], Any], to: pa.DataType, fir
     return pa.array(found, to).take(encoded.indices)
 
 
-def _plain(column: pa.Array) -> pa.Array:
+def plain(column: pa.Array) -> pa.Array:
     """Without dictionaries and types of extensions."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -204,7 +212,7 @@ def _plain(column: pa.Array) -> pa.Array:
             return column
 
 
-def _is_text(of: pa.DataType) -> bool:
+def is_text(of: pa.DataType) -> bool:
     checks = (
         pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
         pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary,
@@ -238,15 +246,19 @@ def _text_of(value: Any) -> str | None:
 
 def _check_type(column: pa.Array, name: str) -> None:
     kind = column.type
-    allowed = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null, _is_text)
+    allowed = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null, is_text)
     if not any(check(kind) for check in allowed):
         message = f": the column {name} holds {kind}, not identifiers of patients"
         raise TableError(message, "name the column that does", setting="patient_column")
 
 
-def _check_exact(column: pa.Array, name: str, first_row: int) -> None:
-    too_large = pc.greater(pc.abs(column.cast(pa.float64())), _EXACT[str(column.type)])
-    row = pc.index(too_large, True).as_py()
+def check_exact(column: pa.Array, first_row: int) -> None:
+    """Raises: TableError: identifiers in floating-point numbers may have lost digits, by their size or as fractions."""
+    values = column.cast(pa.float64())
+    inexact = pc.greater_equal(pc.abs(values), _EXACT[str(column.type)])
+    if column.type != pa.float64():  # 0.1 is another number there than elsewhere
+        inexact = pc.or_(inexact, pc.and_not(pc.not_equal(values, pc.trunc(values)), pc.is_nan(values)))
+    row = pc.index(inexact, True).as_py()
     if row >= 0:
         error = _lost_digits()
         raise TableError(f": data row {first_row + row + 1}: {error}", error.fix, setting=error.setting)

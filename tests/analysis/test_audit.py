@@ -137,6 +137,12 @@ def test_a_wrong_gold_file_is_one_line_with_its_row(
     assert "secret" not in line
 
 
+def test_a_sheet_says_which_of_two_columns_of_texts_it_is_from(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("n.csv").write_text("text,note\nhas fever,x\n")
+    assert main(["audit-labels", "--export-sample", "1", "--notes", "n.csv", "--out", "s.tsv"]) == 0
+    assert "Columns: text from text (not note)" in capsys.readouterr().out
+
+
 def test_text_is_printed_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     name = gold_file("text\taffirmed\tnegated\nzyx denies chest pain\tpain\t\n")
     assert main(["audit-labels", name, "--out", "scores.json"]) == 0

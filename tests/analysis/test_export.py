@@ -262,7 +262,7 @@ def test_an_export_leaves_nothing_half_written(finished: FinishedRun, tmp_path: 
     with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
         export(run, name, tmp_path / "out")
     shutil.rmtree(weights.parent)
-    with pytest.raises(InputError, match="not kept"):
+    with pytest.raises(InputError, match="best model, is missing"):
         export(run, name, tmp_path / "out")
     (tmp_path / "run" / "trials" / name / "deployed").mkdir()
     (tmp_path / "run" / "trials" / name / "deployed" / "deployed.json").write_text("[]")
@@ -356,7 +356,7 @@ def test_a_table_is_labelled_into_a_file_without_its_text(
 ) -> None:
     pd.DataFrame({"NOTE": ["severe zyxmarker pain", "", "cough"]}).to_csv(tmp_path / "in.csv", index=False)
     out = tmp_path / f"out.{ending}"
-    with writer_to(str(out)) as writer:
+    with writer_to(out) as writer:
         rows = rows_of_file(tmp_path / "in.csv", NoteColumns(text="NOTE", patient=None))
         summary = label(ExportedModel(exported["pruning"]), rows, writer, by_sentence=False)
     assert (summary.texts, summary.empty) == (3, 1)
@@ -371,7 +371,7 @@ def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path
     (tmp_path / "in.csv").write_bytes(b"TEXT\nfine\n\xff\xfe\n")
     with (
         pytest.raises(InputError, match=r"^file: .*not UTF-8"),
-        writer_to(str(tmp_path / "out.csv")) as writer,
+        writer_to(tmp_path / "out.csv") as writer,
     ):
         label(
             ExportedModel(exported["baseline"]),

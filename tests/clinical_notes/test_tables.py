@@ -99,8 +99,34 @@ def test_identifiers_of_other_kinds_are_kept(tmp_path: Path) -> None:
     keys = [uuid.UUID(int=1), uuid.UUID(int=2)]
     path = parquet(tmp_path / "n.parquet", SUBJECT_ID=pa.array([k.bytes for k in keys], pa.uuid()), TEXT=["a", "b"])
     assert list(read(path)["patient"]) == [str(key) for key in keys]
-    path = parquet(tmp_path / "n.parquet", SUBJECT_ID=pa.array([None, None]), TEXT=["a", "b"])
-    assert list(read(path)["patient"]) == ["note-0", "note-1"]
+
+
+@pytest.mark.parametrize(
+    "patients",
+    [
+        pa.array([None, None]), pa.array([None, None], pa.int64()), pa.array([None, float("nan")]),
+        pa.array(["", " "]), pa.array(["NULL", None]), pa.array([None, None], pa.string()).dictionary_encode(),
+        pa.array([b"\0\0", b"\0\0"], pa.binary(2)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_a_column_without_any_patient_is_refused(tmp_path: Path, patients: pa.Array, chunk_rows: int) -> None:
+    """Unless none are asked for."""
+    path = parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a", "b"])
+    message = refusal(path, chunk_rows=chunk_rows)
+    assert message.startswith(f"patient_column: {path}: no row has anything in SUBJECT_ID, the column of patients; ")
+    assert "give none: each note then counts as one patient" in message
+    assert list(read(path, columns=NoteColumns(patient=None))["patient"]) == ["note-0", "note-1"]
+
+
+def test_one_of_several_tables_without_any_patient_is_refused(tmp_path: Path) -> None:
+    """But not a part of a folder, which may be small."""
+    one, two = tmp_path / "t" / "1.csv", tmp_path / "t" / "2.csv"
+    one.parent.mkdir()
+    one.write_text("SUBJECT_ID,TEXT\n1,a\n")
+    two.write_text("SUBJECT_ID,TEXT\n,b\n")
+    assert f"patient_column: {two}: no row has anything in SUBJECT_ID" in refusal([one, two])
+    assert list(read(one.parent)["patient"]) == ["1", "note-1"]
 
 
 @pytest.mark.parametrize("index", [[5, 6, 7], [5, 7, 5], [5.0, 7.0, None], ["5", "7.0", "5"]])
@@ -149,7 +175,12 @@ def test_a_null_among_integers_does_not_make_two_patients_of_one(tmp_path: Path)
     "patients",
     [
         pa.array([1.0, 2.0**53 + 2]),
+        pa.array([1.0, 2.0**53]),
         pa.array([1.0, 2.0**24 + 2], pa.float32()),
+        pa.array([1.0, 2.0**24], pa.float32()),
+        pa.array([1.0, -(2.0**24)], pa.float32()),
+        pa.array([1.0, 1.1, float("nan")], pa.float32()),
+        pa.array(np.array([1, 2048], np.float16)),
         pa.array([1.0, float("inf")]),
         pa.array(["1", "1.2345678901234568e+19"]),
         pa.array(["1", "1.23457E+11"]),
@@ -157,16 +188,32 @@ def test_a_null_among_integers_does_not_make_two_patients_of_one(tmp_path: Path)
     ],
 )
 def test_identifiers_that_lost_digits_are_refused(tmp_path: Path, patients: pa.Array) -> None:
-    message = refusal(parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a", "b"]))
+    message = refusal(parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a"] * len(patients)))
     assert message.startswith("patient_column: ")
     assert "data row 2: its patient's identifier passed through floating-point numbers and lost" in message
 
 
-@pytest.mark.parametrize("patients", [[True, False], [[1], [2]], [pd.Timestamp(0), pd.Timestamp(1)]])
+def test_the_largest_exact_numbers_are_identifiers(tmp_path: Path) -> None:
+    for kind, largest in ((pa.float32(), 2**24 - 1), (pa.float64(), 2**53 - 1), (pa.int64(), 2**63 - 1)):
+        path = parquet(tmp_path / "n.parquet", SUBJECT_ID=pa.array([largest], kind), TEXT=["a"])
+        assert list(read(path)["patient"]) == [str(largest)]
+
+
+@pytest.mark.parametrize(
+    "patients", [[True, False], pa.array([True, None]).dictionary_encode(), [[1], [2]], [pd.Timestamp(0)] * 2]
+)
 def test_what_identifies_nobody_is_no_column_of_patients(tmp_path: Path, patients: list[object]) -> None:
     message = refusal(parquet(tmp_path / "n.parquet", SUBJECT_ID=patients, TEXT=["a", "b"]))
     assert "the column SUBJECT_ID holds" in message
     assert "not identifiers of patients" in message
+
+
+@pytest.mark.parametrize("content", ["SUBJECT_ID,TEXT\nTrue,a\nFalse,b\n", '{"mrn": true, "text": "a"}\n'])
+def test_a_truth_value_is_no_patient(tmp_path: Path, content: str) -> None:
+    (tmp_path / "n.csv").write_text(content)
+    message = refusal(tmp_path / "n.csv")
+    assert message.startswith("patient_column: ")
+    assert "data row 1: its patient is a truth value; name the column of patients" in message
 
 
 # Columns
@@ -197,14 +244,69 @@ def test_usual_names_are_recognised(tmp_path: Path, header: str, taken: tuple[st
     assert (found["patient"], found["text"], found.get("category")) == taken
     assert notes["patient"][0] == f"value {names.index(taken[0])}"
     assert notes["text"][0] == f"value {names.index(taken[1])}"
-    assert f"Columns: text from {taken[1]}, patient from {taken[0]}" in next(tally.lines())
+    said = next(tally.lines())
+    assert said.startswith(f"Columns: text from {taken[1]}")
+    assert f", patient from {taken[0]}" in said
 
 
-def test_several_candidates_are_told(tmp_path: Path) -> None:
-    (tmp_path / "n.csv").write_text("mrn,patient_id,text\n1,2,a\n")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("mrn,patient_id,text\n1,2,a\n", "text from text, patient from patient_id (not mrn)"),
+        ("note,text,mrn\n,a,1\n", "text from text (not note), patient from mrn"),
+        ("TEXT,text,mrn\na,a,1\n", "text from TEXT (not text), patient from mrn"),
+        ("type,text,mrn,note_type\nx,a,1,y\n", "text from text, patient from mrn, category from note_type (not type)"),
+        ("mrn,text,ISERROR,is_error\n1,a,,\n", "text from text, patient from mrn, error from ISERROR (not is_error)"),
+        ('{"mrn": 1, "text": "a", "TEXT": "b"}\n', "text from TEXT (not text), patient from mrn"),
+    ],
+)
+def test_several_candidates_are_told(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "n.csv").write_text(content)
     tally = Tally()
     read(tmp_path / "n.csv", tally=tally)
-    assert "patient from patient_id (not mrn)" in next(tally.lines())
+    assert next(tally.lines()) == f"Columns: {said}"
+
+
+TWO_NAMES: dict[str, tuple[str, str]] = {
+    "texts": ("mrn,text,note\n1,a,\n2,,b\n", "text_column: N: data row 2 has nothing in text and something in note"),
+    "two cases": (
+        '{"mrn": 1, "TEXT": "a"}\n{"mrn": 2, "text": "b"}\n',
+        "row 2 has nothing in TEXT and something in text",
+    ),
+    "patients": (
+        '{"subject_id": 1, "text": "a"}\n{"patient_id": 2, "text": "b"}\n',
+        "patient_column: N: data row 2 has nothing in subject_id and something in patient_id; put all patients into",
+    ),
+    "patients with marks": ("subject_id,mrn,text\n1,,a\nNULL,7,b\n", "data row 2 has nothing in subject_id and"),
+    "categories": (
+        "mrn,text,type,category\n1,a,,x\n2,b,y,\n",
+        "data row 2 has nothing in category and something in type",
+    ),
+    "marks": (
+        "mrn,text,ISERROR,is_error\n1,a,1,\n2,b,,1\n",
+        "data row 2 has nothing in ISERROR and something in is_error",
+    ),
+    "a name that was asked for": (
+        "mrn,Report,REPORT\n1,a,\n",
+        "data row 1 has nothing in REPORT and something in Report",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TWO_NAMES)
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_rows_that_use_two_names_of_a_column_are_refused(tmp_path: Path, kind: str, chunk_rows: int) -> None:
+    content, words = TWO_NAMES[kind]
+    path = tmp_path / "N"
+    path.write_text(content)
+    columns = NoteColumns(text="report") if "asked" in kind else NoteColumns()
+    message = refusal(path, chunk_rows=chunk_rows, columns=columns).replace(str(path), "N")
+    assert words in message, message
+
+
+def test_two_columns_of_texts_of_any_type_may_stand_next_to_each_other(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "n.parquet", mrn=[1, 2], text=["a", ""], note=[["x"], ["y"]])
+    assert pairs(path) == [("1", "a")]
 
 
 @pytest.mark.parametrize(
@@ -373,6 +475,7 @@ READABLE: dict[str, Write] = {
     "UTF-16 in gzip": _packed(gzip.compress, "n.csv.gz", encoding="utf-16"),
     "bzip2": _packed(bz2.compress, "n.csv.bz2"),
     "xz": _packed(lzma.compress, "n.csv.xz"),
+    "old xz": _packed(lambda content: lzma.compress(content, lzma.FORMAT_ALONE), "n.csv.lzma"),
     "zstd": _packed(_zstd, "n.csv.zst"),
     "zstd in two frames": _packed(lambda content: _zstd(content[:40]) + _zstd(content[40:]), "n.csv.zst"),
     "lz4": _packed(lambda content: _arrow_packed(content, "lz4"), "n.csv.lz4"),
@@ -393,6 +496,30 @@ def test_a_table_is_read_for_what_it_is_whatever_its_name(tmp_path: Path, kind: 
     assert pairs(path, chunk_rows=chunk_rows) == ROWS
 
 
+def _of_frame(write: Callable[[pd.DataFrame, Path], object]) -> Write:
+    def written(folder: Path) -> Path:
+        write(pd.DataFrame(ROWS, columns=["SUBJECT_ID", "TEXT"]), folder / "n")
+        return folder / "n"
+
+    return written
+
+
+def _arrow_stream(frame: pd.DataFrame, path: Path) -> None:
+    table = pa.Table.from_pandas(frame)
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table)
+
+
+def _zip_of(*names: str) -> Write:
+    def write(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "n", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+        return folder / "n"
+
+    return write
+
+
 REFUSED: dict[str, tuple[Write, str]] = {
     "a zip of two": (_packed(lambda c: _zip(c, "b.csv"), "n.zip"), "is a zip archive that holds 2 files; unpack it"),
     "an empty zip": (_packed(lambda c: b"PK\5\6" + bytes(18), "n.zip"), "is a zip archive that holds no file"),
@@ -404,9 +531,52 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "half a zip": (_packed(lambda c: _zip(c)[:90], "n.csv.zip"), "damaged zip"),
     "wrong bytes in gzip": (_packed(lambda c: gzip.compress(c)[:-8] + bytes(8), "n.csv.gz"), "damaged gzip"),
     "half a UTF-16": (_packed(lambda c: c[:-1], "n.csv", encoding="utf-16"), "damaged UTF-16"),
-    "old Excel": (_packed(lambda c: b"\xd0\xcf\x11\xe0\xa1\xb1", "n.xls"), "is an old Excel or Word file; save"),
+    "old Excel": (
+        _packed(lambda c: b"\xd0\xcf\x11\xe0\xa1\xb1", "n.xls"),
+        "is an old Excel or Word file, or an encrypted",
+    ),
     "empty lines": (_packed(_plain, "n.csv", "\n\n \n"), "is empty; give a table with a header and notes"),
     "a mark alone": (_packed(_plain, "n.csv", "", "utf-16"), "is empty; give a table with a header and notes"),
+    "Feather": (_of_frame(lambda frame, path: frame.to_feather(path)), "is an Arrow file (Feather)"),
+    "old Feather": (_packed(lambda c: b"FEA1\0\0\0\0", "n.feather"), "is an old Feather file; write it as Parquet"),
+    "an Arrow stream": (_of_frame(_arrow_stream), "is an Arrow stream; write it as Parquet"),
+    "ORC": (_of_frame(lambda frame, path: frame.to_orc(path)), "is an ORC file; write it as Parquet"),
+    "Avro": (_packed(lambda c: b"Obj\1\4\x14avro.codec", "n.avro"), "is an Avro file"),
+    "encrypted Parquet": (_packed(lambda c: b"PARE" + c, "n.parquet"), "is an encrypted Parquet file"),
+    "HDF5": (_packed(lambda c: b"\x89HDF\r\n\x1a\n\0", "n.h5"), "is an HDF5 file; write the table with pandas' to"),
+    "NumPy": (_of_frame(lambda frame, path: np.save(path.open("wb"), frame.to_numpy("U9"))), "is a NumPy file"),
+    "a pickle": (_of_frame(lambda frame, path: frame.to_pickle(path)), "is a Python pickle; write the table with"),
+    "a pickle in gzip": (
+        _of_frame(lambda frame, path: frame.to_pickle(path, compression="gzip")),
+        "is a Python pickle",
+    ),
+    "a pickle of Python 2": (_of_frame(lambda frame, path: frame.to_pickle(path, protocol=2)), "is a Python pickle"),
+    "Stata": (_of_frame(lambda frame, path: frame.to_stata(path, version=118)), "is a Stata file; save it as .csv"),
+    "old Stata": (_of_frame(lambda frame, path: frame.to_stata(path, version=114)), "is a Stata file; save it as .csv"),
+    "SPSS": (_packed(lambda c: b"$FL2@(#) SPSS DATA FILE", "n.sav"), "is an SPSS file; save it as .csv"),
+    "packed SPSS": (_packed(lambda c: b"$FL3@(#) SPSS DATA FILE", "n.zsav"), "is an SPSS file; save it as .csv"),
+    "SAS": (_packed(lambda c: bytes(12) + b"\xc2\xea\x81\x60", "n.sas7bdat"), "is a SAS file; save it as .csv"),
+    "SAS's transport": (_packed(lambda c: b"HEADER RECORD*******LIBRARY", "n.xpt"), "is a SAS file"),
+    "R": (_packed(lambda c: gzip.compress(b"X\n\0\0\0\3\0\4"), "n.rds"), "is an R file"),
+    "R's workspace": (_packed(lambda c: bz2.compress(b"RDX3\nX\n"), "n.RData"), "is an R file"),
+    "Access": (_packed(lambda c: b"\0\1\0\0Standard ACE DB\0", "n.accdb"), "is an Access database; export the table"),
+    "OpenDocument": (_zip_of("mimetype", "content.xml"), "is an OpenDocument file (.ods); save it as .xlsx or .csv"),
+    "binary Excel": (_zip_of("xl/workbook.bin"), "is a binary Excel file (.xlsb); save it as .xlsx or .csv"),
+    "Word": (_zip_of("word/document.xml"), "is a Word file; save it as"),
+    "Numbers": (_zip_of("Index/Document.iwa"), "is a Numbers or Pages file; save it as"),
+    "compress": (_packed(lambda c: b"\x1f\x9d\x90" + c, "n.csv.Z"), "is packed with compress (.Z); unpack it first"),
+    "snappy": (_packed(lambda c: b"\xff\6\0\0sNaPpY" + c, "n.csv.sz"), "is packed with snappy; unpack it first"),
+    "raw snappy": (_packed(lambda c: b"\x14L" + c, "n.csv.snappy"), "is not a table; give CSV"),
+    "brotli": (_packed(lambda c: pa.compress(c, "brotli", asbytes=True), "n.csv.br"), "is not a table; give CSV"),
+    "old lz4": (_packed(lambda c: b"\x02\x21\x4c\x18" + c, "n.csv.lz4"), "is packed with an old lz4; unpack it first"),
+    "Git's pointer": (_packed(_plain, "n.csv", "version https://git-lfs.github.com/spec/v1\n"), "fetch it with git"),
+    "PGP": (_packed(_plain, "n.csv", "-----BEGIN PGP MESSAGE-----\n"), "is encrypted; decrypt it first"),
+    "circumflexes": (_packed(_plain, "n.csv", _delimited("^")), "has '^' between its columns; write commas, semi"),
+    "two colons": (_packed(_plain, "n.csv", _delimited("::")), "has ':' between its columns"),
+    "tildes": (_packed(_plain, "n.csv", _delimited("~")), "has '~' between its columns"),
+    "Hive's mark": (_packed(_plain, "n.csv", _delimited("\x01")), "has '\\x01' between its columns"),
+    "blanks": (_packed(_plain, "n.txt", _delimited("  ")), "has ' ' between its columns"),
+    "broken bars": (_packed(_plain, "n.csv", _delimited("¦")), "has '¦' between its columns"),
     "a PDF": (_packed(lambda c: b"%PDF-1.7\n", "n.csv"), "is a PDF"),
     "SQLite": (_packed(lambda c: b"SQLite format 3\0", "n.db"), "is an SQLite database"),
     "XML": (_packed(_plain, "n.xml", "<?xml version='1.0'?><TEXT>x</TEXT>"), "is XML or HTML"),
@@ -545,6 +715,53 @@ def test_a_header_that_comes_again_is_dropped_and_counted(tmp_path: Path) -> Non
     assert pairs(path) == [("1", "text"), ("2", "b")]
 
 
+HEADER_AGAIN = [("1", "a"), ("SUBJECT_ID", "TEXT"), ("2", "b"), ("subject_id ", "\ufeffText"), ("3", "TEXT")]
+
+
+def _excel(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(list(row))
+    book.save(path)
+
+
+AGAIN: dict[str, Callable[[Path, list[tuple[str, str]]], object]] = {
+    "Excel": lambda path, rows: _excel(path, [("SUBJECT_ID", "TEXT"), *rows]),
+    "Excel with numbers": lambda path, rows: _excel(
+        path, [("SUBJECT_ID", "TEXT"), *((int(p) if p.isdecimal() else p, text) for p, text in rows)]
+    ),
+    "JSON lines": lambda path, rows: path.write_text(_json_lines(rows)),
+    "Parquet": lambda path, rows: parquet(path, SUBJECT_ID=[p for p, _ in rows], TEXT=[text for _, text in rows]),
+    "Parquet of categories": lambda path, rows: parquet(
+        path, SUBJECT_ID=pa.array([p for p, _ in rows]).dictionary_encode(), TEXT=[text for _, text in rows]
+    ),
+    "Parquet of bytes": lambda path, rows: parquet(
+        path, SUBJECT_ID=[p for p, _ in rows], TEXT=[text.encode() for _, text in rows]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", AGAIN)
+@pytest.mark.parametrize("chunk_rows", [1, 2, 10])
+def test_a_header_that_comes_again_is_dropped_in_any_format(tmp_path: Path, kind: str, chunk_rows: int) -> None:
+    AGAIN[kind](tmp_path / "n", HEADER_AGAIN)
+    tally = Tally()
+    notes = read(tmp_path / "n", tally=tally, chunk_rows=chunk_rows)
+    assert list(notes[["note", "patient", "text"]].itertuples(index=False, name=None)) == [
+        (0, "1", "a"), (1, "2", "b"), (2, "3", "TEXT"),
+    ]  # fmt: skip
+    assert "2 headers between the rows" in "\n".join(tally.lines())
+    AGAIN[kind](tmp_path / "m", [("1", "a"), ("TEXT", "SUBJECT_ID")])
+    assert "data row 2 is a header with the columns in another order" in refusal(tmp_path / "m", chunk_rows=chunk_rows)
+
+
+def test_a_text_like_the_columns_name_is_kept_where_other_columns_have_values(tmp_path: Path) -> None:
+    """Also where the texts alone are read."""
+    path = parquet(tmp_path / "n.parquet", SUBJECT_ID=["1", "2"], TEXT=["text", "b"])
+    assert [text for _, text in pairs(path, columns=NoteColumns(patient=None))] == ["text", "b"]
+
+
 def test_a_folder_of_parquet_parts_is_one_table(tmp_path: Path) -> None:
     for number, kind in enumerate(["Nursing", "Discharge%20summary", "__HIVE_DEFAULT_PARTITION__"]):
         folder = tmp_path / "table" / f"CATEGORY={kind}"
@@ -587,7 +804,18 @@ def test_a_folder_of_texts_is_a_note_each(tmp_path: Path) -> None:
         ({"1/a.txt": "x", "01/b.txt": "y"}, "may be that of"),
         ({"1/a.txt": "x", "b.txt": "y"}, "has 1 .txt files that are in none of its folders"),
         ({"1/a.txt": "x", "1/b.txt": LATIN1}, "n/1/b.txt: byte 0xe8 is not UTF-8"),
-        ({"1/a.txt": "x", "notes.csv": CSV}, "holds both tables and .txt files"),
+        ({"1/a.txt": "x", "notes.csv": CSV}, "n holds files of several formats (1 .csv, 1 .txt), perhaps of the same"),
+        (
+            {"a.csv": CSV, "b.CSV": CSV, "c.parquet": b"PAR1"},
+            "(2 .csv, 1 .parquet), perhaps of the same notes; give a folder",
+        ),
+        ({"a.csv": CSV, "a.csv.gz": b"", "x.tsv": ""}, "(1 .csv, 1 .csv.gz, 1 .tsv)"),
+        ({"x.txt": "x", "c.parquet": b"PAR1"}, "(1 .parquet, 1 .txt)"),
+        (
+            {"a.doc": "x", "b.doc": "x", "README": ""},
+            "without tables or .txt files (it has 2 .doc, 1 other); give CSV, JSON",
+        ),
+        ({".hidden.csv": CSV}, "is a folder without tables or .txt files (it is empty)"),
         ({"1/a/x.txt": "x", "2/a/x.txt": "y"}, "2 .txt files in folders of its folders"),
         ({"1/a.doc": "x"}, "is a folder without tables or .txt files"),
         ({"1/a.txt": " "}, "no note of"),
@@ -596,6 +824,39 @@ def test_a_folder_of_texts_is_a_note_each(tmp_path: Path) -> None:
 def test_a_wrong_folder_is_refused(tmp_path: Path, files: dict[str, str | bytes], words: str) -> None:
     message = refusal(_texts(tmp_path / "n", files), columns=BY_FOLDER)
     assert words in message, message
+
+
+def test_links_in_a_folder_are_followed_to_files_alone(tmp_path: Path) -> None:
+    """A file that two names lead to is not read twice."""
+    folder, other = tmp_path / "n", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (other / "a.csv").write_text(CSV)
+    (folder / "a.csv").symlink_to(other / "a.csv")
+    assert len(pairs(folder)) == 3
+    (folder / "b.csv").symlink_to(other / "a.csv")
+    assert f"{folder / 'b.csv'} is given twice; give each table once" in refusal(folder)
+    (folder / "b.csv").unlink()
+    (folder / "b.csv").symlink_to("gone.csv")
+    message = refusal(folder)
+    assert f"notes: {folder} holds a link that leads nowhere, or what is no plain file (b.csv); restore" in message
+    (folder / "b.csv").unlink()
+    (folder / "more").symlink_to(other)
+    assert f"notes: {folder} holds a link to another folder (more); put that folder's files here" in refusal(folder)
+    (folder / "more").rename(folder / ".more")
+    assert len(pairs(folder)) == 3
+
+
+def test_a_table_that_two_paths_name_is_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text(CSV)
+    for second in ("./a.csv", tmp_path / "a.csv", tmp_path, "b.csv"):
+        if second == "b.csv":
+            Path("b.csv").symlink_to("a.csv")
+        assert "is given twice; give each table once" in refusal(["a.csv", second])
+        if second != tmp_path:
+            with pytest.raises(InputError, match="is given twice"):
+                check_notes(["a.csv", second])
 
 
 # What is said

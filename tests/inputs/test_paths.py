@@ -92,6 +92,17 @@ SHEETS = (
     Row("audit-labels g.tsv --out s.txt", ("--out", "must end in .csv or .json")),
     Row("audit-labels g.tsv --out none/s.csv", ("--out", "does not exist")),
     Row("audit-labels g.tsv --out s.csv", ("--out: s.csv is a folder",), {"s.csv": Path.mkdir}),
+    Row("audit-labels g.tsv --out s.csv", ("--out: s.csv exists; name a new file, or give",), {"s.csv": "x"}),
+    Row("audit-labels g.csv --out g.csv", ("g.csv is the file of another option",), {"g.csv": "text,affirmed\n"}),
+    Row("audit-labels g.csv --out g.csv --overwrite", ("--out: g.csv is the file of another",), {"g.csv": "text\n"}),
+    Row("audit-labels --export-sample 2 --notes n.csv --out s.tsv", ("--out: s.tsv exists",), {
+        "n.csv": "TEXT\nfever\n", "s.tsv": "labelled for hours"}),
+    Row("audit-labels --export-sample 2 --notes n.csv --out s.tsv --key k.tsv", ("--key: k.tsv exists",), {
+        "n.csv": "TEXT\nfever\n", "k.tsv": "x"}),
+    Row("audit-labels --export-sample 2 --notes n.csv --out s.tsv --key s.tsv", ("s.tsv is the file of another",)),
+    Row("audit-labels --export-sample 2 --notes n.csv --out n.csv", ("--out: n.csv is the file of another",), {
+        "n.csv": "TEXT\nfever\n"}),
+    Row("audit-labels --export-sample 2 --notes n.csv --out s.tsv --key k.txt", ("--key", "must end in .tsv or .csv")),
     Row("audit-labels g.tsv --symptoms feverr", ("--symptoms", "did you mean 'fever'?"), {
         "g.tsv": "text\taffirmed\tnegated\nfever\tfever\t\n"}),
     Row("audit-labels --export-sample 2 --notes n.csv --out s.json", ("--out", "must end in .tsv or .csv")),
@@ -175,6 +186,25 @@ EXPORTS = (
     Row("predict m n.csv --out o.txt", ("--out: o.txt must end in .csv or .parquet",), {"n.csv": NOTES}),
     Row("predict m n.csv --out none/o.csv", ("--out: the folder of none/o.csv does not exist",), {"n.csv": NOTES}),
     Row("predict m n.csv --out o.csv", ("--out: o.csv is a folder",), {"n.csv": NOTES, "o.csv": Path.mkdir}),
+    Row(
+        "predict m n.csv --out o.csv",
+        ("--out: o.csv exists; name a new file, or give --overwrite",),
+        {"n.csv": NOTES, "o.csv": "x"},
+    ),
+    Row("predict m n.csv --out o.csv --overwrite", ("m: not an exported model",), {"n.csv": NOTES, "o.csv": "x"}),
+    Row("predict m n.csv --out o.csv --overwrite", ("o.csv is a folder",), {"n.csv": NOTES, "o.csv": Path.mkdir}),
+    Row("predict m n.csv --out n.csv --overwrite", ("--out: n.csv is the file to be read",), {"n.csv": NOTES}),
+    Row(
+        "predict m n.csv --out o.csv",
+        ("--out: o.csv is the file to be read",),
+        {"n.csv": NOTES, "o.csv": link("n.csv")},
+    ),
+    Row("predict m loop --out o.csv", ("m: not an exported model",), {"loop": link("loop")}),
+    Row(
+        "predict m n.csv --out l.csv",
+        ("--out: l.csv exists; name a new file",),
+        {"n.csv": NOTES, "l.csv": link("l.csv")},
+    ),
     Row("predict m n.csv --out f/o.csv", ("--out: the folder of f/o.csv does not exist",), {"f": "x"}),
     Row(("predict", "m", "n.csv", "--out", f"{LONG}.csv"), ("--out: ", "File name too long"), {"n.csv": NOTES}),
     Row(("predict", "m", "n.csv", "--out", ""), ("--out: give a value",), {"n.csv": NOTES}),
@@ -222,6 +252,11 @@ def closed(mode: int = 0) -> Content:
     Row("launch --storage /root-of-nobody/runs", ("--storage: / is not a folder that can be written",)),
     Row("status r --storage s", ("--storage: ", "Permission denied"), {"s": closed(0o111)}),
     Row("status r", ("RUN: ", "Permission denied"), {"runs/r/run.json": closed()}),
+    Row(
+        "launch --notes n",
+        ("--notes: n/s cannot be read (Permission denied)",),
+        {"n/a.csv": "TEXT,SUBJECT_ID\nx,1\n", "n/s": closed(0o111)},
+    ),
     Row("audit-labels g.tsv", ("g.tsv cannot be read",), {"g.tsv": closed()}),
     Row("predict m n.csv", ("m: not an exported model",), {"m/metrics.json": closed()}),
 )

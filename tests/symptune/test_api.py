@@ -309,6 +309,12 @@ def test_a_table_is_read_as_its_file_would_be(
         (lambda table: table.rename(columns={"SUBJECT_ID": "who"}).set_index("who"), None),
         (lambda table: table.assign(SUBJECT_ID=table["SUBJECT_ID"].astype(float)), None),
         (lambda table: table.assign(SUBJECT_ID=table["SUBJECT_ID"].astype("Int64")), None),
+        (lambda table: table.assign(SUBJECT_ID=table["SUBJECT_ID"].astype("float32")), None),
+        (lambda table: table.assign(SUBJECT_ID=np.float32(2**24)), "DataFrame: data row 1: its patient's identifier"),
+        (lambda table: table.assign(SUBJECT_ID=pd.Series(1.1, table.index, "Float32")), "lost its last digits"),
+        (lambda table: table.assign(mrn=np.float32(1.1)), None),
+        (lambda table: table.assign(SUBJECT_ID=True), "the DataFrame: data row 1: its patient is a truth value"),
+        (lambda table: table.assign(SUBJECT_ID=None), "the DataFrame: no row has anything in SUBJECT_ID"),
         (lambda table: table.assign(TEXT=[text.encode() for text in table["TEXT"]]), None),
         (lambda table: table.astype({"CATEGORY": "category", "ISERROR": "boolean"}), None),
         (lambda table: table.assign(TEXT="fièvre".encode("latin-1")), "data row 1: byte 0xe8 is not UTF-8; decode"),
@@ -375,7 +381,7 @@ def test_the_best_trial_has_the_figures_of_the_run(searched: symptune.Run) -> No
 
 
 def test_a_model_labels_texts_as_the_command_does(
-    searched: symptune.Run, home: Path, monkeypatch: pytest.MonkeyPatch
+    searched: symptune.Run, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(home)
     model = searched.export(searched.best("baseline"), home / "model")
@@ -387,8 +393,11 @@ def test_a_model_labels_texts_as_the_command_does(
     probabilities = labels.drop(columns="symptom")
     np.testing.assert_allclose(probabilities.loc[["w", "z"]].sum(axis=1), 1)
 
-    texts.fillna("").to_frame("TEXT").to_csv("texts.csv", index=False)
+    texts.fillna("").to_frame("TEXT").assign(note="").to_csv("texts.csv", index=False)
     assert main(["predict", "model", "texts.csv", "--out", "labels.parquet"]) == 0
+    assert "symptune: Columns: text from TEXT (not note)" in capsys.readouterr().err
+    assert main(["predict", "model", "texts.csv", "--out", "labels.parquet"]) == 2  # it exists
+    assert main(["predict", "model", "texts.csv", "--out", "labels.parquet", "--overwrite"]) == 0
     written = pd.read_parquet("labels.parquet")
     assert list(written["symptom"].fillna("")) == list(labels["symptom"].fillna(""))
     np.testing.assert_array_equal(written[probabilities.columns], probabilities)

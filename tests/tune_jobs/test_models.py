@@ -28,7 +28,9 @@ from transformers import (
 import symptune
 from benchmarks.common import encoder_of
 from run_folder.errors import InputError
+from run_folder.folder import Folder
 from tests.conftest import tiny_model
+from tests.made_runs import write_run_file
 from tests.tiny_runs import settings_for
 from trainables.parts.model import stored
 from tune_jobs.cli import main
@@ -95,6 +97,10 @@ def one_number(name: str, value: float) -> Damage:
     return tensors(lambda state: state[name].view(-1)[:1].fill_(value))
 
 
+def of_type(dtype: torch.dtype) -> Damage:
+    return tensors(lambda state: state.update({QUERY: state[QUERY].to(dtype)}))
+
+
 def saved(model: PreTrainedModel) -> Damage:
     """Weights and configuration of another model, next to the tokenizer."""
     return lambda folder: model.save_pretrained(folder)
@@ -130,6 +136,17 @@ def sharded(without: str | None) -> Damage:
     return damage
 
 
+def other_words(unknown: str) -> Damage:
+    """A tokenizer that knows other words than there are, with this token for those that it does not know."""
+
+    def change(record: dict[str, Any]) -> None:
+        words = record["model"]["vocab"]
+        record["model"]["vocab"] = {word if word.startswith("[") else f"{word}{word}": n for word, n in words.items()}
+        record["model"]["unk_token"] = unknown
+
+    return edited("tokenizer.json", change)
+
+
 def other(architecture: str, **values: Any) -> Damage:
     """A model of another type, and these values in its configuration."""
     return both(saved(tiny_model(architecture)), changed(**values))
@@ -157,6 +174,11 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "a null for a number": (changed(vocab_size=None), "Field 'vocab_size' expected int, got NoneType"),
     "half a layer": (changed(num_hidden_layers=1.5), "Field 'num_hidden_layers' expected int, got float"),
     "labels without numbers": (changed(id2label={"a": "b"}), f"{CONFIG} is wrong: .*'a'"),
+    "endless layers": (changed(num_hidden_layers=2**31), "num_hidden_layers must be at most 100000000, got 2147483648"),
+    "endless width": (changed(hidden_size=2**31), "hidden_size must be at most 100000000, got 2147483648"),
+    "endless words": (changed(vocab_size=2**31), "vocab_size must be at most 100000000, got 2147483648"),
+    "endless positions": (changed(max_position_embeddings=10**400), "max_position_embeddings must be at most 1000"),
+    "endless classes": (changed(num_labels=2**31), f"{CONFIG} is wrong: num_labels must be at most 1000000, got 214"),
     "no layers": (changed(num_hidden_layers=0), f"{CONFIG} is wrong: num_hidden_layers must be at least 1, got 0"),
     "negative layers": (changed(num_hidden_layers=-1), "num_hidden_layers must be at least 1, got -1"),
     "negative width": (changed(hidden_size=-32), "hidden_size must be at least 1, got -32"),
@@ -204,6 +226,24 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     ),
     "weights of another type": (other("roberta", model_type="bert"), f"{UNFIT}: missing tensors: 37 "),
     "weights of nothing known": (tensors(lambda state: (state.clear(), state.update(x=torch.ones(1)))), f"{UNFIT}: "),
+    "far more layers": (changed(num_hidden_layers=100_000), f"{UNFIT}: it describes at least 716,8.*, they hold 19"),
+    "far wider": (changed(hidden_size=2**20), f"{UNFIT}: it describes at least "),
+    "far more words": (changed(vocab_size=10**8), f"{UNFIT}: it describes at least 3,200,0"),
+    "far more positions": (changed(max_position_embeddings=10**8), f"{UNFIT}: it describes at least 3,200,0"),
+    "far more neurons": (changed(intermediate_size=10**8), f"{UNFIT}: it describes at least 12,800,0"),
+    "far more layers in PyTorch's format": (
+        both(pickled(None), changed(num_hidden_layers=100_000)),
+        f"{UNFIT}: it describes at least",
+    ),
+    "far more layers in several files": (
+        both(sharded(None), changed(num_hidden_layers=100_000)),
+        f"{UNFIT}: it describes at least",
+    ),
+    "DistilBERT with far more layers": (other("distilbert", n_layers=100_000), f"{UNFIT}: it describes at least"),
+    "whole numbers": (of_type(torch.int8), f"{UNFIT}: {QUERY} holds I8, and not floating-point numbers"),
+    "complex numbers": (of_type(torch.complex64), f"{UNFIT}: {QUERY} holds C64, and not floating-point numbers"),
+    "truth values": (of_type(torch.bool), f"{UNFIT}: {QUERY} holds BOOL, and not"),
+    "whole numbers in PyTorch's format": (both(of_type(torch.int64), pickled(None)), f"{QUERY} holds torch.int64, and"),
     # the tokenizer
     "cut tokenizer": (cut("tokenizer.json", 200), "the tokenizer of m cannot be loaded"),
     "tokenizer is a list": (written("tokenizer.json", b"[]"), "the tokenizer of m cannot be loaded"),
@@ -215,6 +255,12 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         without("pad_token", "tokenizer_config.json"),
         'the tokenizer of m has no padding token; set "pad_token" in its tokenizer_config.json',
     ),
+    "a tokenizer of no words": (other_words("[UNK]"), "the tokenizer of m knows no word of plain sentences; give the"),
+    "a tokenizer of no words, their token unnamed": (
+        both(other_words("[UNK]"), without("unk_token", "tokenizer_config.json")),
+        "the tokenizer of m knows no word of plain sentences",
+    ),
+    "a tokenizer of one token": (other_words("[MASK]"), "the tokenizer of m knows no word of plain sentences"),
     "RoBERTa padded otherwise": (other("roberta"), "the tokenizer of m pads with token 0, its config.json says 1"),
 }  # fmt: skip
 """By name: what is done to a model, and a pattern of what is said."""
@@ -325,6 +371,15 @@ def test_a_full_disk_of_temporary_files_is_told(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(stored, "save_model", full)
     (problem,) = model_problems(settings_for(folder))
     assert str(problem).startswith(f"model: {tempfile.gettempdir()} takes no copy of m ([Errno 28] No space left")
+
+
+def test_a_run_that_exists_has_its_model_and_tries_no_other(
+    folder: Path, notes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run_file(Folder("runs/r"))
+    monkeypatch.setattr(create_run, "model_problems", lambda settings: pytest.fail("it was loaded"))
+    assert main(["launch", "--name", "r", "--model", "m", "--notes", str(notes), "--max-length", "32"]) == 2
+    assert "run r exists with other settings" in capsys.readouterr().err
 
 
 def test_a_search_from_python_refuses_the_model_too(folder: Path, notes: Path) -> None:

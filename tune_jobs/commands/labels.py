@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from analysis.text_tables import csv_text
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.notes import read_notes
 from clinical_notes.tables.columns import NoteColumns
+from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
+from run_folder.new_file import new_file
 from tune_jobs.check_settings import read_lexicon
 from tune_jobs.commands.options import check_limits
 
@@ -35,7 +38,7 @@ def audit_labels(options: argparse.Namespace, console: Console) -> int:
     lexicon = read_lexicon(options.lexicon, options.absorb)
     if options.export_sample is not None:
         return _export(options, lexicon, console)
-    _check_out(options.out, "out", (".csv", ".json"))
+    _check_files(options, (".csv", ".json"), [options.gold])
     gold = read_gold(options.gold, lexicon)
     named = _named(gold)
     merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
@@ -67,15 +70,16 @@ def _known(names: Sequence[str], lexicon: Lexicon) -> tuple[str, ...]:
     return tuple(dict.fromkeys(concepts))
 
 
-def _check_out(out: str | None, field: str, endings: Sequence[str]) -> None:
-    if out is None:
-        return
-    if Path(out).suffix not in endings:
-        raise InputError(Problem(field, f"{out} must end in {' or '.join(endings)}"))
-    if not Path(out).absolute().parent.is_dir():
-        raise InputError(Problem(field, f"the folder of {out} does not exist", "make it first"))
-    if Path(out).is_dir():
-        raise InputError(Problem(field, f"{out} is a folder", "name a file"))
+def _check_files(options: argparse.Namespace, endings: Sequence[str], read: Sequence[str]) -> None:
+    """Raises: InputError: a file cannot be written, or is one that is read or written otherwise."""
+    taken = set(map(os.path.realpath, read))
+    for field in ("out", "key"):
+        name = getattr(options, field)
+        if name is None:
+            continue
+        if os.path.realpath(name) in taken:
+            raise InputError(Problem(field, f"{name} is the file of another option", "name another"))
+        taken.add(os.path.realpath(new_file(name, field, endings, overwrite=options.overwrite)))
 
 
 def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace, console: Console) -> None:
@@ -135,12 +139,14 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
     for name in ("notes", "out"):
         if getattr(options, name) is None:
             raise InputError(Problem(name, "needed with --export-sample"))
-    for name in ("out", "key"):
-        _check_out(getattr(options, name), name, (".tsv", ".csv"))
+    _check_files(options, (".tsv", ".csv"), options.notes)
     text = options.text_column or NoteColumns().text
-    notes = read_notes(options.notes, columns=NoteColumns(text, patient=None))
+    tally = Tally()
+    notes = read_notes(options.notes, columns=NoteColumns(text, patient=None), tally=tally)
     symptoms = _known(options.symptoms or (), lexicon)
     sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed or 0)
+    for line in tally.choices():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
     if options.key:
         key = sample[["affirmed", "negated"]]

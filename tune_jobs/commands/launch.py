@@ -142,7 +142,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
         settings = _with_space(settings, options)
     except InputError as error:
         problems += error.problems
-    problems += problems_before(settings, problems)
+    problems += problems_before(settings, problems, continues_run=_continues_run(settings, options))
     exists = False
     try:
         storage = writable_storage(options)
@@ -176,6 +176,14 @@ def launch(options: argparse.Namespace, console: Console) -> int:
             folder.discard_unfinished()
             prepared = _create(folder, settings, execution, console)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
+
+
+def _continues_run(settings: RunSettings, options: argparse.Namespace) -> bool:
+    try:
+        name = options.name or _default_name(settings, options)
+        return writable_storage(options).child(name).exists(RUN_FILE)
+    except (InputError, OSError):  # which is told later
+        return False
 
 
 def _warmed(settings: RunSettings, start: str, storage: Folder, folder: Folder, exists: bool) -> RunSettings:

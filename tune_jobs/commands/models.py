@@ -10,9 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.models.export import export as export_trial
-from analysis.models.label_texts import ExportedModel, checked_out, label, rows_of_file, rows_of_lines, writer_to
+from analysis.models.label_texts import ENDINGS, ExportedModel, label, rows_of_file, rows_of_lines, writer_to
 from clinical_notes.tables.columns import TEXTS_ALONE
+from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem, quoted
+from run_folder.new_file import new_file
 from run_folder.run import Run
 from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
@@ -55,10 +57,9 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
 
 def predict(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
-    if options.out and Path(options.out).resolve() == Path(options.file).resolve():
+    if options.out and os.path.realpath(options.out) == os.path.realpath(options.file):
         raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
-    if options.out:
-        checked_out(options.out)  # before the model is loaded
+    out = new_file(options.out, "out", ENDINGS, overwrite=options.overwrite) if options.out else None
     model = ExportedModel(options.model, options.threads or os.cpu_count() or 1)
     if model.overflows_here():
         print(
@@ -66,19 +67,22 @@ def predict(options: argparse.Namespace, console: Console) -> int:
             "export a model that was searched with --reduce-range",
             file=sys.stderr,
         )
+    tally = Tally()
     rows = (
         rows_of_lines(sys.stdin.buffer)
         if options.file == "-"
-        else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column))
+        else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column), tally)
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # a table for programs, as in a file
     try:
-        with writer_to(options.out) as writer:
+        with writer_to(out) as writer:
             summary = label(model, rows, writer, by_sentence=options.sentences)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    for line in tally.choices():
+        print(f"symptune: {line}", file=sys.stderr)
     what = "sentences" if options.sentences else "texts"
     print(
         f"symptune: {summary.texts - summary.empty:,} {what} labelled, {summary.empty:,} empty, "

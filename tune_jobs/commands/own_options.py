@@ -43,6 +43,7 @@ class PredictOptions:
     out: str | None = field(
         default=None, metadata=option(".csv or .parquet", metavar="FILE", default="CSV to standard output")
     )
+    overwrite: bool = field(default=False, metadata=option("replace the file of --out if it exists"))
     sentences: bool = field(default=False, metadata=option("label each sentence of every text"))
     threads: int | None = field(
         default=None, metadata=option("number of threads", metavar="N", default="all cores", low=1, high=1024)
@@ -77,6 +78,7 @@ class AuditOptions:
     out: str | None = field(
         default=None, metadata=option("scores as .csv or .json; the sheet as .tsv or .csv", metavar="FILE")
     )
+    overwrite: bool = field(default=False, metadata=option("replace the files of --out and --key if they exist"))
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,13 @@ _GIVEN = "_given"
 """Attribute of the options, while they are read, with what was given by option."""
 
 
-def near(word: str, known: Iterable[str]) -> str:
+_ALMOST = 0.8
+"""How near another option must be, by difflib, to be meant rather than one of this name of another command."""
+
+
+def near(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """A hint at the known word that was probably meant; empty where none is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
@@ -61,11 +65,13 @@ class StrictParser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return f"{quoted(word)} is one argument too many; {help_line}"
         option, command = word.partition("=")[0], self.prog.rpartition(" ")[2]
-        hint = near(option, self._option_string_actions)
         others = [name for name, parser in self.siblings.items() if option in parser._option_string_actions]
         if others:
-            return f"{option} is an option of {', '.join(others)}, not of {command}; {help_line}"
-        return f"{command} has no option {quoted(option)}{hint or '; ' + help_line}"
+            hint = near(option, self._option_string_actions, _ALMOST) or f"; {help_line}"
+            return f"{option} is an option of {', '.join(others)}, not of {command}{hint}"
+        return (
+            f"{command} has no option {quoted(option)}{near(option, self._option_string_actions) or f'; {help_line}'}"
+        )
 
     siblings: Mapping[str, argparse.ArgumentParser] = {}
     """By command, the parsers next to this one."""

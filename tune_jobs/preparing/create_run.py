@@ -72,15 +72,23 @@ class Prepared:
     encoder: EncoderWeights
 
 
-def problems_before(settings: RunSettings, found: Sequence[Problem] = ()) -> list[Problem]:
-    """All that can be found wrong before any work is done, besides what has been found already."""
+def problems_before(
+    settings: RunSettings, found: Sequence[Problem] = (), *, continues_run: bool = False
+) -> list[Problem]:
+    """All that can be found wrong before any work is done, besides what has been found already.
+
+    Args:
+        continues_run: the run has a model of its own, which was tried when it was created.
+    """
     problems = problems_of(settings)
     for find in (_split_problems, _model_problems, _lexicon_problems, _notes_problems):
         try:
             problems += find(settings)
         except InputError as error:
             problems += error.problems
-    if not problems and not found:  # last: it may have to be downloaded, and a large one takes seconds
+    if (
+        not problems and not found and not continues_run
+    ):  # last: it may have to be downloaded, and a large one takes seconds
         try:
             problems += model_problems(settings)
         except InputError as error:

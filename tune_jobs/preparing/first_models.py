@@ -24,6 +24,8 @@ from tune_jobs.searching.study_storage import StudyStorage
 
 _CLASSES = ("first", "second")
 _TEXTS = ("The patient has pain.", "No fever, no cough.")
+_FEWEST_TOKENS = 2
+"""Different ones of these texts; a single one is the token of all that is unknown, whether it is called so or not."""
 _TOKENS = 16
 """At most, of each text: what depends on the length is checked from the configuration."""
 
@@ -44,6 +46,9 @@ def model_problems(settings: RunSettings) -> list[Problem]:
     except Exception as error:  # a damaged tokenizer raises anything
         reason = f"{type(error).__name__}: {first_line(error)}"
         return [Problem("model", f"the tokenizer of {asked.name} reads no text ({reason})", "save it there again")]
+    if len(set(data.train.tokens.tolist()) - set(tokenizer.all_special_ids)) < _FEWEST_TOKENS:
+        message = f"the tokenizer of {asked.name} knows no word of plain sentences"
+        return [Problem("model", message, "give the tokenizer that the model was trained with")]
     return _problems_of_first_models(settings, model, data)
 
 

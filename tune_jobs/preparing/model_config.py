@@ -9,11 +9,16 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from run_folder.errors import InputError, Problem, first_line
+from run_folder.errors import InputError, Problem, first_line, quoted
 from trainables.parts.model import encoder
 
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
 """Types whose positions are counted from the padding token's id."""
+
+_LARGEST_SIZE = 10**8
+"""Of anything in an encoder: more than memory holds, or than any has."""
+
+_MOST_CLASSES = 10**6
 
 _RESTORE = "restore it as save_pretrained wrote it"
 
@@ -36,6 +41,9 @@ def read_config(model: str, path: Path) -> PreTrainedConfig:
         raise InputError(Problem("model", f"the config.json of {model} has no model_type", fix))
     if not isinstance(model_type, str) or model_type not in encoder.ARCHITECTURES:
         raise InputError(Problem("model", f"{model} is of type {model_type!r}; known: {known}"))
+    classes = values.get("num_labels")
+    if isinstance(classes, int | float) and classes > _MOST_CLASSES:  # each of them would get a name
+        raise _wrong(model, f"num_labels must be at most {_MOST_CLASSES}, got {quoted(classes)}")
     try:
         config = encoder.config_from(values)
     except StrictDataclassError as error:
@@ -89,6 +97,8 @@ def _contradictions(config: PreTrainedConfig) -> Iterator[str]:
         size = getattr(config, name, 1)
         if size < 1:
             yield f"{_name_in_file(config, name)} must be at least 1, got {size}"
+        if size > _LARGEST_SIZE:
+            yield f"{_name_in_file(config, name)} must be at most {_LARGEST_SIZE}, got {quoted(size)}"
     hidden, heads = config.hidden_size, config.num_attention_heads
     if hidden % heads:
         names = _name_in_file(config, "hidden_size"), _name_in_file(config, "num_attention_heads")

@@ -26,6 +26,7 @@ from run_folder.settings import EMBEDDED_MODEL, ModelSettings
 from trainables.parts.model import encoder
 from trainables.parts.model.stored import CONFIG_FILE
 from tune_jobs.preparing.model_config import counts_from_padding, longest_input, read_config
+from tune_jobs.preparing.stored_weights import no_encoder, stored_tensors
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -157,12 +158,42 @@ def load_pretrained(
     config = _configuration(model, source)
     if problems := _layer_problems(layers, model, config):
         raise InputError(*problems)
+    _check_weights(model, source, config)
     classifier = _load_classifier(model, source, symptoms, seed)
     tokenizer = _load_tokenizer(model, source)
     _check_tokenizer(model, tokenizer, config)
     if layers is not None:
         encoder.keep_layers(classifier, list(range(layers)))
     return classifier, tokenizer
+
+
+def _check_weights(model: str, source: str, config: PreTrainedConfig) -> None:
+    """Look at the weights' names, shapes and types; what cannot be read is told when they are loaded.
+
+    Raises:
+        InputError: they are of another size, or no floating-point numbers.
+    """
+    try:
+        file = next(filter(None, (_cached(source, name) for name in _WEIGHTS)))
+        reason = no_encoder(stored_tensors(file), config)
+    except Exception:  # a damaged file raises anything
+        return
+    if reason is not None:
+        raise _unfit(model, reason)
+
+
+def _cached(source: str, name: str) -> Path | None:
+    """The path of a model's file, which is downloaded if it has to be; None where the model has no such file."""
+    try:
+        path = cached_file(source, name, local_files_only=_only_local(source))
+    except OSError:
+        return None
+    return Path(path) if path is not None else None
+
+
+def _unfit(model: str, difference: str) -> InputError:
+    message = f"the weights of {model} do not fit its config.json: {difference}"
+    return InputError(Problem("model", message, "give the folder of one model, as save_pretrained wrote it"))
 
 
 def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int) -> PreTrainedModel:
@@ -191,8 +222,7 @@ def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int
         raise _not_loaded(name, error, "if the file is damaged or incomplete, copy or download it again") from error
     difference = _difference(classifier, loading)
     if difference is not None:
-        message = f"the weights of {model} do not fit its config.json: {difference}"
-        raise InputError(Problem("model", message, "give the folder of one model, as save_pretrained wrote it"))
+        raise _unfit(model, difference)
     broken = next((name for name, tensor in classifier.state_dict().items() if not tensor.isfinite().all()), None)
     if broken is not None:
         message = f"the weights of {model} are not all finite numbers ({broken})"
