@@ -24,6 +24,7 @@ from clinical_notes.tables.tally import Tally
 DELIMITERS = ",;\t|"
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _LONGEST_FIELD = 2**31 - 1
+_NO_MARKS = f"{DELIMITERS}_-.\r\n"
 _LONGEST_NAME = 40
 """Characters of a column's name, where other texts may stand as well."""
 _HINT = re.compile(r"sep=(.)\s*")
@@ -95,7 +96,7 @@ def delimiter_of(line: str, columns: NoteColumns) -> str:
 def _odd_delimiter(line: str) -> str | None:
     """What else stands between the names of a header, if it is one: two usual names among a few short ones."""
     for mark in dict.fromkeys(line):
-        names = [squashed(name) for name in line.split(mark)] if not mark.isalnum() and mark not in "_-.\r\n" else []
+        names = [squashed(name) for name in line.split(mark)] if not mark.isalnum() and mark not in _NO_MARKS else []
         usual = [name for name in names if any(is_usual(name, role) for role in ROLES)]
         if len(usual) > 1 and max(map(len, names)) <= _LONGEST_NAME:
             return mark

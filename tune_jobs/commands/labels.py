@@ -21,8 +21,8 @@ from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
-from run_folder.new_file import new_file
 from tune_jobs.check_settings import read_lexicon
+from tune_jobs.commands.new_file import new_file
 from tune_jobs.commands.options import check_limits
 
 _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}

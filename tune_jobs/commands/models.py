@@ -14,10 +14,10 @@ from analysis.models.label_texts import ENDINGS, ExportedModel, label, rows_of_f
 from clinical_notes.tables.columns import TEXTS_ALONE
 from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem, quoted
-from run_folder.new_file import new_file
 from run_folder.run import Run
 from tune_jobs.check_settings import near
 from tune_jobs.commands.find_run import opened
+from tune_jobs.commands.new_file import new_file
 from tune_jobs.commands.options import check_limits
 
 _STATES = {"running": "has not finished", "stopped": "was stopped early", "failed": "failed"}
