@@ -1,15 +1,16 @@
 """How good the rules' labels are: scored against texts that people have labelled."""
 
 import csv
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from analysis.text_tables import FORMULA_STARTS
 from clinical_notes.lexicon import Lexicon
@@ -27,6 +28,7 @@ REQUIRED = (AFFIRMED, NEGATED)
 """Statuses that every gold table has a column of; the others are scored where it has theirs."""
 MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
+_NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 _TEXT, _TEXT_NAMES = "text", ("text", "sentence")
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
@@ -301,8 +303,12 @@ def _row(
 def _wilson(successes: int, total: int) -> tuple[float, float]:
     if not total:
         return np.nan, np.nan
-    interval = binomtest(successes, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    z = _NORMAL_QUANTILE
+    share, scale = successes / total, 1 + z**2 / total
+    centre = (share + z**2 / (2 * total)) / scale
+    reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / scale
+    # Rounding must not take a limit past what it cannot pass.
+    return max(centre - reach, 0.0) if successes else 0.0, min(centre + reach, 1.0) if successes < total else 1.0
 
 
 def _figures(counts: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """The rules' labels against people's, and the sheet that people fill."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +37,20 @@ def test_the_rules_read_hand_labelled_sentences_as_well_as_they_did(name: str, a
     for average in (MICRO, MACRO):
         assert scores["affirmed", average] >= affirmed
         assert scores["negated", average] >= negated
+
+
+def test_an_audit_waits_for_no_library_that_it_does_not_need(
+    start_python: Callable[..., "subprocess.Popen[str]"],
+) -> None:
+    code = """
+import sys
+from tune_jobs.cli import main
+assert main(["audit-labels", sys.argv[1]]) == 0
+heavy = {"torch", "transformers", "ray", "onnxruntime", "optuna", "scipy", "sklearn", "matplotlib"}
+print("imported:", sorted(heavy & set(sys.modules)))
+"""
+    process = start_python("-c", code, GOLD / "gold.tsv", stdout=subprocess.PIPE)
+    assert process.communicate()[0].splitlines()[-1] == "imported: []"
 
 
 def test_figures_and_limits_are_those_of_the_counts() -> None:

@@ -14,12 +14,11 @@ from rich.table import Table
 from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
 from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
-from clinical_notes.lexicon import Lexicon
+from clinical_notes.lexicon import Lexicon, read_lexicon
 from clinical_notes.notes import read_notes
 from clinical_notes.tables.columns import NoteColumns
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
-from tune_jobs.check_settings import read_lexicon
 from tune_jobs.commands.options import check_limits
 
 _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.examples import LabelledExamples, make_examples, split_folds
-from clinical_notes.lexicon import Lexicon
+from clinical_notes.lexicon import Lexicon, read_lexicon
 from clinical_notes.notes import check_notes, read_notes
 from clinical_notes.run_examples import tokenised_examples
 from clinical_notes.synthetic import write_synthetic_notes
@@ -41,7 +41,7 @@ from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights
-from tune_jobs.check_settings import near, problems_of, read_lexicon
+from tune_jobs.check_settings import near, problems_of
 from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
