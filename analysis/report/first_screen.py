@@ -101,14 +101,16 @@ def _encoder(name: str) -> str:
 def _data(findings: Findings) -> str:
     """Examples, patients and what the test set holds of each symptom, in a sentence or two."""
     counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
+    choice = findings.run.manifest.choice
     if not counts:
         return ""
     sizes = ", ".join(f"{sum(counts[s].values()):,} {s} ({patients.get(s, 0):,} patients)" for s in SPLITS)
     each = [f"{symptom} {counts[TEST].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
     fingerprint = findings.run.manifest.fingerprint[:12]
+    chosen = f"Choice of the symptoms: {choice.in_words()}. " if choice else ""
     return (
-        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. "
+        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. {chosen}"
         f"Fingerprint of the data: {fingerprint}."
     )
 

@@ -26,6 +26,9 @@ def introduce(run: Run, console: Console) -> None:
     console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
+    if choice := run.manifest.choice:
+        fix = "" if choice.is_firm else " (--symptoms NAMES fixes them)"
+        console.print(f"  choice of symptoms: {choice.in_words()}{fix}", markup=False, highlight=False, soft_wrap=True)
     if run.settings.search.warm_start:
         count = sum(map(len, run.settings.search.warm_configurations.values()))
         line = f"  warm start from {run.settings.search.warm_start}: {count} configuration{'s' * (count != 1)}"

@@ -211,6 +211,7 @@ def create_run(
         settings=settings.record(),
         objectives={strategy: objectives_of(strategy) for strategy in settings.search.strategies},
         symptoms=examples.symptoms,
+        choice=examples.choice,
         held_back=examples.held_back,
         counts={split: _counts(frame["symptom"]) for split, frame in examples.splits.items()},
         patients={split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
