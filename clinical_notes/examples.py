@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from clinical_notes.batches import MASK
 from clinical_notes.copies import patients_together
 from clinical_notes.firmness import firmness
-from clinical_notes.mentions import Mention
+from clinical_notes.labeller import Mention
 from clinical_notes.units import GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
 from run_folder.settings import STATUSES, LabelSettings

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.text_tables import FORMULA_STARTS
+from clinical_notes.labeller import Labeller, Mention
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.tables.columns import TEXTS_ALONE
 from clinical_notes.tables.delimited import delimiter_of
 from clinical_notes.tables.errors import NotUtf8Error, TableError
@@ -186,14 +186,15 @@ def folded(lexicon: Lexicon, named: Sequence[str]) -> dict[str, list[str]]:
     return {wide: narrow for wide, narrow in merges.items() if narrow}
 
 
-def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -> Audit:
-    """Score the rules' affirmed and negated concepts, as one set of each per text.
+def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str], labeller: Labeller) -> Audit:
+    """Score the concepts that a labeller finds affirmed and negated, as one set of each per text.
 
     Args:
+        lexicon: the labeller's.
         symptoms: concepts to score.
     """
-    finder, statuses = MentionFinder(lexicon), tuple(gold[0].labels)
-    mentions = [finder.find(text.text) for text in gold]
+    statuses = tuple(gold[0].labels)
+    mentions = [labeller.find(text.text) for text in gold]
     found = [
         {status: frozenset(m.concept for m in of_text if _counted_as(m, statuses) == status) for status in statuses}
         for of_text in mentions

@@ -10,6 +10,7 @@ import pytest
 from analysis.labels.audit import MACRO, MICRO, audit, read_gold
 from analysis.labels.label_sheet import sample_sentences
 from clinical_notes.lexicon import load_lexicon
+from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from run_folder.errors import InputError
 from tune_jobs.cli import main
@@ -33,7 +34,8 @@ def gold_file(text: str, name: str = "gold.tsv") -> str:
 )
 def test_the_rules_read_hand_labelled_sentences_as_well_as_they_did(name: str, affirmed: float, negated: float) -> None:
     lexicon = load_lexicon()
-    scores = audit(read_gold(GOLD / name, lexicon), lexicon, FIVE).scores.set_index(["status", "concept"])["f1"]
+    result = audit(read_gold(GOLD / name, lexicon), lexicon, FIVE, MentionFinder(lexicon))
+    scores = result.scores.set_index(["status", "concept"])["f1"]
     for average in (MICRO, MACRO):
         assert scores["affirmed", average] >= affirmed
         assert scores["negated", average] >= negated
@@ -56,9 +58,9 @@ print("imported:", sorted(heavy & set(sys.modules)))
 def test_figures_and_limits_are_those_of_the_counts() -> None:
     lines = ["fever\tfever\t"] * 6 + ["no fever\tfever\t"] * 2 + ["fever\t\t"] + ["no cough\t\tcough"]
     lexicon = load_lexicon()
-    result = audit(
-        read_gold(gold_file("\n".join(["text\taffirmed\tnegated", *lines])), lexicon), lexicon, ("fever", "cough")
-    )
+    gold = read_gold(gold_file("\n".join(["text\taffirmed\tnegated", *lines])), lexicon)
+    result = audit(gold, lexicon, ("fever", "cough"), MentionFinder(lexicon))
+
     rows = result.scores.set_index(["status", "concept"])
     fever = rows.loc["affirmed", "fever"]
     assert tuple(fever[["tp", "fp", "fn"]]) == (6, 1, 2)
@@ -188,7 +190,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     sheet.to_csv("filled.tsv", sep="\t", index=False)
     assert main(["audit-labels", "filled.tsv"]) == 0
     assert "agree on every text" in capsys.readouterr().out
-    again, _ = sample_sentences(read_notes(notes), load_lexicon(), (), 60, seed=0)
+    again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 60, seed=0)
     assert list(again["text"]) == list(sheet["text"])
 
 
@@ -212,7 +214,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_cells_that_a_spreadsheet_would_run_are_made_plain_and_read_back() -> None:
     frame = pd.DataFrame({"text": ["=cough\n\nNo fever."]})
-    sample, _ = sample_sentences([frame], load_lexicon(), ("cough",), 5, seed=0)
+    sample, _ = sample_sentences([frame], MentionFinder(load_lexicon()), ("cough",), 5, seed=0)
     assert sorted(sample["text"]) == ["=cough", "No fever."]
     with pytest.raises(InputError):
         read_gold(gold_file("text\taffirmed\tnegated\n'=cough\tcoug\t\n"), load_lexicon())

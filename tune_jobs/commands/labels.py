@@ -14,6 +14,7 @@ from rich.table import Table
 from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
 from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
+from clinical_notes.labellers import labeller_of
 from clinical_notes.lexicon import Lexicon, read_lexicon
 from clinical_notes.notes import read_notes
 from clinical_notes.tables.columns import NoteColumns
@@ -44,7 +45,8 @@ def audit_labels(options: argparse.Namespace, console: Console) -> int:
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     symptoms = _known(options.symptoms, lexicon) if options.symptoms else named
-    result = audit(gold, lexicon.absorb(merges), symptoms)
+    lexicon = lexicon.absorb(merges)
+    result = audit(gold, lexicon, symptoms, labeller_of(options.labeller, lexicon))
     _print(result, gold, options, console)
     if options.out:
         _write(Path(options.out), result)
@@ -139,7 +141,8 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
     text = options.text_column or NoteColumns().text
     notes = read_notes(options.notes, columns=NoteColumns(text, patient=None))
     symptoms = _known(options.symptoms or (), lexicon)
-    sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed or 0)
+    labeller = labeller_of(options.labeller, lexicon)
+    sample, symptoms = sample_sentences(notes, labeller, symptoms, options.export_sample, options.seed or 0)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
     if options.key:
         key = sample[["affirmed", "negated"]]

@@ -23,6 +23,7 @@ from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.examples import LabelledExamples, make_examples, split_folds
 from clinical_notes.lexicon import Lexicon, read_lexicon
+from clinical_notes.medspacy_labeller import check_installed
 from clinical_notes.notes import check_notes, read_notes
 from clinical_notes.run_examples import tokenised_examples
 from clinical_notes.synthetic import write_synthetic_notes
@@ -70,7 +71,7 @@ class Prepared:
 def problems_before(settings: RunSettings, found: Sequence[Problem] = ()) -> list[Problem]:
     """All that can be found wrong before any work is done, besides what has been found already."""
     problems = problems_of(settings)
-    for find in (_split_problems, _model_problems, _lexicon_problems, _notes_problems):
+    for find in (_split_problems, _model_problems, _labeller_problems, _lexicon_problems, _notes_problems):
         try:
             problems += find(settings)
         except InputError as error:
@@ -95,6 +96,12 @@ def notes_are_small(notes: NotesSettings) -> bool:
 
 def _split_problems(settings: RunSettings) -> list[Problem]:
     split_folds(settings.labels.split)
+    return []
+
+
+def _labeller_problems(settings: RunSettings) -> list[Problem]:
+    if settings.labels.labeller == "medspacy":
+        check_installed()
     return []
 
 
@@ -172,7 +179,7 @@ def make_run_examples(
             seed=seed,
             categories=notes.category,
         )
-        annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window)
+        annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, labels.labeller)
         tables = (
             annotate_on_cluster(read, annotator, tally)
             if on_cluster
