@@ -79,14 +79,16 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     if after and after[0].islower():
         return False
     before = text[max(start, match.start() - 12) : match.start()]
+    tail = before[-_LONGEST_ABBREVIATION - 1 :]
+    if len(tail) > _LONGEST_ABBREVIATION and tail.isalpha():
+        return True
     if before.strip().isdigit() and not text[start : match.start()].strip(" \n\t0123456789"):
         return False  # the number of a list item
-    tail = before[-_LONGEST_ABBREVIATION - 1 :]
-    return (len(tail) > _LONGEST_ABBREVIATION and tail.isalpha()) or not _ABBREVIATION.search(before)
+    return not _ABBREVIATION.search(before)
 
 
 def _sentence(text: str, start: int, end: int) -> Sentence:
-    header = HEADER.match(text, start, end)
+    header = HEADER.match(text, start, end) if text.find(":", start, end) != -1 else None
     if header:
         return Sentence(start, header.end(), end, header["title"].strip())
     mark = _LIST_MARK.match(text, start, end)

@@ -36,25 +36,26 @@ class FormFinder:
 
     def matches(self, lowered: str) -> list[Match]:
         """The longest forms at word bounds of a text in lower case, in order, none overlapping."""
-        found = []
+        found: list[tuple[int, int, tuple[str, ...], Kind]] = []
         for last, (length, concepts, kind) in self._automaton.iter(lowered):
             if _are_words(lowered, last - length + 1, last + 1):
-                found.append(Match(last - length + 1, last + 1, concepts, kind))
-        named = {concept for match in found for concept in match.concepts}
+                found.append((last - length + 1, last + 1, concepts, kind))
+        named = {concept for _, _, concepts, _ in found for concept in concepts}
         for expression, concepts, kind in self._expressions:
             if kind != _EXCLUDED or concepts[0] in named:
-                spans = [match.span() for match in expression.finditer(lowered)]
-                found += [Match(*span, concepts, kind) for span in spans if _are_words(lowered, *span)]
-        found.sort(key=lambda match: (match.start, -match.end))
+                for match in expression.finditer(lowered):
+                    if _are_words(lowered, *match.span()):
+                        found.append((*match.span(), concepts, kind))
+        found.sort(key=lambda form: (form[0], -form[1]))
         kept: list[Match] = []
-        for match in found:
-            if not kept or match.start >= kept[-1].end:
-                kept.append(match)
+        for form in map(Match._make, found):
+            if not kept or form.start >= kept[-1].end:
+                kept.append(form)
             elif kept[-1].kind == DENYING:  # "non-bloody diarrhea" holds "bloody diarrhea"
                 continue
-            elif match.end - match.start > kept[-1].end - kept[-1].start:
-                kept[-1] = match
-        return [match for match in kept if match.kind != _EXCLUDED]
+            elif form.end - form.start > kept[-1].end - kept[-1].start:
+                kept[-1] = form
+        return [form for form in kept if form.kind != _EXCLUDED]
 
 
 def _are_words(text: str, start: int, end: int) -> bool:

@@ -7,7 +7,7 @@ rules run on sentences that hold a mention, and on nothing else.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from clinical_notes.clean import Sentence, sentences
@@ -19,6 +19,7 @@ from clinical_notes.squeezed import Squeezed, squeeze
 from clinical_notes.templates import read_templates
 from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
 
+_SIGNS = ("minus", "plus", "sign_after")
 _GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
 _LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _BRACKETS = re.compile(r"\([^()]{2,80}\)")
@@ -81,7 +82,9 @@ class MentionFinder(Labeller):
                 section, listed = part.header, True
             elif listed and not _is_list_item(text, part):
                 listed = False
-            matches = [match for match, place in zip(of_part, places[begin:after], strict=True) if place >= part.body]
+            matches = of_part and [
+                match for match, place in zip(of_part, places[begin:after], strict=True) if place >= part.body
+            ]
             if not matches:
                 yield part, []
                 continue
@@ -111,7 +114,7 @@ def _in_squeezed(squeezed: Squeezed, part: Sentence) -> Sentence:
 
 def _in_note(squeezed: Squeezed, mention: Mention) -> Mention:
     start, end = squeezed.place_in_note(mention.start), squeezed.place_in_note(mention.end - 1) + 1
-    return replace(mention, start=start, end=end)
+    return Mention(mention.concept, mention.assertion, start, end)
 
 
 def _is_list_of(text: str, part: Sentence, matches: Sequence[Match], cues: Cues) -> bool:
@@ -175,6 +178,8 @@ def _with_signs_read(cues: list[_Cue], matches: Sequence[Match]) -> list[_Cue]:
 
     An answer such as ": no" is of the symptom before it, and where there is none, of those after it ("Ext: no edema").
     """
+    if not any(cue.kind in _SIGNS for cue in cues):
+        return cues
     signs = [cue for cue in cues if cue.kind in ("minus", "plus")]
     minus = "pre_negation" if signs and signs[0].start < matches[0][0] else "post_negation"
     kinds = {"minus": minus}
