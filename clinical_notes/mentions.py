@@ -29,6 +29,20 @@ _NEAR = 2
 _STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current|now|presents?|presenting)\b")
 """Between "history of" and a symptom that is there now."""
 _CHRONIC = re.compile(r"\b(?:chronic|ongoing|persistent)(?: \w+)? $")
+_PRESENT = re.compile(
+    r"\b(?:(?:he|she|patient|pt) (?:still |also |now |currently )?"
+    r"(?:has(?! (?:had|been|a (?:\w+ )?history)\b)|experiences|(?:does )?complains?)|at this time|currently|now)"
+    r"\b[^.;]*$"
+)
+"""Before what is there now, although its section is of the past."""
+_NOW = re.compile(r",.*\b(?:has|is|are|will|presents|comes|now)\b")
+"""Between a time in the past and a mention of now: "was well in 2003, now has a cough"."""
+_SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b")
+"""Between a mention of now and what was in the past: "comes with chest pain, had a stent in 2003"."""
+_LASTING = re.compile(
+    r" (?:for|x) (?:the (?:past|last) )?(?:\d+|several|many|some) (?:day|week|month|year|yr)s?\b(?! (?:ago|prior))"
+)
+"""After "history of" and a symptom that has lasted until now."""
 
 
 class MentionFinder(Labeller):
@@ -231,6 +245,20 @@ class _Place:
         """What stands between a cue and the mention."""
         return self.lowered[cue.end - self.offset : self.start - self.offset]
 
+    @property
+    def is_present(self) -> bool:
+        """Whether what stands before the mention says that it is there now."""
+        until = self.start - self.offset
+        return bool(_CHRONIC.search(self.lowered, 0, until) or _PRESENT.search(self.lowered, 0, until))
+
+    @property
+    def lasts(self) -> bool:
+        return _LASTING.match(self.lowered, self.list_end - self.offset) is not None
+
+    def until(self, cue: _Cue) -> str:
+        """What stands between the mention and a cue after it."""
+        return self.lowered[self.end - self.offset : cue.start - self.offset]
+
     def to_first(self, cue: _Cue) -> str:
         """What stands between a cue and the first mention after it."""
         first = next(start for start in self.starts if start >= cue.end)
@@ -267,24 +295,30 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             return HYPOTHETICAL
         elif cue.kind == "pre_uncertain":
             verdict = verdict or UNCERTAIN
-        elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)):
+        elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)) and not place.lasts:
             verdict = verdict or HISTORICAL
     if verdict == NEGATED:
         return NEGATED
-    found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, start, end) else None)
+    found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, place) else None)
     if found is None and bounded and context == NEGATED:
         return AFFIRMED  # a denying header is of what follows it at once
-    if found is None and context == HISTORICAL and _CHRONIC.search(place.lowered, 0, start - place.offset):
+    if found is None and context == HISTORICAL and place.is_present:
         return AFFIRMED
     return found or context or AFFIRMED
 
 
-def _in_the_past(cues: Sequence[_Cue], start: int, end: int) -> bool:
-    """Whether the statement that holds a mention names a time in the past."""
+def _in_the_past(cues: Sequence[_Cue], place: _Place) -> bool:
+    """Whether the statement that holds a mention names a time in the past, and not in a clause of its own."""
     stops = [cue.start for cue in cues if cue.kind == "stop"]
-    first = max((stop for stop in stops if stop < start), default=-1)
-    last = min((stop for stop in stops if stop >= end), default=None)
-    return any(cue.kind == "past_time" and cue.start > first and (last is None or cue.start < last) for cue in cues)
+    first = max((stop for stop in stops if stop < place.start), default=-1)
+    last = min((stop for stop in stops if stop >= place.end), default=None)
+    return any(
+        cue.kind == "past_time"
+        and cue.start > first
+        and (last is None or cue.start < last)
+        and not (_NOW.search(place.between(cue)) if cue.start < place.start else _SINCE_DONE.search(place.until(cue)))
+        for cue in cues
+    )
 
 
 def _after(cues: Sequence[_Cue], end: int, list_end: int) -> str | None:
