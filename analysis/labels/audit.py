@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ REQUIRED = (AFFIRMED, NEGATED)
 MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
 _NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
+_LEAST_LABELLED, _LABELLED_SHARE = 3, 0.75
+"""In so many texts, and in this share of a concept's texts, must people label a parent for it to be suggested."""
 _TEXT, _TEXT_NAMES = "text", ("text", "sentence")
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
@@ -60,6 +63,21 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class ParentHint:
+    """A concept that people seem to count as another one too, such as hematuria as bleeding.
+
+    Attributes:
+        texts: those in which the rules find the concept, and not the parent.
+        labelled: those of them that people label with the parent, with the status that the concept was found with.
+    """
+
+    concept: str
+    parent: str
+    labelled: int
+    texts: int
+
+
+@dataclass(frozen=True)
 class Audit:
     """Rules against people.
 
@@ -67,12 +85,14 @@ class Audit:
         scores: a row per status and concept, then micro and macro averages: concept, status, tp, fp, fn (numbers of
             texts), precision, recall, f1 (NaN where not defined), and each with ``_low`` and ``_high``, 95 % limits.
         elsewhere: concept to the concepts outside of the audit that the rules found where a label was missed.
+        parents: what may be missing in the lexicon's ``parents``, the most frequent first.
     """
 
     texts: int
     scores: pd.DataFrame
     mistakes: Sequence[Mistake]
     elsewhere: Mapping[str, tuple[str, ...]]
+    parents: Sequence[ParentHint] = ()
 
 
 def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
@@ -207,7 +227,9 @@ def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str], l
         for symptom in symptoms
         if (labelled := _statuses(text.labels, symptom)) != (seen := _statuses(labels, symptom))
     ]
-    return Audit(len(gold), scores, mistakes, _elsewhere(gold, mentions, lexicon, symptoms))
+    elsewhere = _elsewhere(gold, mentions, lexicon, symptoms)
+    hints = [hint for hint in _parents(gold, found, symptoms) if hint.concept not in elsewhere.get(hint.parent, ())]
+    return Audit(len(gold), scores, mistakes, elsewhere, hints)
 
 
 def _counted_as(mention: Mention, statuses: Sequence[str]) -> str:
@@ -242,6 +264,26 @@ def _elsewhere(
                 }
                 others.setdefault(symptom, set()).update(holding)
     return {symptom: tuple(sorted(concepts)) for symptom, concepts in others.items() if concepts}
+
+
+def _parents(gold: Sequence[GoldText], found: Sequence[Labels], symptoms: Sequence[str]) -> list[ParentHint]:
+    """Concepts beside which people nearly always label a symptom that the rules do not find there."""
+    texts: Counter[tuple[str, str]] = Counter()
+    labelled: Counter[tuple[str, str]] = Counter()
+    for text, of_text in zip(gold, found, strict=True):
+        absent = [symptom for symptom in symptoms if not _statuses(of_text, symptom)]
+        for concept in frozenset[str]().union(*of_text.values()):
+            statuses = _statuses(of_text, concept)
+            if _statuses(text.labels, concept):
+                continue  # people tell the two apart
+            for symptom in absent:
+                texts[concept, symptom] += 1
+                labelled[concept, symptom] += any(symptom in text.labels[status] for status in statuses)
+    return [
+        ParentHint(concept, symptom, count, texts[concept, symptom])
+        for (concept, symptom), count in labelled.most_common()
+        if count >= _LEAST_LABELLED and count >= _LABELLED_SHARE * texts[concept, symptom]
+    ]
 
 
 def _scores(

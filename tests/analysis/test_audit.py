@@ -173,6 +173,29 @@ def test_who_names_pain_alone_means_chest_pain_too_unless_told_otherwise(capsys:
     assert '--absorb "pain=chest pain"' in capsys.readouterr().out
 
 
+def test_a_concept_that_people_count_as_another_too_is_told_as_its_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lexicon.yaml").write_text(
+        "".join(f"{name}: {{forms: [{name}]}}\n" for name in ("bleeding", "hematuria", "rash", "fever"))
+    )
+    rows = [
+        *["gross hematuria\tbleeding\t"] * 3,
+        "no hematuria\t\tbleeding",
+        "hematuria\t\t",
+        *["rash, fever\tfever\t"] * 4,  # found, so that rash explains nothing
+        *["rash\tbleeding\t"] * 3,  # as often without
+        *["rash\t\t"] * 3,
+    ]
+    name = gold_file("\n".join(["text\taffirmed\tnegated", *rows]))
+    assert main(["audit-labels", name, "--lexicon", "lexicon.yaml"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "parents" in line]
+    assert line.startswith("Of 5 texts with hematuria and without bleeding, people label 4 bleeding; ")
+    Path("lexicon.yaml").write_text(
+        Path("lexicon.yaml").read_text().replace("[hematuria]", "[hematuria], parents: [bleeding]")
+    )
+    assert main(["audit-labels", name, "--lexicon", "lexicon.yaml"]) == 0
+    assert "parents" not in capsys.readouterr().out
+
+
 def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     notes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,12 @@ def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace,
             f"The rules read some labels of {concept} as {', '.join(others)}; {rule} counts them as {concept}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+    for hint in result.parents:
+        console.print(
+            f"Of {hint.texts} texts with {hint.concept} and without {hint.parent}, people label {hint.labelled} "
+            f"{hint.parent}; 'parents: [{hint.parent}]' of {hint.concept} in a --lexicon counts it so too",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
     _print_mistakes(result, gold, options.show_errors, console)
 
 
