@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from clinical_notes.clean import Sentence, sentences
 from clinical_notes.cues import Cues, load_cues
@@ -145,8 +146,7 @@ def _is_list_of(text: str, part: Sentence, matches: Sequence[Match], cues: Cues)
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cue:
+class _Cue(NamedTuple):
     kind: str
     start: int
     end: int

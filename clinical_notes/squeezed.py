@@ -58,11 +58,12 @@ def squeeze(note: str) -> Squeezed:
     origins: list[int] = []
     start = length = 0
     for i in range(1, len(parts), 2):
-        blanks = parts[i]
-        start += len(parts[i - 1])
+        kept, blanks = len(parts[i - 1]), parts[i]
+        start += kept
+        length += kept + 1
         end = start + len(blanks)
-        length += len(parts[i - 1]) + 1
-        parts[i] = "\n" if ends_statement and "\n" in blanks and ends_statement(start, end) else " "
+        breaks = blanks != "  " and "\n" in blanks and ends_statement and ends_statement(start, end)
+        parts[i] = "\n" if breaks else " "
         if end - start > 1:
             cuts.append(length)
             origins.append(end)
