@@ -5,7 +5,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_RUN = re.compile(r"(\s{2,}|[^\S ])")
+_RUN = re.compile(r"(\s(?:\s+|(?<! )))")
+"""All but single blanks; begins with one set of characters, so that the search skips over all others."""
 _MARKS = str.maketrans({"’": "'", "‘": "'", "–": "-", "—": "-", "∅": "ø", "\u00a0": " "})
 _GLUED = re.compile(r"-(?<![^\s\w]-)(?=(?i:no|denies|denied|without|negative|neg)\b)")
 """The hyphen of "Ext-no edema" and of the bullet in "-denies pain"."""
