@@ -11,10 +11,12 @@ import pandas as pd
 import pyarrow as pa
 
 from clinical_notes.clean import clean
+from clinical_notes.labeller import Labeller, Mention
+from clinical_notes.labellers import labeller_of
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.prevalence import is_whole
 from clinical_notes.units import GROUP, UNITS, UnitKind, copy_number
+from run_folder.settings import LabellerName
 
 ROWS_PER_TASK = 2_000
 _IN_FLIGHT_PER_WORKER = 2
@@ -28,6 +30,7 @@ class Annotator:
         unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it.
         window_chars: characters of the cleaned note that make its window, cut at a word.
         raw_window: the window is the start of the lower-case note as written, as in the paper author's run.
+        labeller: what finds and asserts the mentions.
         whole_share: of this share of the patients, sentences without a mention are units as well.
     """
 
@@ -35,6 +38,7 @@ class Annotator:
     unit: UnitKind
     window_chars: int = 1000
     raw_window: bool = False
+    labeller: LabellerName = "rules"
     whole_share: float = 0.0
 
     def __call__(self, notes: pd.DataFrame) -> pa.Table:
@@ -43,7 +47,7 @@ class Annotator:
         Args:
             notes: note, patient, category, text and groups, as ``read_notes`` gives them.
         """
-        finder = MentionFinder(self.lexicon)
+        labeller = labeller_of(self.labeller, self.lexicon)
         rows: list[dict[str, Any]] = []
         grouped_by = [name for name in notes.columns if name.startswith(GROUP)]
         groups = notes[grouped_by].to_numpy(dtype=object).tolist()
@@ -51,7 +55,7 @@ class Annotator:
             notes["note"], notes["patient"], notes["category"], groups, notes["text"], strict=True
         ):
             whole = self.unit == "sentence" and is_whole(patient, self.whole_share)
-            units = list(_all_sentences(text, finder) if whole else _units(text, finder, self))
+            units = list(_all_sentences(text, labeller) if whole else _units(text, labeller, self))
             copy = copy_number(text) if units else 0
             for sentence, cleaned, mentions in units:
                 rows.append(
@@ -110,25 +114,25 @@ def _chain(first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd
     yield from others
 
 
-def _units(text: str, finder: MentionFinder, settings: Annotator) -> Iterator[tuple[int, str, list[Mention]]]:
+def _units(text: str, labeller: Labeller, settings: Annotator) -> Iterator[tuple[int, str, list[Mention]]]:
     if settings.unit == "sentence":
-        for number, part, mentions in finder.mentioning(text):
+        for number, part, mentions in labeller.mentioning(text):
             cleaned, carried = _cleaned(text, part.body, part.end, mentions)
             if carried:
                 yield number, cleaned, carried
     elif settings.raw_window:
         window = text[: settings.window_chars].lower()
-        carried = raw_window_mentions(text, finder, len(window))
+        carried = raw_window_mentions(text, labeller, len(window))
         if carried:
             yield 0, window, carried
     else:
-        cleaned, carried = note_window(text, finder, settings.window_chars)
+        cleaned, carried = note_window(text, labeller, settings.window_chars)
         if carried:
             yield 0, cleaned, carried
 
 
-def _all_sentences(text: str, finder: MentionFinder) -> Iterator[tuple[int, str, list[Mention]]]:
-    return (unit for unit in cleaned_sentences(text, finder) if unit[1])
+def _all_sentences(text: str, labeller: Labeller) -> Iterator[tuple[int, str, list[Mention]]]:
+    return (unit for unit in cleaned_sentences(text, labeller) if unit[1])
 
 
 def _row(mention: Mention) -> dict[str, str | int]:
@@ -141,23 +145,23 @@ def _row(mention: Mention) -> dict[str, str | int]:
     }
 
 
-def cleaned_sentences(text: str, finder: MentionFinder) -> Iterator[tuple[int, str, list[Mention]]]:
+def cleaned_sentences(text: str, labeller: Labeller) -> Iterator[tuple[int, str, list[Mention]]]:
     """Index within the note, cleaned text and mentions of every sentence; offsets into the cleaned text."""
-    for number, (part, mentions) in enumerate(finder.by_sentence(text)):
+    for number, (part, mentions) in enumerate(labeller.by_sentence(text)):
         yield number, *_cleaned(text, part.body, part.end, mentions)
 
 
-def raw_window_mentions(text: str, finder: MentionFinder, window_chars: int) -> list[Mention]:
+def raw_window_mentions(text: str, labeller: Labeller, window_chars: int) -> list[Mention]:
     """The mentions wholly inside the first characters of the note as written; offsets into it."""
-    return [mention for mention in finder.find(text) if mention.end <= window_chars]
+    return [mention for mention in labeller.find(text) if mention.end <= window_chars]
 
 
-def note_window(text: str, finder: MentionFinder, window_chars: int) -> tuple[str, list[Mention]]:
+def note_window(text: str, labeller: Labeller, window_chars: int) -> tuple[str, list[Mention]]:
     """The cleaned sentences of a note up to the window's end, and the mentions wholly inside; offsets into them."""
     parts: list[str] = []
     kept: list[Mention] = []
     length = 0
-    for part, mentions in finder.by_sentence(text):
+    for part, mentions in labeller.by_sentence(text):
         cleaned, carried = _cleaned(text, part.body, part.end, mentions)
         kept += [replace(m, start=m.start + length, end=m.end + length) for m in carried]
         if cleaned:

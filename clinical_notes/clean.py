@@ -7,7 +7,7 @@ Numbers and in-word apostrophes stay; a hyphen separates words.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Span = tuple[int, int]
 
@@ -21,13 +21,11 @@ _REMOVED = re.compile(
 )
 _TOKEN = re.compile(r"\d+(?:\.\d+)+|[^\W_]+(?:['’][^\W_]+)?")
 
-# Ends of sentences that a full stop does not make.
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:dr|mr|mrs|ms|st|vs|pt|pts|approx|no|dept|fig|inc|jr|sr|prof|e\.g|i\.e|etc|a\.m|p\.m|q\.d|b\.i\.d|t\.i\.d"
-    r"|q\.i\.d|p\.o|p\.r\.n|i\.v|i\.m|h\.s|q\.h\.s|m\.d)|\b[a-z])$",
-    re.IGNORECASE,
+_ABBREVIATIONS = frozenset(
+    ["dr", "mr", "mrs", "ms", "st", "vs", "pt", "pts", "approx", "no", "dept", "fig", "inc", "jr", "sr", "prof", "etc"]
 )
-_LONGEST_ABBREVIATION = 6
+_ABBREVIATION = re.compile(rf"\b(?:{'|'.join(sorted(_ABBREVIATIONS))}|[a-z])$", re.IGNORECASE)
+"""An end of a sentence that a full stop does not make: "Dr.", "p.o."."""
 
 # Begins with one set of characters, so that the search skips over all others.
 _BREAK = re.compile(
@@ -43,8 +41,7 @@ HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1
 _LIST_MARK = re.compile(r"\s*(?:\d{1,2}[.)]|[-*•])\s+")
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A sentence of a note, as offsets into the note.
 
     Attributes:
@@ -79,14 +76,16 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     if after and after[0].islower():
         return False
     before = text[max(start, match.start() - 12) : match.start()]
+    word = before[before.rfind(" ") + 1 :]
+    if word.isalpha() and word.isascii():  # most are
+        return len(word) > 1 and word.lower() not in _ABBREVIATIONS
     if before.strip().isdigit() and not text[start : match.start()].strip(" \n\t0123456789"):
         return False  # the number of a list item
-    tail = before[-_LONGEST_ABBREVIATION - 1 :]
-    return (len(tail) > _LONGEST_ABBREVIATION and tail.isalpha()) or not _ABBREVIATION.search(before)
+    return not _ABBREVIATION.search(before)
 
 
 def _sentence(text: str, start: int, end: int) -> Sentence:
-    header = HEADER.match(text, start, end)
+    header = HEADER.match(text, start, end) if text.find(":", start, end) != -1 else None
     if header:
         return Sentence(start, header.end(), end, header["title"].strip())
     mark = _LIST_MARK.match(text, start, end)

@@ -18,12 +18,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from clinical_notes.batches import MASK
 from clinical_notes.copies import patients_together
-from clinical_notes.mentions import Mention
+from clinical_notes.firmness import firmness
+from clinical_notes.labeller import Mention
 from clinical_notes.prevalence import deal_silent_patients, is_whole, texts_of_some_patients, training_texts
 from clinical_notes.units import GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
 from run_folder.names import LABEL
 from run_folder.settings import STATUSES, LabelSettings
+from run_folder.symptom_choice import SymptomChoice
 
 SPLITS = ("train", "validation", "test")
 _MOST_FOLDS = 40
@@ -44,12 +46,14 @@ class LabelledExamples:
         symptoms: the classes, most frequent first.
         held_back: by class, the surface forms that train and validation never show.
         standard_texts: notes' texts of too many patients to keep them all on one side of the split.
+        choice: how firm the choice of the symptoms is; None: they were named.
     """
 
     symptoms: tuple[str, ...]
     splits: Mapping[str, pd.DataFrame]
     held_back: Mapping[str, tuple[str, ...]]
     standard_texts: int = 0
+    choice: SymptomChoice | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 of all examples, their labels and their splits."""
@@ -104,7 +108,7 @@ def make_examples(
 
     Args:
         group_by: the notes' columns to group by, as the notes were read with.
-        seed: of the split, the cut and the forms held back.
+        seed: of the split, the cut, the forms held back and the resamples of patients.
         whole_share: of the patients whose texts without a mention are among the units.
 
     Raises:
@@ -127,20 +131,24 @@ def make_examples(
         parts = [float(part) for part in split_folds(settings.split)[1]]
         split_of = deal_silent_patients(split_of, together.groups, dealt, parts, seed)
     in_train = (split_of == SPLITS.index("train"))[table.patient]
-    symptoms = _choose_symptoms(mentions.where(in_train[mentions.unit]), settings.symptoms)
+    training = mentions.where(in_train[mentions.unit])
+    symptoms = _choose_symptoms(training, settings.symptoms)
+    choice = None
+    if isinstance(settings.symptoms, int):
+        choice = firmness(table.patient[training.unit], training.concept, training.concepts, symptoms, seed)
     if multilabel:
         whole = np.array([is_whole(name, whole_share) for name in table.patients])[table.patient]
         examples = _label_each(table, found.of(symptoms), split_of, once, whole, symptoms, settings, seed)
     else:
         examples = _label(table, mentions.of(symptoms), split_of, settings.unit)
-    del table, found, mentions, wanted, in_train, once
+    del table, found, mentions, wanted, in_train, once, training
     held_back = _choose_held_back(examples, units, symptoms, settings.hold_back, seed)
     examples = _without_forms(examples, units, held_back)
     _check_sizes(examples, symptoms)
     if settings.balance:
         examples = _balanced(examples, seed)
     splits = {split: _finished(examples, units, split, symptoms, settings, group_by) for split in SPLITS}
-    return LabelledExamples(symptoms, splits, held_back, together.standard_texts)
+    return LabelledExamples(symptoms, splits, held_back, together.standard_texts, choice)
 
 
 def _read(units: Units, positive: Sequence[str]) -> tuple[_Table, _Mentions]:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from clinical_notes.annotate import cleaned_sentences, note_window, raw_window_mentions
 from clinical_notes.examples import mask_mentions
+from clinical_notes.labeller import Mention
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.mentions import Mention, MentionFinder
+from clinical_notes.mentions import MentionFinder
 from clinical_notes.units import UnitKind
 
 _CHARACTERS_PER_PIECE = 500

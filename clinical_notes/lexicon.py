@@ -130,6 +130,18 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
     return _built_in() if path is None else _read(path)
 
 
+def read_lexicon(path: str | None, absorb: Sequence[str]) -> Lexicon:
+    """The lexicon asked for, with its concepts merged as the rules say. Raises: InputError."""
+    lexicon = load_lexicon(Path(path) if path else None)
+    absorbed: dict[str, list[str]] = {}
+    for rule in absorb:
+        concept, separator, others = rule.partition("=")
+        if not separator:
+            raise InputError(Problem("absorb", f"{quoted(rule)} is not of the form pain=chest pain,back pain"))
+        absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
+    return lexicon.absorb(absorbed) if absorbed else lexicon
+
+
 @functools.cache
 def _built_in() -> Lexicon:
     return _read(_DEFAULT)

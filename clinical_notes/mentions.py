@@ -7,38 +7,20 @@ rules run on sentences that hold a mention, and on nothing else.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-
-import ahocorasick
+from typing import NamedTuple
 
 from clinical_notes.clean import Sentence, sentences
 from clinical_notes.cues import Cues, load_cues
-from clinical_notes.lexicon import Kind, Lexicon, expression_of
+from clinical_notes.forms import DENYING, FormFinder, Match
+from clinical_notes.labeller import Labeller, Mention
+from clinical_notes.lexicon import Lexicon
 from clinical_notes.squeezed import Squeezed, squeeze
 from clinical_notes.templates import read_templates
 from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
 
-_EXCLUDED: Kind = "exclude"
-_DENYING: Kind = "negative"
-
-
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """One surface form in one place.
-
-    Attributes:
-        assertion: one of ``run_folder.settings.STATUSES``.
-        start: offset of its first character in the text that it was found in.
-        end: offset after its last character.
-    """
-
-    concept: str
-    assertion: str
-    start: int
-    end: int
-
-
+_SIGNS = ("minus", "plus", "sign_after")
 _GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
 _LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _BRACKETS = re.compile(r"\([^()]{2,80}\)")
@@ -48,11 +30,23 @@ _NEAR = 2
 _STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current|now|presents?|presenting)\b")
 """Between "history of" and a symptom that is there now."""
 _CHRONIC = re.compile(r"\b(?:chronic|ongoing|persistent)(?: \w+)? $")
-_Match = tuple[int, int, tuple[str, ...], Kind]
-"""Start, end, concepts and kind of a phrase found."""
+_PRESENT = re.compile(
+    r"\b(?:(?:he|she|patient|pt) (?:still |also |now |currently )?"
+    r"(?:has(?! (?:had|been|a (?:\w+ )?history)\b)|experiences|(?:does )?complains?)|at this time|currently|now)"
+    r"\b[^.;]*$"
+)
+"""Before what is there now, although its section is of the past."""
+_NOW = re.compile(r",.*\b(?:has|is|are|will|presents|comes|now)\b")
+"""Between a time in the past and a mention of now: "was well in 2003, now has a cough"."""
+_SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b")
+"""Between a mention of now and what was in the past: "comes with chest pain, had a stent in 2003"."""
+_LASTING = re.compile(
+    r" (?:for|x) (?:the (?:past|last) )?(?:\d+|several|many|some) (?:day|week|month|year|yr)s?\b(?! (?:ago|prior))"
+)
+"""After "history of" and a symptom that has lasted until now."""
 
 
-class MentionFinder:
+class MentionFinder(Labeller):
     """Finds and asserts the mentions of a lexicon's concepts. Made once, used for many notes.
 
     Raises:
@@ -61,29 +55,19 @@ class MentionFinder:
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._cues = load_cues()
-        self._automaton = ahocorasick.Automaton()
-        self._expressions: list[tuple[re.Pattern[str], tuple[str, ...], Kind]] = []
-        for phrase, kind, concepts in lexicon.phrases():
-            expression = expression_of(phrase)
-            if expression is None:
-                self._automaton.add_word(phrase, (len(phrase), concepts, kind))
-            else:
-                self._expressions.append((expression, concepts, kind))
-        self._automaton.make_automaton()
+        self._forms = FormFinder(lexicon)
 
     def find(self, text: str) -> list[Mention]:
-        """Mentions in order."""
         return [mention for _, _, mentions in self.mentioning(text) for mention in mentions]
 
     def by_sentence(self, text: str) -> Iterator[tuple[Sentence, list[Mention]]]:
-        """Every sentence of a note with its mentions."""
         squeezed = squeeze(text)
-        return self._by_sentence(text, squeezed, self._matches(squeezed.lowered))
+        return self._by_sentence(text, squeezed, self._forms.matches(squeezed.lowered))
 
     def mentioning(self, text: str) -> Iterator[tuple[int, Sentence, list[Mention]]]:
-        """Index, sentence and mentions of the sentences that have any; much faster where few or none have."""
+        """As ``Labeller`` says; much faster than all sentences where few or none have any."""
         squeezed = squeeze(text)
-        found = self._matches(squeezed.lowered)
+        found = self._forms.matches(squeezed.lowered)
         if found:
             last = squeezed.place_in_note(found[-1][0])
             for number, (part, mentions) in enumerate(self._by_sentence(text, squeezed, found)):
@@ -93,7 +77,7 @@ class MentionFinder:
                     return
 
     def _by_sentence(
-        self, text: str, squeezed: Squeezed, found: Sequence[_Match]
+        self, text: str, squeezed: Squeezed, found: Sequence[Match]
     ) -> Iterator[tuple[Sentence, list[Mention]]]:
         """The sentences of ``text``; the matches' offsets are those of its squeezed form."""
         places = [squeezed.place_in_note(match[0]) for match in found]
@@ -113,7 +97,9 @@ class MentionFinder:
                 section, listed = part.header, True
             elif listed and not _is_list_item(text, part):
                 listed = False
-            matches = [match for match, place in zip(of_part, places[begin:after], strict=True) if place >= part.body]
+            matches = of_part and [
+                match for match, place in zip(of_part, places[begin:after], strict=True) if place >= part.body
+            ]
             if not matches:
                 yield part, []
                 continue
@@ -135,32 +121,6 @@ class MentionFinder:
             return HISTORICAL
         return NEGATED if listed and self._cues.negating_header.search(section) else None
 
-    def _matches(self, lowered: str) -> list[_Match]:
-        """Longest forms at word bounds, (start, end, concept, kind), none overlapping."""
-        found = []
-        for last, (length, concepts, kind) in self._automaton.iter(lowered):
-            if _are_words(lowered, last - length + 1, last + 1):
-                found.append((last - length + 1, last + 1, concepts, kind))
-        named = {concept for match in found for concept in match[2]}
-        for expression, concepts, kind in self._expressions:
-            if kind != _EXCLUDED or concepts[0] in named:
-                spans = [match.span() for match in expression.finditer(lowered)]
-                found += [(*span, concepts, kind) for span in spans if _are_words(lowered, *span)]
-        found.sort(key=lambda match: (match[0], -match[1]))
-        kept: list[_Match] = []
-        for match in found:
-            if not kept or match[0] >= kept[-1][1]:
-                kept.append(match)
-            elif kept[-1][3] == _DENYING:  # "non-bloody diarrhea" holds "bloody diarrhea"
-                continue
-            elif match[1] - match[0] > kept[-1][1] - kept[-1][0]:
-                kept[-1] = match
-        return [match for match in kept if match[3] != _EXCLUDED]
-
-
-def _are_words(text: str, start: int, end: int) -> bool:
-    return not ((start and text[start - 1].isalnum()) or (end < len(text) and text[end].isalnum()))
-
 
 def _in_squeezed(squeezed: Squeezed, part: Sentence) -> Sentence:
     start, body, end = map(squeezed.place_of, (part.start, part.body, part.end))
@@ -169,10 +129,10 @@ def _in_squeezed(squeezed: Squeezed, part: Sentence) -> Sentence:
 
 def _in_note(squeezed: Squeezed, mention: Mention) -> Mention:
     start, end = squeezed.place_in_note(mention.start), squeezed.place_in_note(mention.end - 1) + 1
-    return replace(mention, start=start, end=end)
+    return Mention(mention.concept, mention.assertion, start, end)
 
 
-def _is_list_of(text: str, part: Sentence, matches: Sequence[_Match], cues: Cues) -> bool:
+def _is_list_of(text: str, part: Sentence, matches: Sequence[Match], cues: Cues) -> bool:
     """Whether a sentence's header is a list of mentions and nothing else."""
     inside = [match for match in matches if match[0] < part.body]
     if not inside or part.header is None or {match[2] for match in inside} & {m[2] for m in matches[len(inside) :]}:
@@ -186,8 +146,7 @@ def _is_list_of(text: str, part: Sentence, matches: Sequence[_Match], cues: Cues
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cue:
+class _Cue(NamedTuple):
     kind: str
     start: int
     end: int
@@ -199,7 +158,7 @@ def _is_list_item(text: str, part: Sentence) -> bool:
 
 
 def _asserted(
-    squeezed: Squeezed, part: Sentence, matches: Sequence[_Match], cues: Cues, context: str | None
+    squeezed: Squeezed, part: Sentence, matches: Sequence[Match], cues: Cues, context: str | None
 ) -> list[Mention]:
     text, lowered = squeezed.text, squeezed.lowered[part.body : part.end]
     found = [
@@ -222,17 +181,19 @@ def _asserted(
         else:
             near = _outside_brackets(found, brackets, start)
             assertion = _assertion(near, _Place(lowered, part.body, starts, start, end, list_end), context)
-        if kind == _DENYING and assertion != OTHER:
+        if kind == DENYING and assertion != OTHER:
             assertion = AFFIRMED if assertion == NEGATED else NEGATED
         mentions += [Mention(concept, assertion, start, end) for concept in concepts]
     return mentions
 
 
-def _with_signs_read(cues: list[_Cue], matches: Sequence[_Match]) -> list[_Cue]:
+def _with_signs_read(cues: list[_Cue], matches: Sequence[Match]) -> list[_Cue]:
     """A sentence that starts with "(-)" or "(+)" has its signs before the symptoms; any other has them after.
 
     An answer such as ": no" is of the symptom before it, and where there is none, of those after it ("Ext: no edema").
     """
+    if not any(cue.kind in _SIGNS for cue in cues):
+        return cues
     signs = [cue for cue in cues if cue.kind in ("minus", "plus")]
     minus = "pre_negation" if signs and signs[0].start < matches[0][0] else "post_negation"
     kinds = {"minus": minus}
@@ -241,7 +202,7 @@ def _with_signs_read(cues: list[_Cue], matches: Sequence[_Match]) -> list[_Cue]:
     return [_Cue(kinds.get(cue.kind, cue.kind), cue.start, cue.end) for cue in cues]
 
 
-def _list_ends(text: str, matches: Sequence[_Match]) -> list[int]:
+def _list_ends(text: str, matches: Sequence[Match]) -> list[int]:
     """Where the list ends that each mention stands in, so that what follows "fever, chills and cough" is of all."""
     ends = [end for _, end, _, _ in matches]
     for i in reversed(range(len(matches) - 1)):
@@ -284,6 +245,20 @@ class _Place:
         """What stands between a cue and the mention."""
         return self.lowered[cue.end - self.offset : self.start - self.offset]
 
+    @property
+    def is_present(self) -> bool:
+        """Whether what stands before the mention says that it is there now."""
+        until = self.start - self.offset
+        return bool(_CHRONIC.search(self.lowered, 0, until) or _PRESENT.search(self.lowered, 0, until))
+
+    @property
+    def lasts(self) -> bool:
+        return _LASTING.match(self.lowered, self.list_end - self.offset) is not None
+
+    def until(self, cue: _Cue) -> str:
+        """What stands between the mention and a cue after it."""
+        return self.lowered[self.end - self.offset : cue.start - self.offset]
+
     def to_first(self, cue: _Cue) -> str:
         """What stands between a cue and the first mention after it."""
         first = next(start for start in self.starts if start >= cue.end)
@@ -320,24 +295,30 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             return HYPOTHETICAL
         elif cue.kind == "pre_uncertain":
             verdict = verdict or UNCERTAIN
-        elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)):
+        elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)) and not place.lasts:
             verdict = verdict or HISTORICAL
     if verdict == NEGATED:
         return NEGATED
-    found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, start, end) else None)
+    found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, place) else None)
     if found is None and bounded and context == NEGATED:
         return AFFIRMED  # a denying header is of what follows it at once
-    if found is None and context == HISTORICAL and _CHRONIC.search(place.lowered, 0, start - place.offset):
+    if found is None and context == HISTORICAL and place.is_present:
         return AFFIRMED
     return found or context or AFFIRMED
 
 
-def _in_the_past(cues: Sequence[_Cue], start: int, end: int) -> bool:
-    """Whether the statement that holds a mention names a time in the past."""
+def _in_the_past(cues: Sequence[_Cue], place: _Place) -> bool:
+    """Whether the statement that holds a mention names a time in the past, and not in a clause of its own."""
     stops = [cue.start for cue in cues if cue.kind == "stop"]
-    first = max((stop for stop in stops if stop < start), default=-1)
-    last = min((stop for stop in stops if stop >= end), default=None)
-    return any(cue.kind == "past_time" and cue.start > first and (last is None or cue.start < last) for cue in cues)
+    first = max((stop for stop in stops if stop < place.start), default=-1)
+    last = min((stop for stop in stops if stop >= place.end), default=None)
+    return any(
+        cue.kind == "past_time"
+        and cue.start > first
+        and (last is None or cue.start < last)
+        and not (_NOW.search(place.between(cue)) if cue.start < place.start else _SINCE_DONE.search(place.until(cue)))
+        for cue in cues
+    )
 
 
 def _after(cues: Sequence[_Cue], end: int, list_end: int) -> str | None:

@@ -10,8 +10,9 @@ from zlib import crc32
 
 from clinical_notes.clean import clean
 from clinical_notes.examples import mask_mentions
+from clinical_notes.labeller import Mention
 from clinical_notes.lexicon import Concept, Lexicon, expression_of
-from clinical_notes.mentions import Mention, MentionFinder
+from clinical_notes.mentions import MentionFinder
 from clinical_notes.units import NEGATED
 from run_folder.settings import POSITIVE
 

@@ -5,7 +5,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_RUN = re.compile(r"\s{2,}|[^\S ]")
+_RUN = re.compile(r"(\s(?:\s+|(?<! )))")
+"""All but single blanks; begins with one set of characters, so that the search skips over all others."""
 _MARKS = str.maketrans({"’": "'", "‘": "'", "–": "-", "—": "-", "∅": "ø", "\u00a0": " "})
 _GLUED = re.compile(r"-(?<![^\s\w]-)(?=(?i:no|denies|denied|without|negative|neg)\b)")
 """The hyphen of "Ext-no edema" and of the bullet in "-denies pain"."""
@@ -53,20 +54,22 @@ def squeeze(note: str) -> Squeezed:
     if "-" in text:
         text = _GLUED.sub("•", text)
     ends_statement = _Lines(text) if "\n" in text else None
-    parts: list[str] = []
+    parts = _RUN.split(text)  # what stays, and at odd places the blanks between
     cuts: list[int] = []
     origins: list[int] = []
-    last = length = 0
-    for match in _RUN.finditer(text):
-        start, end = match.span()
-        parts.append(text[last:start])
-        parts.append("\n" if ends_statement and "\n" in match[0] and ends_statement(start, end) else " ")
-        length += start - last + 1
+    start = length = 0
+    for i in range(1, len(parts), 2):
+        kept, blanks = len(parts[i - 1]), parts[i]
+        start += kept
+        length += kept + 1
+        end = start + len(blanks)
+        breaks = blanks != "  " and "\n" in blanks and ends_statement and ends_statement(start, end)
+        parts[i] = "\n" if breaks else " "
         if end - start > 1:
             cuts.append(length)
             origins.append(end)
-        last = end
-    text = "".join((*parts, text[last:])) if parts else text
+        start = end
+    text = "".join(parts)
     lowered = text.lower()
     if len(lowered) != len(text):  # a few capitals have a longer lower case
         lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

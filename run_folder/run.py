@@ -20,6 +20,7 @@ from run_folder.names import DATA, FORMAT, LABEL, LEDGER, LEXICON_FILE, MODEL, R
 from run_folder.records import from_plain, to_json
 from run_folder.results import Labels
 from run_folder.settings import RunSettings
+from run_folder.symptom_choice import SymptomChoice
 from run_folder.trials import Objective, TrialRecord, best_trials, repetitions_of
 
 
@@ -36,6 +37,7 @@ class RunManifest:
         patients: by split.
         fingerprint: SHA-256 of all examples, their labels and their splits.
         sources: SHA-256 of the notes' file and the lexicon's; None where there is none.
+        choice: how firm the choice of the symptoms is; None: they were named, or the run is older than this.
         held_back: by symptom, the surface forms that training and validation examples never show.
         versions: of Python and the packages that a result depends on.
         files: SHA-256 of the files that the trials are made from.
@@ -46,6 +48,7 @@ class RunManifest:
     settings: Mapping[str, Any]
     objectives: Mapping[str, tuple[Objective, ...]]
     symptoms: tuple[str, ...]
+    choice: SymptomChoice | None = None
     held_back: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]]
     examples: Mapping[str, int] = field(default_factory=dict)

@@ -90,6 +90,7 @@ STATUSES = ("affirmed", "negated", "uncertain", "historical", "hypothetical", "o
 """How a mention is asserted: hypothetical are risks, instructions and allergies too, other is of someone else."""
 POSITIVE = ("affirmed", "uncertain")
 """Statuses of mentions that count where nothing else is said."""
+LabellerName = Literal["rules", "medspacy"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class LabelSettings:
         negated: ``drop`` counts the mentions of a status in ``positive``; ``keep`` counts every mention, as the paper's
             author did.
         positive: statuses of mentions that count.
+        labeller: what tells the status of a mention: the package's rules, or medspaCy's ConText and sections.
         balance: cut every class down to the size of the rarest, in each split.
         split: fractions of train, validation and test.
         hold_back: surface forms of each class that train and validation never show.
@@ -154,6 +156,10 @@ class LabelSettings:
             default=",".join(POSITIVE),
         ),
     )  # fmt: skip
+    labeller: LabellerName = field(
+        default="rules",
+        metadata=option("what tells whether a mention is affirmed: the package's rules, or medspaCy's"),
+    )
     lexicon: str | None = field(
         default=None,
         metadata=option("symptoms and their surface forms, in YAML", metavar="FILE", default="the built-in lexicon"),

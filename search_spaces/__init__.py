@@ -1,9 +1,10 @@
 """What each strategy's search may vary: one Optuna define-by-run function per strategy."""
 
 import importlib
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import optuna
+if TYPE_CHECKING:  # the names alone must not cost its import
+    import optuna
 
 STRATEGIES = (
     "baseline",
@@ -27,7 +28,7 @@ Objective = tuple[str, Literal["maximize", "minimize"]]
 class Space(Protocol):
     """Suggest one configuration: hyperparameter names to values."""
 
-    def __call__(self, trial: optuna.Trial) -> dict[str, Value]: ...
+    def __call__(self, trial: "optuna.Trial") -> dict[str, Value]: ...
 
 
 QUALITY: tuple[Objective, ...] = (("f1", "maximize"),)

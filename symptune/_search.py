@@ -46,6 +46,7 @@ class SearchOptions(TypedDict, total=False):
     mentions: Literal["keep", "mask"]
     negated: Literal["drop", "keep"]
     positive: Sequence[str]
+    labeller: Literal["rules", "medspacy"]
     lexicon: str | Path
     absorb: str | Sequence[str]
     balance: bool

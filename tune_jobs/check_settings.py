@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clinical_notes.lexicon import Lexicon, load_lexicon
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import out_of_range
 from run_folder.settings import PARTS, STATUSES, RunSettings
@@ -94,18 +93,6 @@ def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:
     if needy and "baseline" not in strategies:
         return [Problem("strategies", f"{', '.join(needy)} start from the best baseline: add baseline")]
     return []
-
-
-def read_lexicon(path: str | None, absorb: Sequence[str]) -> Lexicon:
-    """The lexicon asked for, with its concepts merged as the rules say. Raises: InputError."""
-    lexicon = load_lexicon(Path(path) if path else None)
-    absorbed: dict[str, list[str]] = {}
-    for rule in absorb:
-        concept, separator, others = rule.partition("=")
-        if not separator:
-            raise InputError(Problem("absorb", f"{quoted(rule)} is not of the form pain=chest pain,back pain"))
-        absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
-    return lexicon.absorb(absorbed) if absorbed else lexicon
 
 
 def near(word: str, known: Sequence[str]) -> str:

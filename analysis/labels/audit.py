@@ -1,19 +1,21 @@
 """How good the rules' labels are: scored against texts that people have labelled."""
 
 import csv
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from analysis.text_tables import FORMULA_STARTS
+from clinical_notes.labeller import Labeller, Mention
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.mentions import Mention, MentionFinder
 from clinical_notes.tables.columns import TEXTS_ALONE
 from clinical_notes.tables.delimited import delimiter_of
 from clinical_notes.tables.errors import NotUtf8Error, TableError
@@ -27,6 +29,9 @@ REQUIRED = (AFFIRMED, NEGATED)
 """Statuses that every gold table has a column of; the others are scored where it has theirs."""
 MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
+_NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
+_LEAST_LABELLED, _LABELLED_SHARE = 3, 0.75
+"""In so many texts, and in this share of a concept's texts, must people label a parent for it to be suggested."""
 _TEXT, _TEXT_NAMES = "text", ("text", "sentence")
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
@@ -58,6 +63,21 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class ParentHint:
+    """A concept that people seem to count as another one too, such as hematuria as bleeding.
+
+    Attributes:
+        texts: those in which the rules find the concept, and not the parent.
+        labelled: those of them that people label with the parent, with the status that the concept was found with.
+    """
+
+    concept: str
+    parent: str
+    labelled: int
+    texts: int
+
+
+@dataclass(frozen=True)
 class Audit:
     """Rules against people.
 
@@ -65,12 +85,14 @@ class Audit:
         scores: a row per status and concept, then micro and macro averages: concept, status, tp, fp, fn (numbers of
             texts), precision, recall, f1 (NaN where not defined), and each with ``_low`` and ``_high``, 95 % limits.
         elsewhere: concept to the concepts outside of the audit that the rules found where a label was missed.
+        parents: what may be missing in the lexicon's ``parents``, the most frequent first.
     """
 
     texts: int
     scores: pd.DataFrame
     mistakes: Sequence[Mistake]
     elsewhere: Mapping[str, tuple[str, ...]]
+    parents: Sequence[ParentHint] = ()
 
 
 def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
@@ -184,14 +206,15 @@ def folded(lexicon: Lexicon, named: Sequence[str]) -> dict[str, list[str]]:
     return {wide: narrow for wide, narrow in merges.items() if narrow}
 
 
-def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -> Audit:
-    """Score the rules' affirmed and negated concepts, as one set of each per text.
+def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str], labeller: Labeller) -> Audit:
+    """Score the concepts that a labeller finds affirmed and negated, as one set of each per text.
 
     Args:
+        lexicon: the labeller's.
         symptoms: concepts to score.
     """
-    finder, statuses = MentionFinder(lexicon), tuple(gold[0].labels)
-    mentions = [finder.find(text.text) for text in gold]
+    statuses = tuple(gold[0].labels)
+    mentions = [labeller.find(text.text) for text in gold]
     found = [
         {status: frozenset(m.concept for m in of_text if _counted_as(m, statuses) == status) for status in statuses}
         for of_text in mentions
@@ -204,7 +227,9 @@ def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str]) -
         for symptom in symptoms
         if (labelled := _statuses(text.labels, symptom)) != (seen := _statuses(labels, symptom))
     ]
-    return Audit(len(gold), scores, mistakes, _elsewhere(gold, mentions, lexicon, symptoms))
+    elsewhere = _elsewhere(gold, mentions, lexicon, symptoms)
+    hints = [hint for hint in _parents(gold, found, symptoms) if hint.concept not in elsewhere.get(hint.parent, ())]
+    return Audit(len(gold), scores, mistakes, elsewhere, hints)
 
 
 def _counted_as(mention: Mention, statuses: Sequence[str]) -> str:
@@ -239,6 +264,26 @@ def _elsewhere(
                 }
                 others.setdefault(symptom, set()).update(holding)
     return {symptom: tuple(sorted(concepts)) for symptom, concepts in others.items() if concepts}
+
+
+def _parents(gold: Sequence[GoldText], found: Sequence[Labels], symptoms: Sequence[str]) -> list[ParentHint]:
+    """Concepts beside which people nearly always label a symptom that the rules do not find there."""
+    texts: Counter[tuple[str, str]] = Counter()
+    labelled: Counter[tuple[str, str]] = Counter()
+    for text, of_text in zip(gold, found, strict=True):
+        absent = [symptom for symptom in symptoms if not _statuses(of_text, symptom)]
+        for concept in frozenset[str]().union(*of_text.values()):
+            statuses = _statuses(of_text, concept)
+            if _statuses(text.labels, concept):
+                continue  # people tell the two apart
+            for symptom in absent:
+                texts[concept, symptom] += 1
+                labelled[concept, symptom] += any(symptom in text.labels[status] for status in statuses)
+    return [
+        ParentHint(concept, symptom, count, texts[concept, symptom])
+        for (concept, symptom), count in labelled.most_common()
+        if count >= _LEAST_LABELLED and count >= _LABELLED_SHARE * texts[concept, symptom]
+    ]
 
 
 def _scores(
@@ -301,8 +346,12 @@ def _row(
 def _wilson(successes: int, total: int) -> tuple[float, float]:
     if not total:
         return np.nan, np.nan
-    interval = binomtest(successes, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    z = _NORMAL_QUANTILE
+    share, scale = successes / total, 1 + z**2 / total
+    centre = (share + z**2 / (2 * total)) / scale
+    reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / scale
+    # Rounding must not take a limit past what it cannot pass.
+    return max(centre - reach, 0.0) if successes else 0.0, min(centre + reach, 1.0) if successes < total else 1.0
 
 
 def _figures(counts: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from clinical_notes.lexicon import Lexicon
-from clinical_notes.mentions import MentionFinder
+from clinical_notes.labeller import Labeller
 from clinical_notes.units import AFFIRMED, NEGATED
 from run_folder.errors import InputError, Problem
 from run_folder.settings import POSITIVE, STATUSES
@@ -40,7 +39,7 @@ class _Drawn:
 
 
 def sample_sentences(
-    notes: Iterable[pd.DataFrame], lexicon: Lexicon, symptoms: Sequence[str], size: int, seed: int
+    notes: Iterable[pd.DataFrame], labeller: Labeller, symptoms: Sequence[str], size: int, seed: int
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Sentences drawn evenly from every symptom and status that the rules find, and some without a symptom.
 
@@ -55,7 +54,7 @@ def sample_sentences(
         InputError: the notes have no such sentences.
     """
     random = np.random.default_rng(seed)
-    drawn, counts = _draw(notes, MentionFinder(lexicon), size, random)
+    drawn, counts = _draw(notes, labeller, size, random)
     chosen = tuple(symptoms) or tuple(sorted(counts, key=lambda concept: (-counts[concept], concept))[:_USUAL_SYMPTOMS])
     strata = [sorted(drawn.get((concept, status), ())) for concept in chosen for status in STATUSES]
     kept: dict[str, _Drawn] = {}
@@ -82,7 +81,7 @@ def sample_sentences(
 
 
 def _draw(
-    notes: Iterable[pd.DataFrame], finder: MentionFinder, size: int, random: np.random.Generator
+    notes: Iterable[pd.DataFrame], labeller: Labeller, size: int, random: np.random.Generator
 ) -> tuple[dict[_Stratum, list[_Drawn]], Counter[str]]:
     """The ``size`` sentences of each stratum with the largest random keys, and how often concepts are affirmed."""
     heaps: dict[_Stratum, list[_Drawn]] = {}
@@ -90,7 +89,7 @@ def _draw(
     seen: set[int] = set()
     for frame in notes:
         for note in frame["text"]:
-            for part, mentions in finder.by_sentence(note):
+            for part, mentions in labeller.by_sentence(note):
                 text = " ".join(note[part.start : part.end].split())
                 if hash(text) in seen or not any(c.isalpha() for c in note[part.body : part.end]):
                     continue

@@ -119,6 +119,7 @@ def _encoder(name: str) -> str:
 def _data(findings: Findings) -> str:
     """Examples, patients and what the test set holds of each symptom, in a sentence or two."""
     counts, patients = findings.run.manifest.counts, findings.run.manifest.patients
+    choice = findings.run.manifest.choice
     if not counts:
         return ""
     examples = findings.run.examples_by_split
@@ -126,8 +127,9 @@ def _data(findings: Findings) -> str:
     each = [f"{symptom} {counts[TEST].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
     fingerprint = findings.run.manifest.fingerprint[:12]
+    chosen = f"Choice of the symptoms: {choice.in_words()}. " if choice else ""
     return (
-        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. "
+        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. {chosen}"
         f"Fingerprint of the data: {fingerprint}."
     )
 

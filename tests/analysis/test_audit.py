@@ -1,5 +1,7 @@
 """The rules' labels against people's, and the sheet that people fill."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 from analysis.labels.audit import MACRO, MICRO, audit, read_gold
 from analysis.labels.label_sheet import sample_sentences
 from clinical_notes.lexicon import load_lexicon
+from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from run_folder.errors import InputError
 from tune_jobs.cli import main
@@ -31,18 +34,33 @@ def gold_file(text: str, name: str = "gold.tsv") -> str:
 )
 def test_the_rules_read_hand_labelled_sentences_as_well_as_they_did(name: str, affirmed: float, negated: float) -> None:
     lexicon = load_lexicon()
-    scores = audit(read_gold(GOLD / name, lexicon), lexicon, FIVE).scores.set_index(["status", "concept"])["f1"]
+    result = audit(read_gold(GOLD / name, lexicon), lexicon, FIVE, MentionFinder(lexicon))
+    scores = result.scores.set_index(["status", "concept"])["f1"]
     for average in (MICRO, MACRO):
         assert scores["affirmed", average] >= affirmed
         assert scores["negated", average] >= negated
 
 
+def test_an_audit_waits_for_no_library_that_it_does_not_need(
+    start_python: Callable[..., "subprocess.Popen[str]"],
+) -> None:
+    code = """
+import sys
+from tune_jobs.cli import main
+assert main(["audit-labels", sys.argv[1]]) == 0
+heavy = {"torch", "transformers", "ray", "onnxruntime", "optuna", "scipy", "sklearn", "matplotlib"}
+print("imported:", sorted(heavy & set(sys.modules)))
+"""
+    process = start_python("-c", code, GOLD / "gold.tsv", stdout=subprocess.PIPE)
+    assert process.communicate()[0].splitlines()[-1] == "imported: []"
+
+
 def test_figures_and_limits_are_those_of_the_counts() -> None:
     lines = ["fever\tfever\t"] * 6 + ["no fever\tfever\t"] * 2 + ["fever\t\t"] + ["no cough\t\tcough"]
     lexicon = load_lexicon()
-    result = audit(
-        read_gold(gold_file("\n".join(["text\taffirmed\tnegated", *lines])), lexicon), lexicon, ("fever", "cough")
-    )
+    gold = read_gold(gold_file("\n".join(["text\taffirmed\tnegated", *lines])), lexicon)
+    result = audit(gold, lexicon, ("fever", "cough"), MentionFinder(lexicon))
+
     rows = result.scores.set_index(["status", "concept"])
     fever = rows.loc["affirmed", "fever"]
     assert tuple(fever[["tp", "fp", "fn"]]) == (6, 1, 2)
@@ -161,6 +179,29 @@ def test_who_names_pain_alone_means_chest_pain_too_unless_told_otherwise(capsys:
     assert '--absorb "pain=chest pain"' in capsys.readouterr().out
 
 
+def test_a_concept_that_people_count_as_another_too_is_told_as_its_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lexicon.yaml").write_text(
+        "".join(f"{name}: {{forms: [{name}]}}\n" for name in ("bleeding", "hematuria", "rash", "fever"))
+    )
+    rows = [
+        *["gross hematuria\tbleeding\t"] * 3,
+        "no hematuria\t\tbleeding",
+        "hematuria\t\t",
+        *["rash, fever\tfever\t"] * 4,  # found, so that rash explains nothing
+        *["rash\tbleeding\t"] * 3,  # as often without
+        *["rash\t\t"] * 3,
+    ]
+    name = gold_file("\n".join(["text\taffirmed\tnegated", *rows]))
+    assert main(["audit-labels", name, "--lexicon", "lexicon.yaml"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "parents" in line]
+    assert line.startswith("Of 5 texts with hematuria and without bleeding, people label 4 bleeding; ")
+    Path("lexicon.yaml").write_text(
+        Path("lexicon.yaml").read_text().replace("[hematuria]", "[hematuria], parents: [bleeding]")
+    )
+    assert main(["audit-labels", name, "--lexicon", "lexicon.yaml"]) == 0
+    assert "parents" not in capsys.readouterr().out
+
+
 def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     notes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,7 +219,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     sheet.to_csv("filled.tsv", sep="\t", index=False)
     assert main(["audit-labels", "filled.tsv"]) == 0
     assert "agree on every text" in capsys.readouterr().out
-    again, _ = sample_sentences(read_notes(notes), load_lexicon(), (), 60, seed=0)
+    again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 60, seed=0)
     assert list(again["text"]) == list(sheet["text"])
 
 
@@ -202,7 +243,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_cells_that_a_spreadsheet_would_run_are_made_plain_and_read_back() -> None:
     frame = pd.DataFrame({"text": ["=cough\n\nNo fever."]})
-    sample, _ = sample_sentences([frame], load_lexicon(), ("cough",), 5, seed=0)
+    sample, _ = sample_sentences([frame], MentionFinder(load_lexicon()), ("cough",), 5, seed=0)
     assert sorted(sample["text"]) == ["=cough", "No fever."]
     with pytest.raises(InputError):
         read_gold(gold_file("text\taffirmed\tnegated\n'=cough\tcoug\t\n"), load_lexicon())

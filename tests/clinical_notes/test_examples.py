@@ -243,3 +243,32 @@ def test_too_little_is_said_with_names_and_counts(texts: list[str], settings: La
     with pytest.raises(InputError) as caught:
         make_examples(units_of(frame_of(*texts)), settings)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_choice_of_the_symptoms_says_how_firm_it_is() -> None:
+    # Cough leads headache by one patient, so that chance decides between them; nobody else comes near fever.
+    texts = [*["Fever. Fever."] * 40, *["Cough."] * 21, *["Headache."] * 20, "Rash."]
+    units = units_of(frame_of(*texts))
+    settings = LabelSettings(symptoms=2, split=(0.8, 0.1, 0.1))
+    examples = make_examples(units, settings, seed=3)
+    choice = examples.choice
+    assert choice is not None
+    assert choice.shares["fever"] == 1
+    (other,) = {"cough", "headache"} & set(examples.symptoms)
+    assert 0.3 < choice.shares[other] < 0.95
+    assert choice.runner_up in {"cough", "headache"} - {other}
+    assert choice.shares[other] + choice.runner_up_share == pytest.approx(1)
+    assert not choice.is_firm
+    assert choice.in_words().startswith("among the 2 most frequent in 1,000 resamples of the training patients: ")
+    assert "fever" not in choice.in_words()
+    assert make_examples(units, settings, seed=3).choice == choice
+    named = make_examples(units, LabelSettings(symptoms=("fever", "cough"), split=(0.8, 0.1, 0.1)), seed=3)
+    assert named.choice is None
+
+
+def test_a_symptom_that_leads_by_far_is_firmly_chosen() -> None:
+    texts = [*["Fever."] * 60, *["Cough."] * 40, *["Rash."] * 10]
+    choice = make_examples(units_of(frame_of(*texts)), LabelSettings(symptoms=2), seed=1).choice
+    assert choice is not None
+    assert choice.is_firm
+    assert choice.in_words().endswith("patients: each 100 %; next: rash 0 %")

@@ -120,6 +120,36 @@ def test_a_line_break_ends_a_statement_only_where_the_line_was_not_wrapped(
     assert statuses(finder, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "concept", "status"),
+    [
+        ("In the past three weeks she has had a cough.", "cough", AFFIRMED),
+        ("Had a cough in the past.", "cough", HISTORICAL),
+        ("He has had headaches since May of last year.", "headache", AFFIRMED),
+        ("Lap band in 2009 and since then has had nausea.", "nausea", AFFIRMED),
+        ("A woman with a history of knee pain for 6 years.", "pain", AFFIRMED),
+        ("A woman with a history of knee pain.", "pain", HISTORICAL),
+        ("Presents with chest pain, had a stent placed in 2011.", "chest pain", AFFIRMED),
+        ("Had chest pain in 2011.", "chest pain", HISTORICAL),
+        ("Evaluated five years ago, she now has dizziness.", "dizziness", AFFIRMED),
+        ("PAST MEDICAL HISTORY: Gout. He complains of back pain.", "back pain", AFFIRMED),
+        ("PAST MEDICAL HISTORY: Gout. He has had back pain.", "back pain", HISTORICAL),
+        ("She was seen a week prior to admission for a rash.", "rash", AFFIRMED),
+        ("Prior rash.", "rash", HISTORICAL),
+        ("Complaints are heat intolerance, fatigue and tremor.", "fatigue", AFFIRMED),
+        ("Denies cold intolerance, fatigue.", "fatigue", NEGATED),
+        ("Intolerances: codeine (nausea).", "nausea", HYPOTHETICAL),
+        ("Hold heparin until resolution of the hematuria.", "hematuria", AFFIRMED),
+        ("Admitted for control of pain.", "pain", AFFIRMED),
+        ("Resolution of the hematuria overnight.", "hematuria", NEGATED),
+        ("I do not think that this would explain the syncope.", "syncope", AFFIRMED),
+        ("I do not think that he has a rash.", "rash", NEGATED),
+    ],
+)
+def test_what_is_there_now_is_told_from_what_was(finder: MentionFinder, text: str, concept: str, status: str) -> None:
+    assert statuses(finder, text)[concept] == {status}
+
+
 def test_a_concept_counts_for_its_parents_and_a_shared_form_for_all_that_list_it(finder: MentionFinder) -> None:
     assert statuses(finder, "Denies N/V. Gross hematuria.") == {
         "nausea": {NEGATED}, "vomiting": {NEGATED}, "hematuria": {AFFIRMED}, "bleeding": {AFFIRMED},

@@ -25,7 +25,7 @@ DISTRIBUTIONS = {
     "ahocorasick": "pyahocorasick",
     "huggingface_hub": "huggingface-hub",
 }
-OPTIONAL = {"torchao", "openpyxl"}
+OPTIONAL = {"torchao", "openpyxl", "medspacy", "loguru"}
 
 
 def test_all_packages_are_installed() -> None:

@@ -15,13 +15,13 @@ from rich.table import Table
 from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
 from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
-from clinical_notes.lexicon import Lexicon
+from clinical_notes.labellers import labeller_of
+from clinical_notes.lexicon import Lexicon, read_lexicon
 from clinical_notes.notes import read_notes
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
-from tune_jobs.check_settings import read_lexicon
 from tune_jobs.commands.new_file import new_file
 from tune_jobs.commands.options import check_limits
 
@@ -48,7 +48,8 @@ def audit_labels(options: argparse.Namespace, console: Console) -> int:
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     symptoms = _known(options.symptoms, lexicon) if options.symptoms else named
-    result = audit(gold, lexicon.absorb(merges), symptoms)
+    lexicon = lexicon.absorb(merges)
+    result = audit(gold, lexicon, symptoms, labeller_of(options.labeller, lexicon))
     _print(result, gold, options, console)
     if options.out:
         _write(Path(options.out), result)
@@ -101,6 +102,12 @@ def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace,
             f"The rules read some labels of {concept} as {', '.join(others)}; {rule} counts them as {concept}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+    for hint in result.parents:
+        console.print(
+            f"Of {hint.texts} texts with {hint.concept} and without {hint.parent}, people label {hint.labelled} "
+            f"{hint.parent}; 'parents: [{hint.parent}]' of {hint.concept} in a --lexicon counts it so too",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
     _print_mistakes(result, gold, options.show_errors, console)
 
 
@@ -144,7 +151,8 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
     tally = Tally()
     notes = read_notes(options.notes, columns=NoteColumns(text, patient=None), tally=tally)
     symptoms = _known(options.symptoms or (), lexicon)
-    sample, symptoms = sample_sentences(notes, lexicon, symptoms, options.export_sample, options.seed or 0)
+    labeller = labeller_of(options.labeller, lexicon)
+    sample, symptoms = sample_sentences(notes, labeller, symptoms, options.export_sample, options.seed or 0)
     for line in tally.choices():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))

@@ -283,7 +283,7 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "gold", metavar="GOLD", nargs="?", help=".tsv or .csv with the columns text, affirmed and negated"
     )
-    _add_fields(parser, LabelSettings, only=("lexicon", "absorb"), defaults={"absorb": []})
+    _add_fields(parser, LabelSettings, only=("labeller", "lexicon", "absorb"), defaults={"absorb": []})
     _add_fields(parser, AuditOptions)
     group = parser.add_argument_group("write a sheet to label")
     _add_fields(group, SheetOptions, given_alone=True)

@@ -29,6 +29,9 @@ def introduce(run: Run, console: Console) -> None:
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
     if run.is_multilabel:
         console.print("  each example reports none, one or several of them", highlight=False, soft_wrap=True)
+    if choice := run.manifest.choice:
+        fix = "" if choice.is_firm else " (--symptoms NAMES fixes them)"
+        console.print(f"  choice of symptoms: {choice.in_words()}{fix}", markup=False, highlight=False, soft_wrap=True)
     if run.settings.search.warm_start:
         count = sum(map(len, run.settings.search.warm_configurations.values()))
         line = f"  warm start from {run.settings.search.warm_start}: {count} configuration{'s' * (count != 1)}"

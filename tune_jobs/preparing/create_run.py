@@ -23,7 +23,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.examples import LabelledExamples, make_examples, split_folds
-from clinical_notes.lexicon import Lexicon
+from clinical_notes.lexicon import Lexicon, read_lexicon
+from clinical_notes.medspacy_labeller import check_installed
 from clinical_notes.notes import check_notes, read_notes
 from clinical_notes.run_examples import tokenised_examples
 from clinical_notes.synthetic import write_synthetic_notes
@@ -43,7 +44,7 @@ from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.tasks import TASKS
-from tune_jobs.check_settings import near, problems_of, read_lexicon
+from tune_jobs.check_settings import near, problems_of
 from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
@@ -81,7 +82,7 @@ def problems_before(
         continues_run: the run has a model of its own, which was tried when it was created.
     """
     problems = problems_of(settings)
-    for find in (_split_problems, _model_problems, _lexicon_problems, _notes_problems):
+    for find in (_split_problems, _model_problems, _labeller_problems, _lexicon_problems, _notes_problems):
         try:
             problems += find(settings)
         except InputError as error:
@@ -108,6 +109,12 @@ def notes_are_small(notes: NotesSettings) -> bool:
 
 def _split_problems(settings: RunSettings) -> list[Problem]:
     split_folds(settings.labels.split)
+    return []
+
+
+def _labeller_problems(settings: RunSettings) -> list[Problem]:
+    if settings.labels.labeller == "medspacy":
+        check_installed()
     return []
 
 
@@ -186,7 +193,9 @@ def make_run_examples(
             categories=notes.category,
         )
         share = _whole_share(paths) if labels.task == "multilabel" else 0.0
-        annotator = Annotator(_lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, share)
+        annotator = Annotator(
+            _lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, labels.labeller, share
+        )
         tables = (
             annotate_on_cluster(read, annotator, tally)
             if on_cluster
@@ -232,6 +241,7 @@ def create_run(
         settings=settings.record(),
         objectives={strategy: objectives_of(strategy) for strategy in settings.search.strategies},
         symptoms=examples.symptoms,
+        choice=examples.choice,
         held_back=examples.held_back,
         counts={split: _counts(frame, examples.symptoms) for split, frame in examples.splits.items()},
         examples={split: len(frame) for split, frame in examples.splits.items() if "symptom" not in frame},
