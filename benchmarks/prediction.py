@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase, pipeline
 
 from analysis.evaluation.costs import machine
 from analysis.models.export import FORMAT, INPUT_FILE, METRICS_FILE
-from analysis.models.label_texts import ExportedModel, label, rows_of_file, writer_to
+from analysis.models.label_texts import ExportedModel, LabelFormat, label, rows_of_file, writer_to
 from benchmarks.common import add_input_options, in_turn, inputs_of, start_trial
 from clinical_notes.annotate import cleaned_sentences
 from clinical_notes.inputs import InputSettings
@@ -120,12 +120,7 @@ def compare(sentences: list[str], baseline: Path, exported: Path, rounds: int, t
     def predict() -> None:
         path = next(ours)
         with writer_to(path.with_suffix(".out.csv")) as writer:
-            label(
-                model,
-                rows_of_file(path, TEXTS_ALONE),
-                writer,
-                by_sentence=False,
-            )
+            label(model, rows_of_file(path, TEXTS_ALONE), writer, LabelFormat())
 
     def run_pipeline() -> None:
         found = classify(next(theirs), batch_size=PREDICT_BATCH, truncation=True, max_length=MAX_LENGTH)

@@ -1,7 +1,7 @@
 """Notes to units of text with their mentions, by as many processes as asked."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -68,12 +68,17 @@ class Annotator:
                         "groups": of_groups,
                         "text": cleaned,
                         "mentions": [_row(mention) for mention in mentions],
+                        "sure": [],
                     }
                 )
         return pa.Table.from_pylist(rows, schema=UNITS)
 
 
-def annotate_notes(chunks: Iterable[pd.DataFrame], annotator: Annotator, workers: int = 1) -> Iterator[pa.Table]:
+Annotate = Callable[[pd.DataFrame], pa.Table]
+"""Makes units of notes, in whichever process; see ``Annotator``."""
+
+
+def annotate_notes(chunks: Iterable[pd.DataFrame], annotator: Annotate, workers: int = 1) -> Iterator[pa.Table]:
     """Units that mention a symptom, as tables of ``units.UNITS``; the same for any number of workers.
 
     Args:

@@ -132,9 +132,10 @@ def make_examples(
         split_of = deal_silent_patients(split_of, together.groups, dealt, parts, seed)
     in_train = (split_of == SPLITS.index("train"))[table.patient]
     training = mentions.where(in_train[mentions.unit])
-    symptoms = _choose_symptoms(training, settings.symptoms)
+    asked = settings.columns if len(settings.columns) > 1 and isinstance(settings.symptoms, int) else settings.symptoms
+    symptoms = _choose_symptoms(training, asked)
     choice = None
-    if isinstance(settings.symptoms, int):
+    if isinstance(asked, int):
         choice = firmness(table.patient[training.unit], training.concept, training.concepts, symptoms, seed)
     if multilabel:
         whole = np.array([is_whole(name, whole_share) for name in table.patients])[table.patient]
@@ -278,7 +279,7 @@ def _label(table: _Table, mentions: _Mentions, split_of: NDArray[np.int8], unit:
     """Examples: the units that a symptom can be told of, with that symptom; the index is the unit's row."""
     is_first = mentions.first()
     first = mentions.where(is_first)
-    if unit == "sentence":
+    if unit != "note":
         of = np.cumsum(is_first) - 1
         several = np.zeros(len(first.unit), bool)
         several[of[mentions.concept != first.concept[of]]] = True
@@ -314,10 +315,10 @@ def _label_each(
     chosen = []
     for name in SPLITS:
         rows = np.flatnonzero((split == SPLITS.index(name)) & once & (whole | (name == "train")))
-        if name == "train":
+        if name == "train" and settings.unit != "row":
             reports = np.asarray(labels[rows].any(axis=1))
             rows = rows[training_texts(reports, mentioned[rows], settings.negatives, random)]
-        else:
+        elif name != "train":
             most = settings.most_test if name == "test" else settings.most_test // 2
             rows = rows[texts_of_some_patients(table.patient[rows], most, random)]
         chosen.append(rows)
@@ -366,21 +367,27 @@ def _finished(
     group_by: Sequence[str],
 ) -> pd.DataFrame:
     """One split's examples with all that is known of them."""
+    soft = settings.task == "multilabel" and len(settings.columns) > 1
     examples = examples[examples["split"] == split]
     read = rows_of(
         units,
         examples.index.to_numpy(),
-        ["text", *["mentions"] * (settings.mentions == "mask"), *["groups"] * bool(group_by)],
+        ["text", *["mentions"] * (settings.mentions == "mask"), *["groups"] * bool(group_by), *["sure"] * soft],
     )
     texts = read["text"].to_pandas()
     numbers = examples["note"].astype(str)
-    ids = numbers if settings.unit == "note" else numbers + "-" + examples["sentence"].astype(str)
+    ids = numbers if settings.unit != "sentence" else numbers + "-" + examples["sentence"].astype(str)
     groups = read["groups"].to_pylist() if group_by else []
+    labels = {name: _plain(examples[name]) for name in _label_columns(examples)}
+    if soft:
+        sure = np.array(read["sure"].to_pylist(), np.float32).reshape(len(read), len(settings.columns))
+        labels = {f"{LABEL}{name}": sure[:, settings.columns.index(name)] for name in symptoms}
     return pd.DataFrame(
         {
             "id": ids.array,
             "text": _masked(texts, read["mentions"], symptoms) if settings.mentions == "mask" else texts,
-            **{name: _plain(examples[name]) for name in (*_label_columns(examples), "patient", "category")},
+            **labels,
+            **{name: _plain(examples[name]) for name in ("patient", "category")},
             **{f"{GROUP}{name}": [of_groups[place] for of_groups in groups] for place, name in enumerate(group_by)},
         }
     )

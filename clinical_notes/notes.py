@@ -10,6 +10,7 @@ from clinical_notes.tables.read import Paths, paths_of, read_rows
 from clinical_notes.tables.tally import Tally
 from clinical_notes.units import GROUP
 from run_folder.errors import InputError, Problem
+from run_folder.names import LABEL
 
 LONGEST_VALUE, MOST_VALUES = 60, 50
 """Limits on a column to group by: characters of a value, and different values. More may be texts or people."""
@@ -27,7 +28,7 @@ def read_notes(
 ) -> Iterator[pd.DataFrame]:
     """Frames of note (0-based data row), patient, category, text and groups, without rows marked as errors.
 
-    The groups are columns ``group_<name>``, as many as ``columns`` names.
+    The groups are columns ``group_<name>``, the labels ``label_<name>``, as many as ``columns`` names.
 
     Args:
         paths: MIMIC-III's NOTEEVENTS, or any tables of notes (``tables.formats.READ``), or folders of .txt files.
@@ -46,13 +47,14 @@ def read_notes(
     draw = np.random.default_rng(seed)
     kept = 0
     groups: dict[str, set[str]] = {f"{GROUP}{name}": set() for name in columns.groups}
+    labels = [f"{LABEL}{name}" for name in columns.labels]
     for frame in read_rows(paths, columns=columns, chunk_rows=chunk_rows, tally=counted):
         chosen = draw.random(len(frame)) < sample
         types = frame["category"].str.strip()
         seen.update(types.unique())
         if wanted:
             chosen &= types.str.lower().isin(wanted).to_numpy()
-        result = _with_groups(_notes_of(frame[chosen], counted), groups)
+        result = _with_groups(_notes_of(frame[chosen], counted), groups, labels)
         kept += len(result)
         if len(result):
             counted.add(result)
@@ -66,9 +68,9 @@ def read_notes(
         raise InputError(Problem("notes", message, "keep more of them"))
 
 
-def _with_groups(notes: pd.DataFrame, groups: Mapping[str, set[str]]) -> pd.DataFrame:
-    """Note, patient, category, text and groups, whose values are added to ``groups``."""
-    result = notes[["note", "patient", "category", "text", *groups]].copy()
+def _with_groups(notes: pd.DataFrame, groups: Mapping[str, set[str]], labels: Sequence[str]) -> pd.DataFrame:
+    """Note, patient, category, text, labels, and groups, whose values are added to ``groups``."""
+    result = notes[["note", "patient", "category", "text", *groups, *labels]].copy()
     for name, values in groups.items():
         result[name] = result[name].str.strip()
         values.update(result[name].unique())

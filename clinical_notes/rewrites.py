@@ -93,6 +93,8 @@ class Rewriter:
 
     def _named(self, text: str, symptom: str) -> list[Mention]:
         """The symptom's mentions but for forms that deny it by themselves."""
+        if symptom not in self._lexicon.concepts:  # of labels that the rules did not give
+            return []
         denying = self._lexicon.concepts[symptom].negative
         return [
             m
@@ -110,7 +112,8 @@ def unseen_forms(
         shown: the texts that models were trained and chosen on.
         held_back: forms kept out of them on purpose; where there are some, the others are not needed.
     """
-    forms = tuple(form for form in _as_in_examples(lexicon).concepts[symptom].forms if not expression_of(form))
+    concept = _as_in_examples(lexicon).concepts.get(symptom)
+    forms = tuple(form for form in concept.forms if not expression_of(form)) if concept else ()
     corpus = "\n".join(shown)
     seen = [form for form in forms if _holds(corpus, form)]
     wanted = tuple(held_back) or forms

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-UnitKind = Literal["note", "sentence"]
+UnitKind = Literal["note", "sentence", "row"]
 
 GROUP = "group_"
 """Prefix of the columns that examples are grouped by."""
@@ -39,6 +39,7 @@ UNITS = pa.schema(
         pa.field("groups", pa.list_(pa.string())),  # values of the columns to group by, in order
         pa.field("text", pa.string()),  # cleaned
         pa.field("mentions", pa.list_(MENTION)),  # in order of appearance, offsets into the cleaned text
+        pa.field("sure", pa.list_(pa.float32())),  # of labels given as numbers: one for each column; else empty
     ]
 )
 

@@ -103,7 +103,9 @@ class LabelSettings:
         negatives: training texts that report no symptom, for each one that does; those that deny one come first.
         most_test: the test patients' texts are all read, patient by patient, up to this number; half of it in
             validation.
-        unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned.
+        unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned; ``row``: a row of a table
+            that has labels.
+        columns: of labels made by people or another model, in the place of the rules.
         raw_window: the author's reading of a note: its first characters, in lower case and otherwise as they are.
         symptoms: how many of the most frequent concepts become classes, or their names.
         mentions: whether the text keeps or masks the names of the classes.
@@ -133,9 +135,17 @@ class LabelSettings:
             default="20000; for multilabel",
         ),
     )  # fmt: skip
-    unit: Literal["note", "sentence"] = field(
-        default="sentence", metadata=option("an example is a sentence, or the start of a note")
+    unit: Literal["note", "sentence", "row"] = field(
+        default="sentence",
+        metadata=option("an example is a sentence, the start of a note, or a row that has labels already"),
     )
+    columns: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "columns of labels, in the place of the rules: one with names apart by ;, or one of 0 and 1 for each "
+            "symptom; with unit row", name="labels", metavar="NAMES", default="the rules",
+        ),
+    )  # fmt: skip
     window_chars: int = field(
         default=1000, metadata=option("number of characters of a note that are read", metavar="N", low=1)
     )

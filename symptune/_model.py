@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,11 @@ class Model:
         self.max_length: int = exported.max_length
 
     def predict(self, texts: Iterable[str | None]) -> pd.DataFrame:
-        """One row per text: ``symptom``, the likeliest, and ``probability_<symptom>`` of each.
+        """One row per text, with ``probability_<symptom>`` of each symptom.
 
-        A text that is empty, or missing (None or NaN), has no symptom and no probabilities. Of a dynamically quantized
-        model the figures of a text move a little with the texts that are labelled with it.
+        A model of a multilabel run says "yes" or "no" in a column of each symptom's name; another names the likeliest
+        in ``symptom``. A text that is empty, or missing (None or NaN), has no answer and no probabilities. Of a
+        dynamically quantized model the figures of a text move a little with the texts that are labelled with it.
 
         Args:
             texts: notes or sentences, as they are. The rows keep the index of a pandas Series.
@@ -44,13 +46,13 @@ class Model:
         """
         import pandas as pd
 
-        from analysis.models.label_texts import label
+        from analysis.models.label_texts import LabelFormat, Text, label
 
         if isinstance(texts, str):
             raise InputError("texts: give a list of texts, such as [text], not one text")
         index = texts.index if isinstance(texts, pd.Series) else None
         written = _Frames()
-        label(self._exported, enumerate(_checked(texts)), written, by_sentence=False)
+        label(self._exported, map(Text, count(), _checked(texts)), written, LabelFormat())
         frame = pd.concat(written.frames, ignore_index=True).drop(columns="row")
         return frame if index is None else frame.set_axis(index)
 

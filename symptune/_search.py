@@ -40,7 +40,8 @@ class SearchOptions(TypedDict, total=False):
     task: Literal["multilabel", "multiclass"]
     negatives: float
     most_test: int
-    unit: Literal["note", "sentence"]
+    unit: Literal["note", "sentence", "row"]
+    labels: Sequence[str]
     window_chars: int
     symptoms: int | Sequence[str]
     mentions: Literal["keep", "mask"]

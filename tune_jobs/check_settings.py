@@ -7,7 +7,7 @@ from typing import Any
 
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import out_of_range
-from run_folder.settings import PARTS, STATUSES, RunSettings
+from run_folder.settings import PARTS, STATUSES, LabelSettings, RunSettings
 from run_folder.yaml_file import read_yaml
 from search_spaces import STRATEGIES
 from search_spaces.overrides import SpaceError, StrategyOverrides, checked_overrides
@@ -49,12 +49,30 @@ def problems_of(settings: RunSettings) -> list[Problem]:
     labels = settings.labels
     if labels.hold_back and labels.mentions == "mask":
         problems.append(Problem("hold_back", "mentions are masked, which hides every form", "set only one of the two"))
+    problems += _label_problems(labels)
     problems += _multilabel_problems(settings) if labels.task == "multilabel" else _multiclass_problems(settings)
     unknown = [status for status in labels.positive if status not in STATUSES]
     if unknown or not labels.positive:
         message = f"unknown status {quoted(unknown[0])}{near(unknown[0], STATUSES)}" if unknown else "name a status"
         problems.append(Problem("positive", message, f"give some of {', '.join(STATUSES)}"))
     return problems + _strategy_problems(settings.search.strategies)
+
+
+def _label_problems(labels: LabelSettings) -> list[Problem]:
+    """Of labels in the place of the rules."""
+    if labels.unit != "row":
+        fix = "set the unit to row"
+        return [Problem("labels", "labels of a table are of its rows", fix)] if labels.columns else []
+    if not labels.columns:
+        return [Problem("unit", "rows need columns of labels", "name them by labels, or omit the unit")]
+    usual = LabelSettings()
+    asked = [("mentions", labels.mentions), ("negated", labels.negated), ("positive", labels.positive),
+             ("hold_back", labels.hold_back), ("labeller", labels.labeller), ("absorb", labels.absorb)]  # fmt: skip
+    return [
+        Problem(name, "says something of the rules' labels alone", "omit it, or the columns of labels")
+        for name, value in asked
+        if value != getattr(usual, name)
+    ]
 
 
 def _multiclass_problems(settings: RunSettings) -> list[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.read import read_rows
 from clinical_notes.tables.tally import Tally
+from clinical_notes.units import GROUP
 from run_folder.errors import InputError
 from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
@@ -58,6 +59,7 @@ class ExportedModel:
 
     Attributes:
         thresholds: (symptoms,) from which probability on each is said; None where the likeliest is, always one.
+        by_sentence: what a text reports is what its sentences do.
 
     Raises:
         InputError: the folder is no whole export, was changed, or holds no ONNX graph.
@@ -75,6 +77,7 @@ class ExportedModel:
         self._tokenizer = load_tokenizer(path)
         thresholds = self._header.model.thresholds
         self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
+        self.by_sentence = settings.unit == "sentence" and thresholds is not None
         self._task = TASKS["multiclass" if thresholds is None else "multilabel"]
 
     def overflows_here(self) -> bool:
@@ -98,45 +101,71 @@ class ExportedModel:
         return tokenise(self._tokenizer, [""] * len(heads), heads, None, self.max_length)
 
 
-def rows_of_file(path: str | Path, columns: NoteColumns, tally: Tally | None = None) -> Iterator[tuple[int, str]]:
-    """Row numbers (0-based) and texts of a table. Raises: InputError."""
+class Text(NamedTuple):
+    """A text to label.
+
+    Attributes:
+        row: from 0.
+        id: what its table calls it; None where no column of identifiers was asked for.
+    """
+
+    row: int
+    text: str
+    id: str | None = None
+
+
+def rows_of_file(path: str | Path, columns: NoteColumns, tally: Tally | None = None) -> Iterator[Text]:
+    """The texts of a table; ``columns.groups`` may name the column of their identifiers. Raises: InputError."""
     for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file", tally=tally):
-        yield from zip(frame["note"].tolist(), frame["text"].tolist(), strict=True)
+        ids = frame[f"{GROUP}{columns.groups[0]}"].tolist() if columns.groups else [None] * len(frame)
+        yield from map(Text, frame["note"].tolist(), frame["text"].tolist(), ids)
 
 
-def rows_of_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
-    """Line numbers (0-based) and texts of a stream. Raises: InputError: undecodable bytes."""
+def rows_of_lines(stream: IO[bytes]) -> Iterator[Text]:
+    """The lines of a stream as texts. Raises: InputError: undecodable bytes."""
     for number, line in enumerate(stream):
         try:
-            yield number, line.decode()
+            yield Text(number, line.decode())
         except UnicodeDecodeError:
             raise InputError(f"standard input: line {number + 1} is not UTF-8; re-encode it") from None
 
 
-def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", *, by_sentence: bool) -> Summary:
+@dataclass(frozen=True)
+class LabelFormat:
+    """What is written of a text.
+
+    Attributes:
+        by_sentence: a line per sentence.
+        id_column: name of the column of identifiers; None: there is none.
+        unsure: probabilities less than this from a threshold are neither yes nor no.
+    """
+
+    by_sentence: bool = False
+    id_column: str | None = None
+    unsure: float = 0.0
+
+
+def label(model: ExportedModel, rows: Iterable[Text], out: "Writer", form: LabelFormat) -> Summary:
     """Write a line per text, or per sentence of each: its row, what it reports and the probabilities; no text.
 
     A model that says of each symptom whether it is reported reads all sentences of a text; the text's probability is
     the largest of its sentences'.
 
-    Args:
-        rows: row numbers and texts.
-        by_sentence: a line per sentence.
     """
     summary = Summary()
-    units = _units(model, rows, by_sentence)
+    units = _units(model, rows, form.by_sentence)
     while chunk := _next_chunk(units):
         inputs = [text for unit in chunk for text in unit.inputs]
         found, cut = model.probabilities(inputs) if inputs else (np.empty((0, len(model.symptoms))), np.empty(0, bool))
         of_unit = np.repeat(np.arange(len(chunk)), [len(unit.inputs) for unit in chunk])
         probabilities = np.full((len(chunk), len(model.symptoms)), np.nan)
         np.fmax.at(probabilities, of_unit, found)
-        out.write(_frame(model, chunk, probabilities, by_sentence))
+        out.write(_frame(model, chunk, probabilities, form))
         summary.texts += len(chunk)
         summary.empty += sum(not unit.inputs for unit in chunk)
         summary.cut += len(np.unique(of_unit[cut]))
     if not summary.texts:  # a file with its header alone
-        out.write(_frame(model, [], np.empty((0, len(model.symptoms))), by_sentence))
+        out.write(_frame(model, [], np.empty((0, len(model.symptoms))), form))
     return summary
 
 
@@ -144,21 +173,21 @@ def label(model: ExportedModel, rows: Iterable[tuple[int, str]], out: "Writer", 
 class _Unit:
     """What gets a line: a text, or a sentence of one; and what the model reads of it."""
 
-    row: int
+    of: Text
     sentence: int
     inputs: Sequence[str]
 
 
-def _units(model: ExportedModel, rows: Iterable[tuple[int, str]], by_sentence: bool) -> Iterator[_Unit]:
-    for row, text in rows:
+def _units(model: ExportedModel, rows: Iterable[Text], by_sentence: bool) -> Iterator[_Unit]:
+    for of in rows:
         if by_sentence:
-            for sentence, cleaned in model.inputs.sentences(text):
-                yield _Unit(row, sentence, [cleaned] if cleaned.strip() else [])
-        elif model.thresholds is not None:
-            yield _Unit(row, 0, [cleaned for _, cleaned in model.inputs.sentences(text)])
+            for sentence, cleaned in model.inputs.sentences(of.text):
+                yield _Unit(of, sentence, [cleaned] if cleaned.strip() else [])
+        elif model.by_sentence:
+            yield _Unit(of, 0, [cleaned for _, cleaned in model.inputs.sentences(of.text)])
         else:
-            made = model.inputs.text(text)
-            yield _Unit(row, 0, [made] if made.strip() else [])
+            made = model.inputs.text(of.text)
+            yield _Unit(of, 0, [made] if made.strip() else [])
 
 
 def _next_chunk(units: Iterator[_Unit]) -> list[_Unit]:
@@ -174,11 +203,13 @@ def _next_chunk(units: Iterator[_Unit]) -> list[_Unit]:
 
 
 def _frame(
-    model: ExportedModel, chunk: Sequence[_Unit], probabilities: NDArray[np.float64], by_sentence: bool
+    model: ExportedModel, chunk: Sequence[_Unit], probabilities: NDArray[np.float64], form: LabelFormat
 ) -> pd.DataFrame:
     empty = np.isnan(probabilities[:, 0])
-    frame = pd.DataFrame({"row": [unit.row for unit in chunk]})
-    if by_sentence:
+    frame = pd.DataFrame({"row": [unit.of.row for unit in chunk]})
+    if form.id_column is not None:
+        frame[form.id_column] = pd.Series([unit.of.id for unit in chunk], dtype=object)
+    if form.by_sentence:
         frame["sentence"] = [unit.sentence for unit in chunk]
     if model.thresholds is None:
         best = np.nan_to_num(probabilities).argmax(axis=1)
@@ -187,6 +218,7 @@ def _frame(
         said = probabilities >= model.thresholds
         for column, symptom in enumerate(model.symptoms):
             answers = np.where(said[:, column], "yes", "no").astype(object)
+            answers[np.abs(probabilities[:, column] - model.thresholds[column]) < form.unsure] = "unsure"
             answers[empty] = None
             frame[symptom] = answers
     for column, symptom in enumerate(model.symptoms):

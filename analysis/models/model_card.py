@@ -147,19 +147,29 @@ def _data(record: ExportRecord) -> str:
         (split, record.examples[split], record.patients[split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
         for split, counts in record.counts.items()
     ]
-    if record.model.thresholds:
+    made = "from a lexicon and rules, not from clinicians"
+    if settings["unit"] == "row":
+        made = f"from the table ({', '.join(settings['labels'])})"
+        what = "one row of a table, with the labels that the table has"
+    elif record.model.thresholds:
         what = "one sentence, with all symptoms that it affirms, or none; validation and test are whole notes"
     elif settings["unit"] == "sentence":
         what = "one sentence, with the one symptom that it affirms"
     else:
         what = f"the first {settings['window_chars']:,} characters of a note, with the symptom that it affirms first"
     return (
-        f"## Data and protocol\n\nNotes: `{Path(settings['notes']).name}`; fingerprint of the examples "
+        f"## Data and protocol\n\nNotes: {_names_of(settings['notes'])}; fingerprint of the examples "
         f"`{record.data_fingerprint[:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
-        f"the symptoms: {settings['mentions']}. Labels come from a lexicon and rules, not from clinicians. Patients are "
+        f"the symptoms: {settings['mentions']}. Labels come {made}. Patients are "
         "split into train, validation and test; the configuration was chosen on validation, and test was opened after.\n\n"
         + _table(("split", "examples", "patients", "by symptom"), rows)
     )
+
+
+def _names_of(notes: str | Sequence[str]) -> str:
+    """Names of the tables, without their folders."""
+    paths = [notes] if isinstance(notes, str) else notes
+    return ", ".join(f"`{Path(path).name}`" for path in paths)
 
 
 def _size(record: ExportRecord) -> str:
@@ -235,7 +245,7 @@ def _limits(record: ExportRecord) -> str:
 
 For research and for sorting notes by the symptom that they report, with a person who checks. Not for diagnosis, triage
 or treatment, and not for texts unlike those it was trained on: another hospital, speciality or language. {_answers(record)} Its labels inherit
-the errors of the rules that made them.
+the errors of what made them.
 """
 
 

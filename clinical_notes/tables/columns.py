@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from clinical_notes.tables.errors import TableError
 from clinical_notes.units import GROUP
+from run_folder.names import LABEL
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class NoteColumns:
     """Names of the columns that are read.
 
     A default name also takes the usual names of such a column. The text must be there; so must the patient,
-    where its name is not None, and what is to be grouped by. A role with the name None is not read.
+    where its name is not None, what is to be grouped by, and labels. A role with the name None is not read.
     """
 
     text: str = "TEXT"
@@ -21,6 +22,7 @@ class NoteColumns:
     category: str | None = "CATEGORY"
     error: str | None = "ISERROR"
     groups: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 DEFAULT = NoteColumns()
@@ -45,6 +47,8 @@ _NO_GROUPS = {
     "category": "is always grouped by",
     "error": "is the same for all notes that are read",
 }
+
+_NO_LABELS = {role: _NO_GROUPS[role] for role in ("text", "patient")}
 
 Choose = Callable[[Sequence[str]], "Found"]
 """From a table's header to what its columns hold. Raises: TableError."""
@@ -108,7 +112,8 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
         elif asked and role == "patient":
             fix = "name it, or give none: each note then counts as one patient"
             raise TableError(f" has no column of patients ({_shown(header)})", fix, setting="patient_column")
-    names |= _groups(header, columns, names)
+    names |= _named(header, columns.groups, GROUP, "group_by", names, _NO_GROUPS)
+    names |= _named(header, columns.labels, LABEL, "labels", names, _NO_LABELS)
     return Found(names, {role: rest for role, rest in others.items() if rest})
 
 
@@ -152,20 +157,34 @@ def _shown(header: Sequence[str]) -> str:
     return f"none of the {len(header)} names in its first row is a usual one; it may have no header"
 
 
-def _groups(header: Sequence[str], columns: NoteColumns, names: Mapping[str, str]) -> dict[str, str]:
+def _named(
+    header: Sequence[str],
+    wanted: Sequence[str],
+    prefix: str,
+    setting: str,
+    names: Mapping[str, str],
+    refused: Mapping[str, str],
+) -> dict[str, str]:
+    """Columns that were asked for by their names, apart from the roles.
+
+    Args:
+        setting: the setting that names them.
+        names: by role, the columns found.
+        refused: by role, why its column must not be among them.
+    """
     loose = {name.strip().lower(): name for name in header}
-    groups = {}
-    for asked in columns.groups:
+    found = {}
+    for asked in wanted:
         name = asked if asked in header else loose.get(asked.strip().lower())
         if name is None:
             message = f" has no column {asked} ({_shown(header)})"
-            raise TableError(message, "name one that it has", setting="group_by")
+            raise TableError(message, "name one that it has", setting=setting)
         if header.count(name) > 1:
             raise TableError(f" has the column {name} twice; rename one")
-        for role, why in _NO_GROUPS.items():
+        for role, why in refused.items():
             if name == names.get(role):
-                raise TableError(f": {asked} {why}", "name another column", setting="group_by")
-        groups[f"{GROUP}{asked}"] = name
-    if len(set(groups.values())) < len(groups):
-        raise TableError(f": {', '.join(columns.groups)} names a column twice", "name each once", setting="group_by")
-    return groups
+                raise TableError(f": {asked} {why}", "name another column", setting=setting)
+        found[f"{prefix}{asked}"] = name
+    if len(set(found.values())) < len(found):
+        raise TableError(f": {', '.join(wanted)} names a column twice", "name each once", setting=setting)
+    return found

@@ -25,6 +25,7 @@ from clinical_notes.tables.text_files import read_text_files
 from clinical_notes.tables.values import PatientIds, is_missing, marks, texts
 from clinical_notes.units import GROUP
 from run_folder.errors import InputError, Problem
+from run_folder.names import LABEL
 
 Paths = str | Path | Sequence[str | Path]
 """One table, or several that hold the notes together: files, or folders of tables or of .txt files."""
@@ -231,9 +232,9 @@ def _partition(file: Path, given: Path) -> Mapping[str, str | None]:
 def _frame(
     table: pa.Table, columns: NoteColumns, found: Found, first_row: int, patients: PatientIds, path: str
 ) -> pd.DataFrame:
-    """Columns text, patient, category, error and groups, empty where the table has none."""
+    """Columns text, patient, category, error, groups and labels, empty where the table has none."""
     read = partial(_column, table, found, first_row, patients, path)
-    roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups))
+    roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups), *(f"{LABEL}{name}" for name in columns.labels))
     frame: pd.DataFrame = pa.table({role: read(role) for role in roles}).to_pandas()
     for role in found.others:
         blank = frame[role].str.strip() == "" if role != "error" else _blank(table.column(role), found.names[role])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from clinical_notes.tables.columns import ROLES, Found
 from clinical_notes.units import GROUP, same_text
+from run_folder.names import LABEL
 
 
 @dataclass
@@ -88,6 +89,7 @@ def _columns_in_words(found: Found) -> str:
         if role in found.names:
             others = found.others.get(role)
             words.append(f"{role} from {found.names[role]}" + (f" (not {', '.join(others)})" if others else ""))
+    words += [f"labels from {name}" for role, name in found.names.items() if role.startswith(LABEL)]
     words += [f"groups from {name}" for role, name in found.names.items() if role.startswith(GROUP)]
     return ", ".join(words)
 

@@ -20,7 +20,15 @@ from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import read_evaluation
 from analysis.evaluation.onnx_graphs import agreement, onnx_file, tokenised
 from analysis.models.export import check_export, export, load_pytorch
-from analysis.models.label_texts import ExportedModel, label, rows_of_file, rows_of_lines, writer_to
+from analysis.models.label_texts import (
+    ExportedModel,
+    LabelFormat,
+    Text,
+    label,
+    rows_of_file,
+    rows_of_lines,
+    writer_to,
+)
 from clinical_notes.inputs import InputMaker
 from clinical_notes.tables.columns import TEXTS_ALONE, NoteColumns
 from run_folder.errors import InputError
@@ -291,7 +299,7 @@ def labelled(model: ExportedModel, rows: list[tuple[int, str]], by_sentence: boo
 
     memory = Memory()
     memory.frames = []
-    label(model, rows, memory, by_sentence=by_sentence)
+    label(model, [Text(*row) for row in rows], memory, LabelFormat(by_sentence))
     return pd.concat(memory.frames, ignore_index=True)
 
 
@@ -329,19 +337,19 @@ def test_no_more_rows_are_pulled_than_one_chunk_ahead_of_what_is_written(
     monkeypatch.setattr("analysis.models.label_texts.CHUNK", 8)
     pulled, written = 0, 0
 
-    def rows() -> Iterator[tuple[int, str]]:
+    def rows() -> Iterator[Text]:
         nonlocal pulled
         for number in range(100):
             pulled += 1
             assert pulled <= written + 8
-            yield number, "pt has pain"
+            yield Text(number, "pt has pain")
 
     class Out:
         def write(self, frame: pd.DataFrame) -> None:
             nonlocal written
             written += len(frame)
 
-    label(ExportedModel(exported["baseline"]), rows(), Out(), by_sentence=False)
+    label(ExportedModel(exported["baseline"]), rows(), Out(), LabelFormat())
     assert written == 100
 
 
@@ -358,7 +366,7 @@ def test_a_table_is_labelled_into_a_file_without_its_text(
     out = tmp_path / f"out.{ending}"
     with writer_to(out) as writer:
         rows = rows_of_file(tmp_path / "in.csv", NoteColumns(text="NOTE", patient=None))
-        summary = label(ExportedModel(exported["pruning"]), rows, writer, by_sentence=False)
+        summary = label(ExportedModel(exported["pruning"]), rows, writer, LabelFormat())
     assert (summary.texts, summary.empty) == (3, 1)
     found = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
     assert found["row"].tolist() == [0, 1, 2]
@@ -377,7 +385,7 @@ def test_a_failing_prediction_leaves_no_file(exported: dict[str, Path], tmp_path
             ExportedModel(exported["baseline"]),
             rows_of_file(tmp_path / "in.csv", TEXTS_ALONE),
             writer,
-            by_sentence=False,
+            LabelFormat(),
         )
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
     with pytest.raises(InputError, match="line 2 is not UTF-8"):

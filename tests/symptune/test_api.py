@@ -228,7 +228,7 @@ def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp
     [
         ({"trials": "many"}, "trials: give a whole number, not 'many'"),
         ({"trials": -1}, "trials: must be at least 1, got -1"),
-        ({"unit": "word"}, "unit: there is no 'word' (there are note, sentence)"),
+        ({"unit": "word"}, "unit: there is no 'word' (there are note, sentence, row)"),
         (
             {"hold_back": 1, "mentions": "mask"},
             "hold_back: mentions are masked, which hides every form; set only one of the two",

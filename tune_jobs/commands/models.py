@@ -10,7 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.models.export import export as export_trial
-from analysis.models.label_texts import ENDINGS, ExportedModel, label, rows_of_file, rows_of_lines, writer_to
+from analysis.models.label_texts import (
+    ENDINGS,
+    ExportedModel,
+    LabelFormat,
+    label,
+    rows_of_file,
+    rows_of_lines,
+    writer_to,
+)
 from clinical_notes.tables.columns import TEXTS_ALONE
 from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem, quoted
@@ -57,6 +65,8 @@ def _trial_to_export(run: Run, strategy: str | None, trial: str | None) -> str:
 
 def predict(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
+    if options.id_column is not None and options.file == "-":
+        raise InputError(Problem("id_column", "standard input has no columns", "omit it, or give a table"))
     if options.out and os.path.realpath(options.out) == os.path.realpath(options.file):
         raise InputError(Problem("out", f"{options.out} is the file to be read", "name another"))
     out = new_file(options.out, "out", ENDINGS, overwrite=options.overwrite) if options.out else None
@@ -67,17 +77,20 @@ def predict(options: argparse.Namespace, console: Console) -> int:
             "export a model that was searched with --reduce-range",
             file=sys.stderr,
         )
+    if options.unsure and model.thresholds is None:
+        message = "the model names exactly one symptom of each text, and has no thresholds"
+        raise InputError(Problem("unsure", message, "omit it, or export a model of a multilabel run"))
     tally = Tally()
-    rows = (
-        rows_of_lines(sys.stdin.buffer)
-        if options.file == "-"
-        else rows_of_file(options.file, replace(TEXTS_ALONE, text=options.text_column), tally)
+    columns = replace(
+        TEXTS_ALONE, text=options.text_column, groups=() if options.id_column is None else (options.id_column,)
     )
+    rows = rows_of_lines(sys.stdin.buffer) if options.file == "-" else rows_of_file(options.file, columns, tally)
+    form = LabelFormat(options.sentences, options.id_column, options.unsure)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # a table for programs, as in a file
     try:
         with writer_to(out) as writer:
-            summary = label(model, rows, writer, by_sentence=options.sentences)
+            summary = label(model, rows, writer, form)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

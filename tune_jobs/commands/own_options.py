@@ -45,6 +45,16 @@ class PredictOptions:
     )
     overwrite: bool = field(default=False, metadata=option("replace the file of --out if it exists"))
     sentences: bool = field(default=False, metadata=option("label each sentence of every text"))
+    id_column: str | None = field(
+        default=None, metadata=option("copy this column of FILE, so that the labels can be joined", metavar="NAME")
+    )
+    unsure: float = field(
+        default=0.0,
+        metadata=option(
+            "write unsure where a probability is less than this from its threshold; of multilabel models",
+            metavar="WIDTH", low=0, high=1,
+        ),
+    )  # fmt: skip
     threads: int | None = field(
         default=None, metadata=option("number of threads", metavar="N", default="all cores", low=1, high=1024)
     )

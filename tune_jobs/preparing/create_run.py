@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from clinical_notes.annotate import Annotator, annotate_notes
+from clinical_notes.annotate import Annotate, Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.examples import LabelledExamples, make_examples, split_folds
 from clinical_notes.lexicon import Lexicon, read_lexicon
 from clinical_notes.medspacy_labeller import check_installed
 from clinical_notes.notes import check_notes, read_notes
+from clinical_notes.own_labels import RowAnnotator
 from clinical_notes.run_examples import tokenised_examples
 from clinical_notes.synthetic import write_synthetic_notes
 from clinical_notes.tables.columns import NoteColumns
@@ -124,22 +125,26 @@ def _model_problems(settings: RunSettings) -> list[Problem]:
 
 def _notes_problems(settings: RunSettings) -> list[Problem]:
     if not settings.notes.is_synthetic:
-        check_notes(settings.notes.paths, _columns(settings.notes))
+        check_notes(settings.notes.paths, _columns(settings.notes, settings.labels))
+    elif settings.labels.columns:
+        return [Problem("labels", "synthetic notes have no columns of labels", "give notes that have")]
     return []
 
 
-def _columns(notes: NotesSettings) -> NoteColumns:
+def _columns(notes: NotesSettings, labels: LabelSettings) -> NoteColumns:
     return NoteColumns(
         text=notes.text_column,
         patient=None if notes.patient_column == NO_PATIENTS else notes.patient_column,
         category=notes.category_column,
         groups=notes.group_by,
+        labels=labels.columns,
     )
 
 
 def _lexicon_problems(settings: RunSettings) -> list[Problem]:
     known = list(_lexicon(settings.labels).concepts)
-    named = settings.labels.symptoms if isinstance(settings.labels.symptoms, tuple) else ()
+    by_rules = isinstance(settings.labels.symptoms, tuple) and not settings.labels.columns
+    named = settings.labels.symptoms if by_rules and isinstance(settings.labels.symptoms, tuple) else ()
     return [
         Problem("symptoms", f"the lexicon has no {name!r}{near(name, known)}") for name in named if name not in known
     ]
@@ -187,14 +192,20 @@ def make_run_examples(
         read = partial(
             read_notes,
             [path.absolute() for path in paths] if on_cluster else paths,  # Ray's workers have folders of their own
-            columns=_columns(notes),
+            columns=_columns(notes, labels),
             sample=notes.sample,
             seed=seed,
             categories=notes.category,
         )
-        share = _whole_share(paths) if labels.task == "multilabel" else 0.0
-        annotator = Annotator(
-            _lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, labels.labeller, share
+        share = 0.0
+        if labels.task == "multilabel":
+            share = 1.0 if labels.unit == "row" else _whole_share(paths)
+        annotator: Annotate = (
+            RowAnnotator(_lexicon(labels), labels.columns, one_each=labels.task == "multiclass")
+            if labels.unit == "row"
+            else Annotator(
+                _lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, labels.labeller, share
+            )
         )
         tables = (
             annotate_on_cluster(read, annotator, tally)

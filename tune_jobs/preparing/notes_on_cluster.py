@@ -14,7 +14,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.exceptions import RayError, RayTaskError
 
-from clinical_notes.annotate import Annotator, pieces_of
+from clinical_notes.annotate import Annotate, pieces_of
 from clinical_notes.tables.tally import Tally
 from clinical_notes.units import UNITS
 from run_folder.errors import InputError, Problem
@@ -65,7 +65,7 @@ def _blocks(read: Reader, holder: Any) -> Iterator[pa.Table]:
     ray.get(holder.put.remote(tally))
 
 
-def annotate_on_cluster(read: Reader, annotator: Annotator, tally: Tally) -> Iterator[pa.Table]:
+def annotate_on_cluster(read: Reader, annotator: Annotate, tally: Tally) -> Iterator[pa.Table]:
     """Units in the notes' order, as ``annotate_notes`` gives them, by all CPUs of the connected cluster.
 
     Args:

@@ -1,0 +1,85 @@
+"""Every strategy in a multilabel task: it learns, and deploys a model with the figures that it reports."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clinical_notes.batches import TokenisedExamples, TrialData
+from run_folder.records import from_plain, to_plain
+from run_folder.results import DeployedResult
+from tests.conftest import tiny_model
+from trainables.parts.deployed import deploy_torch, predict
+from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.open_deployed import load_deployed
+from trainables.parts.tasks import TASKS, choose_thresholds
+
+from .conftest import VARIANTS, configuration, run_to_end, start, trains
+
+MULTILABEL = TASKS["multilabel"]
+
+
+def several(examples: TokenisedExamples) -> TokenisedExamples:
+    """Of three texts one reports its class, one its class and the next, and one nothing."""
+    classes, kinds = examples.labels, np.arange(len(examples)) // 3 % 3
+    labels = np.zeros((len(examples), 3), np.float32)
+    labels[np.arange(len(examples)), classes] = kinds < 2
+    labels[np.arange(len(examples)), (classes + 1) % 3] = kinds == 1
+    return dataclasses.replace(examples, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def data(trial_data: TrialData) -> TrialData:
+    train, validation = several(trial_data.train), several(trial_data.validation)
+    return dataclasses.replace(trial_data, train=train, validation=validation, task="multilabel")
+
+
+@pytest.fixture(scope="module")
+def encoder(data: TrialData) -> EncoderWeights:
+    model = tiny_model("bert")
+    model.config.problem_type = MULTILABEL.problem_type
+    return EncoderWeights.of(model)
+
+
+@pytest.fixture(scope="module")
+def own_teacher(encoder: EncoderWeights, data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> str:
+    home = tmp_path_factory.mktemp("teacher")
+    deploy_torch(encoder.build(), home / "deployed", data)
+    return str(home)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_figures_and_thresholds_are_those_of_the_deployed_model(
+    variant: str, own_teacher: str, data: TrialData, encoder: EncoderWeights, tmp_path: Path
+) -> None:
+    trial = start(variant, configuration(variant, own_teacher), data, encoder, epochs=3)
+    final = run_to_end(trial, tmp_path)
+    if trains(variant):
+        assert trial.results[-1].train_loss < trial.results[0].train_loss
+    deployed = load_deployed(tmp_path / "deployed")
+    probabilities = MULTILABEL.probabilities(predict(deployed.logits, data.validation, data.pad_token_id))
+    thresholds = choose_thresholds(data.validation.labels >= 0.5, probabilities)
+    assert final.thresholds == dict(zip(data.symptoms, thresholds.tolist(), strict=True))
+    assert final.validation == MULTILABEL.metrics(data.validation.labels, probabilities, data.symptoms, thresholds)
+    assert final.validation.micro is not None
+    assert from_plain(to_plain(final), DeployedResult, "trial") == final
+    config = json.loads((tmp_path / "deployed" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+
+
+def test_a_sensitivity_moves_the_thresholds_and_class_weights_the_loss(
+    own_teacher: str, data: TrialData, encoder: EncoderWeights, tmp_path: Path
+) -> None:
+    config = configuration("baseline", own_teacher)
+    usual = run_to_end(start("baseline", config, data, encoder), tmp_path / "usual")
+    sensitive = dataclasses.replace(data, sensitivity=1.0)
+    found = run_to_end(start("baseline", config, sensitive, encoder), tmp_path / "sensitive")
+    assert all(scores.recall == 1 for scores in found.validation.per_symptom.values())
+    assert usual.thresholds is not None
+    assert found.thresholds is not None
+    assert all(found.thresholds[name] <= usual.thresholds[name] for name in data.symptoms)
+    weighted = dataclasses.replace(data, class_weights=np.full(3, 50, np.float32))
+    heavy, light = (start("baseline", config, of, encoder).epoch().train_loss for of in (weighted, data))
+    assert heavy > 5 * light
