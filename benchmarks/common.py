@@ -98,7 +98,7 @@ def trial_data(
             tokenizer,
             list(frame["id"]),
             list(frame["text"]),
-            [symptoms.index(name) for name in frame["symptom"]],
+            np.array([symptoms.index(name) for name in frame["symptom"]]),
             max_length,
         )
         for frame in (train, validation)

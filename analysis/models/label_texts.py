@@ -19,10 +19,9 @@ from analysis.models.export import INPUT_FILE, check_export
 from analysis.text_tables import defused
 from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
-from clinical_notes.tables.columns import NoteColumns
+from clinical_notes.tables.columns import ID, NoteColumns
 from clinical_notes.tables.read import read_rows
 from clinical_notes.tables.tally import Tally
-from clinical_notes.units import GROUP
 from run_folder.errors import InputError
 from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
@@ -115,9 +114,9 @@ class Text(NamedTuple):
 
 
 def rows_of_file(path: str | Path, columns: NoteColumns, tally: Tally | None = None) -> Iterator[Text]:
-    """The texts of a table; ``columns.groups`` may name the column of their identifiers. Raises: InputError."""
+    """The texts of a table, with their identifiers where ``columns`` names some. Raises: InputError."""
     for frame in read_rows(path, columns=columns, chunk_rows=CHUNK, setting="file", tally=tally):
-        ids = frame[f"{GROUP}{columns.groups[0]}"].tolist() if columns.groups else [None] * len(frame)
+        ids = frame[f"{ID}{columns.id}"].tolist() if columns.id else [None] * len(frame)
         yield from map(Text, frame["note"].tolist(), frame["text"].tolist(), ids)
 
 

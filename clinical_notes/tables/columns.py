@@ -14,7 +14,8 @@ class NoteColumns:
     """Names of the columns that are read.
 
     A default name also takes the usual names of such a column. The text must be there; so must the patient,
-    where its name is not None, what is to be grouped by, and labels. A role with the name None is not read.
+    where its name is not None, what is to be grouped by, labels, and an identifier to copy. A role with the name None
+    is not read.
     """
 
     text: str = "TEXT"
@@ -23,8 +24,11 @@ class NoteColumns:
     error: str | None = "ISERROR"
     groups: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    id: str | None = None
 
 
+ID = "id_"
+"""Prefix of the role of a column of identifiers."""
 DEFAULT = NoteColumns()
 TEXTS_ALONE = NoteColumns(patient=None, category=None, error=None)
 ROLES = ("text", "patient", "category", "error")
@@ -114,7 +118,10 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
             raise TableError(f" has no column of patients ({_shown(header)})", fix, setting="patient_column")
     names |= _named(header, columns.groups, GROUP, "group_by", names, _NO_GROUPS)
     names |= _named(header, columns.labels, LABEL, "labels", names, _NO_LABELS)
-    return Found(names, {role: rest for role, rest in others.items() if rest})
+    names |= _named(header, [columns.id] if columns.id else [], ID, "id_column", names, {})
+    taken = set(names.values())
+    left = {role: tuple(name for name in rest if name not in taken) for role, rest in others.items()}
+    return Found(names, {role: rest for role, rest in left.items() if rest})
 
 
 def is_header(fields: Sequence[str], header: Sequence[str], row: int) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clinical_notes.tables.columns import DEFAULT, ROLES, Choose, Found, NoteColumns, find, other_name
+from clinical_notes.tables.columns import DEFAULT, ID, ROLES, Choose, Found, NoteColumns, find, other_name
 from clinical_notes.tables.delimited import read_delimited
 from clinical_notes.tables.errors import TableError
 from clinical_notes.tables.excel import read_excel
@@ -235,6 +235,7 @@ def _frame(
     """Columns text, patient, category, error, groups and labels, empty where the table has none."""
     read = partial(_column, table, found, first_row, patients, path)
     roles = (*ROLES, *(f"{GROUP}{name}" for name in columns.groups), *(f"{LABEL}{name}" for name in columns.labels))
+    roles += (f"{ID}{columns.id}",) if columns.id else ()
     frame: pd.DataFrame = pa.table({role: read(role) for role in roles}).to_pandas()
     for role in found.others:
         blank = frame[role].str.strip() == "" if role != "error" else _blank(table.column(role), found.names[role])

@@ -303,7 +303,7 @@ def test_an_evaluated_run_says_something_of_every_strategy_and_the_margin_is_the
     assert "margin 0.05" in capsys.readouterr().out  # as last given
     for command in ("leaderboard", "evaluate"):
         assert main([command, "moved", "--margin", "0"]) == 2
-        assert capsys.readouterr().err == "symptune: error: --margin: must be more than 0, got 0\n"
+        assert capsys.readouterr().err == "symptune: error: --margin: must be in (0, 1], got 0\n"
 
 
 def test_a_model_whose_predictions_are_lost_is_named_and_the_statistics_stay(tmp_path: Path) -> None:

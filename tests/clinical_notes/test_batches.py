@@ -42,5 +42,5 @@ def test_the_mask_becomes_the_tokenizers_own() -> None:
     core = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]", mask_token="[MASK]")
-    examples = tokenise(tokenizer, ["a"], ["has [SYMPTOM] today"], [0], max_length=8)
+    examples = tokenise(tokenizer, ["a"], ["has [SYMPTOM] today"], None, max_length=8)
     assert examples.tokens.tolist() == [2, 1, 3]

@@ -81,9 +81,7 @@ def predict(options: argparse.Namespace, console: Console) -> int:
         message = "the model names exactly one symptom of each text, and has no thresholds"
         raise InputError(Problem("unsure", message, "omit it, or export a model of a multilabel run"))
     tally = Tally()
-    columns = replace(
-        TEXTS_ALONE, text=options.text_column, groups=() if options.id_column is None else (options.id_column,)
-    )
+    columns = replace(TEXTS_ALONE, text=options.text_column, id=options.id_column)
     rows = rows_of_lines(sys.stdin.buffer) if options.file == "-" else rows_of_file(options.file, columns, tally)
     form = LabelFormat(options.sentences, options.id_column, options.unsure)
     if isinstance(sys.stdout, io.TextIOWrapper):
