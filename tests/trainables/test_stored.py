@@ -30,6 +30,13 @@ def test_a_packed_model_reloads_to_the_same_weights(model: PreTrainedModel, tmp_
         assert torch.equal(reloaded[name], tensor)
 
 
+def test_the_same_packed_model_is_the_same_file(model: PreTrainedModel, tmp_path: Path) -> None:
+    drop_weights(model, 0.7)
+    for number in range(8):
+        stored.save_model(model, tmp_path / str(number), packed=True)
+    assert len({(tmp_path / str(number) / stored.OWN_WEIGHTS_FILE).read_bytes() for number in range(8)}) == 1
+
+
 def test_a_tensor_with_few_zeros_is_written_as_it_is(model: PreTrainedModel, tmp_path: Path) -> None:
     drop_weights(model, 0.03)  # fewer than a bit per weight costs
     stored.save_model(model, tmp_path, packed=True)

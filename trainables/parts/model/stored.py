@@ -39,7 +39,7 @@ def save_model(model: PreTrainedModel, directory: Path, *, packed: bool = False)
     metadata = {"format": "pt"}
     if packed:
         state, shapes = _pack(state)
-        metadata[_PACKED] = json.dumps(shapes)
+        metadata = {_PACKED: json.dumps(shapes)}  # of several keys, safetensors writes the order at random
     stock = not packed and structure_of(model) == STOCK
     save_file(state, directory / (WEIGHTS_FILE if stock else OWN_WEIGHTS_FILE), metadata=metadata)
 
