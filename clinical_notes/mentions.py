@@ -165,7 +165,7 @@ def _asserted(
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
         for match in cues.in_sentence.finditer(lowered)
     ]
-    found = _with_signs_read(found, matches)
+    found = _with_signs_read(found, text, matches)
     mentions = []
     ends = _list_ends(text, matches)
     starts = [match[0] for match in matches]
@@ -187,19 +187,33 @@ def _asserted(
     return mentions
 
 
-def _with_signs_read(cues: list[_Cue], matches: Sequence[Match]) -> list[_Cue]:
+def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> list[_Cue]:
     """A sentence that starts with "(-)" or "(+)" has its signs before the symptoms; any other has them after.
 
-    An answer such as ": no" is of the symptom before it, and where there is none, of those after it ("Ext: no edema").
+    Each answer such as ": no" is of the symptom before it, or else of those after it.
     """
     if not any(cue.kind in _SIGNS for cue in cues):
         return cues
     signs = [cue for cue in cues if cue.kind in ("minus", "plus")]
     minus = "pre_negation" if signs and signs[0].start < matches[0][0] else "post_negation"
-    kinds = {"minus": minus}
-    if not any(match[0] < cue.start for match in matches for cue in cues if cue.kind == "sign_after"):
-        kinds["sign_after"] = "pre_negation"
-    return [_Cue(kinds.get(cue.kind, cue.kind), cue.start, cue.end) for cue in cues]
+    read = []
+    for cue in cues:
+        kind = minus if cue.kind == "minus" else cue.kind
+        if kind == "sign_after" and _denies_what_follows(cue, cues, text, matches):
+            kind = "pre_negation"
+        read.append(_Cue(kind, cue.start, cue.end))
+    return read
+
+
+def _denies_what_follows(answer: _Cue, cues: Sequence[_Cue], text: str, matches: Sequence[Match]) -> bool:
+    """Whether an answer has a header before it, as in "CV: no pain; Ext: no edema", and not a symptom."""
+    last = max((match for match in matches if match[0] < answer.start), default=None)
+    if last is None:
+        return True
+    if text[answer.start] not in ":?" or last[1] >= answer.start:
+        return False
+    stop = max((cue.start for cue in cues if cue.kind == "stop" and cue.start < answer.start), default=-1)
+    return last[0] < stop or any(answer.end <= match[0] <= answer.end + 1 for match in matches)
 
 
 def _list_ends(text: str, matches: Sequence[Match]) -> list[int]:
