@@ -52,7 +52,15 @@ _NOT_FOUND = (
 """Not before the rest of a list that ends with its verb: "no fever, cough or chills were noted"."""
 _UNITS = r"(?:hour|day|night|week|month|year|hr|hrs|wk|d)s?"
 _NUMBER = r"(?:\d+|a|an|one|two|three|four|five|six|seven|several|few|many)"
-_DURATION = rf"(?:x ?(?:\d|{_NUMBER} {_UNITS}\b)|for (?:the (?:last|past) )?(?:\w+ )?{_NUMBER} {_UNITS}\b|since [a-z]+)"
+_STAY = (
+    r"(?:(?:the|his|her|this|last|most|recent|prior|previous|initial) )*"
+    r"(?:admission|admit|discharge|surgery|operation|procedure|transfer|arrival|extubation|intubation|visit|treatment)\b"
+)
+"""Since when nothing was seen: "no fever, chills since discharge"."""
+_DURATION = (
+    rf"(?:x ?(?:\d|{_NUMBER} {_UNITS}\b)|for (?:the (?:last|past) )?(?:\w+ )?{_NUMBER} {_UNITS}\b"
+    rf"|since (?!{_STAY})[a-z]+)(?!,? n?or\b)"
+)
 _MINUS = rf"[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$))"
 _PLUS = rf"[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$))"
 _SIGN_BEFORE = (
@@ -68,8 +76,8 @@ _SIGN_AFTER = (
 _AFTER_COMMA = (
     r"with |(?:then|so|and then)\b"
     rf"|(?!n?or\b){_NOT_FOUND}(?:\w+ ){{1,4}}?{_VERBS}\b|and (?:\w+ ){{1,4}}?{_VERBS}\b"
-    rf"|(?!n?or\b|and\b)(?:[\w/-]+ ){{1,3}}?{_DURATION}|{_NUMBER} {_UNITS} of\b"
-    r"|(?:\w+ )?tender\w* (?:in|over|to)\b"
+    rf"|(?!and\b)(?:(?!n?or\b)[\w/-]+ ){{1,3}}?{_DURATION}|{_NUMBER} {_UNITS} of\b"
+    r"|(?!n?or\b)(?:\w+ )?tender\w* (?:in|over|to)\b(?![^,.;]{0,60},? n?or\b)"
     rf"|(?:and |with )?{_PRESENT}(?!\w)|\w+ing \w+ly\b|(?:\w+ ){{1,2}}without\b"
 )
 """What begins a new statement after a comma."""
