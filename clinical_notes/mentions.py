@@ -21,7 +21,15 @@ from clinical_notes.templates import read_templates
 from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
 
 _SIGNS = ("minus", "plus", "sign_after")
-_GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
+_GRADED = re.compile(
+    r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])"
+    r"(?! (?!(?:to|in|at|on|of|up|with|and|or|but|over|bilat\w*|b/l|pitting|non-?pitting|left|right|lower|upper|"
+    r"[lr]?le|throughout|now|today|pedal|ankle|leg|legs|both)\b)[a-z])"
+)
+"""A grade after its symptom, and not before what it is of: "no edema 2+ pulses"."""
+_GRADE_OF = re.compile(r" (?:(?!(?:no|without|w/o|denies|neg|and|or|but|pulses?)\b)[\w/-]+ ){0,3}")
+"""Between a grade and the symptom that it is of: "2+ pitting edema"."""
+_GRADE_BEFORE = re.compile(rf"(?:[1-4]\+|\+[1-4]){_GRADE_OF.pattern}$")
 _LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _BRACKETS = re.compile(r"\([^()]{2,80}\)")
 _DENIED_CHANGE = tuple(f"no {word}" for word in ("change", "recent", "significant", "new", "other", "interval"))
@@ -170,13 +178,14 @@ def _asserted(
     ends = _list_ends(text, matches)
     starts = [match[0] for match in matches]
     brackets = [match.span() for match in _BRACKETS.finditer(squeezed.lowered, part.body, part.end)]
+    graded = "+" in lowered
     written = read_templates(squeezed.lowered, [match[:2] for match in matches], part.body, part.end)
     for i, ((start, end, concepts, kind), list_end) in enumerate(zip(matches, ends, strict=True)):
         if context == OTHER:
             assertion = OTHER
         elif i in written:
             assertion = written[i]
-        elif _GRADED.match(text, end):
+        elif graded and _is_graded(lowered, start - part.body, end - part.body, [m[0] - part.body for m in matches]):
             assertion = AFFIRMED
         else:
             near = _outside_brackets(found, brackets, start)
@@ -185,6 +194,15 @@ def _asserted(
             assertion = AFFIRMED if assertion == NEGATED else NEGATED
         mentions += [Mention(concept, assertion, start, end) for concept in concepts]
     return mentions
+
+
+def _is_graded(lowered: str, start: int, end: int, starts: Sequence[int]) -> bool:
+    """Whether a grade such as "2+" is of the mention from ``start`` to ``end``, and not of the next."""
+    if _GRADE_BEFORE.search(lowered, 0, start):
+        return True
+    grade = _GRADED.match(lowered, end)
+    following = min((other for other in starts if other >= end), default=None)
+    return grade is not None and not (following and _GRADE_OF.fullmatch(lowered, grade.end(), following))
 
 
 def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> list[_Cue]:

@@ -17,7 +17,7 @@ _NO = rf"(?:{_SHORT_NO}|neg|negative|absent|nil|denie[sd]|not present)"
 _ENDED = r"(?=\s*(?:[,;.)\]\n]|$|-?\s*[a-z][a-z /]{2,40}[:?(]))"
 _ANSWER = re.compile(
     rf"(?:(?:\s?[:?=]\s?|\s-\s?|\s?\()(?:(?P<yes>{_YES})|(?P<no>{_NO}))"
-    rf"|\s(?:(?P<plain_yes>{_SHORT_YES})|{_SHORT_NO}))\)?{_ENDED}"
+    rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}))\)?{_ENDED}"
 )
 _BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?:[\w-]+\s){0,2}?$")
 _BOX_AFTER = re.compile(r"\s?[:?]?\s?(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))")
