@@ -19,6 +19,7 @@ _ANSWER = re.compile(
     rf"(?:(?:\s?[:?=]\s?|\s-\s?|\s?\()(?:(?P<yes>{_YES})|(?P<no>{_NO}))"
     rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}))\)?{_ENDED}"
 )
+_LAST_NO = re.compile(r"\sno[\s.]*$")
 _BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?:[\w-]+\s){0,2}?$")
 _BOX_AFTER = re.compile(r"\s?[:?]?\s?(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))")
 _ANY_BOX = re.compile(r"[\[(][ x_]?[\])]|[☐☒☑✓]")
@@ -54,7 +55,7 @@ def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) ->
             _box(text, begin, mention, until, box_first)
             or _sides(text, mention, end)
             or (_sign(text, begin, mention) if signed else None)
-            or _answer(text, mention, until)
+            or _answer(text, mention, until, end)
         )
         if status is not None:
             found[i] = status
@@ -100,8 +101,13 @@ def _sign(text: str, begin: int, mention: Span) -> str | None:
     return None if sign is None else AFFIRMED if sign["sign"] == "+" else NEGATED
 
 
-def _answer(text: str, mention: Span, until: int) -> str | None:
+def _answer(text: str, mention: Span, until: int, end: int) -> str | None:
     answer = _ANSWER.match(text, mention[1], until)
-    if answer is None:
+    if answer is None or (until < end and _denies_next(text, answer, until, end)):
         return None
     return AFFIRMED if answer["yes"] or answer["plain_yes"] else NEGATED
+
+
+def _denies_next(text: str, answer: re.Match[str], until: int, end: int) -> bool:
+    """Whether a "no" is of the symptom after it: "has cough no fever", not "cough no, fever no"."""
+    return answer[0].strip() == "no" and answer.end() >= until - 1 and not _LAST_NO.search(text, until, end)
