@@ -30,7 +30,14 @@ _PHRASE_KINDS = (
     "termination",
 )
 """Kinds of cues that are phrases, in the order in which they are tried at a position."""
-_HEADERS = ("negating_header", "family_header", "historical_header", "hypothetical_header")
+_HEADERS = (
+    "negating_header",
+    "family_header",
+    "historical_header",
+    "hypothetical_header",
+    "instruction_header",
+    "section_header",
+)
 _OTHER_GROUPS = (*_HEADERS, "qualifier")
 
 # Signs, grades and punctuation are no phrases and stay here.
@@ -100,6 +107,8 @@ class Cues:
         family_header: found in the header of a section about relatives.
         historical_header: matches the header of a section about the past.
         hypothetical_header: matches the beginning of a header above allergies, instructions or indications.
+        instruction_header: matches the beginning of a header above instructions.
+        section_header: matches any header that begins a section, wherever it stands.
         qualifiers: the whole text between a line's start and its first symptom, where that text only qualifies it.
     """
 
@@ -108,6 +117,8 @@ class Cues:
     family_header: re.Pattern[str]
     historical_header: re.Pattern[str]
     hypothetical_header: re.Pattern[str]
+    instruction_header: re.Pattern[str]
+    section_header: re.Pattern[str]
     qualifiers: re.Pattern[str]
 
 
@@ -138,6 +149,8 @@ def load_cues(path: Path = _FILE) -> Cues:
         family_header=re.compile(any_of["family_header"], re.IGNORECASE),
         historical_header=re.compile(rf"(?:{any_of['historical_header']})$", re.IGNORECASE),
         hypothetical_header=re.compile(rf"(?:{any_of['hypothetical_header']})", re.IGNORECASE),
+        instruction_header=re.compile(rf"(?:{any_of['instruction_header']})", re.IGNORECASE),
+        section_header=re.compile(rf"(?:{any_of['section_header']})$", re.IGNORECASE),
         qualifiers=re.compile(rf"\s*(?:{any_of['qualifier']})\s+", re.IGNORECASE),
     )
 

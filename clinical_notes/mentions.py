@@ -48,6 +48,14 @@ _NOW = re.compile(r",.*\b(?:has|is|are|will|presents|comes|now)\b")
 """Between a time in the past and a mention of now: "was well in 2003, now has a cough"."""
 _SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b")
 """Between a mention of now and what was in the past: "comes with chest pain, had a stent in 2003"."""
+_TOLD = re.compile(
+    r"\b(?:was|were|had|came|has|have been|you (?:have|are)|admitted|treated|hospitali[sz]ed|evaluated|diagnosed|"
+    r"improved|resolved|developed|presented|found|underwent)\b",
+    re.IGNORECASE,
+)
+"""In a sentence that tells what was, among instructions: "You were admitted with chest pain"."""
+_GAP = 80
+"""Characters before a header in which a blank line, or a header without a colon, is looked for."""
 _LASTING = re.compile(
     r" (?:for|x) (?:the (?:past|last) )?(?:\d+|several|many|some) (?:day|week|month|year|yr)s?\b(?! (?:ago|prior))"
 )
@@ -101,7 +109,7 @@ class MentionFinder(Labeller):
                 inner = _in_squeezed(squeezed, part)
                 if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
                     part = Sentence(part.start, places[begin], part.end, None)
-            if part.header is not None:
+            if part.header is not None and (not section or self._begins_section(text, part, part.header, section)):
                 section, listed = part.header, True
             elif listed and not _is_list_item(text, part):
                 listed = False
@@ -112,8 +120,26 @@ class MentionFinder(Labeller):
                 yield part, []
                 continue
             context = self._context(section, listed)
+            if context == HYPOTHETICAL and self._tells(section, text, part):
+                context = None
             mentions = _asserted(squeezed, _in_squeezed(squeezed, part), matches, self._cues, context)
             yield part, [_in_note(squeezed, mention) for mention in mentions]
+
+    def _begins_section(self, text: str, part: Sentence, header: str, section: str) -> bool:
+        """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures")."""
+        if self._context(section, listed=False) is None or self._context(header, listed=True) is not None:
+            return True
+        if self._cues.section_header.match(header):
+            return True
+        before = text[max(0, part.start - _GAP) : text.find(header, part.start)]
+        above = before.rstrip()
+        if before.count("\n", len(above)) != 1:  # after a blank line, or in the middle of a line
+            return True
+        return self._cues.section_header.match(above[above.rfind("\n") + 1 :].strip()) is not None
+
+    def _tells(self, section: str, text: str, part: Sentence) -> bool:
+        """Whether a sentence among instructions tells what was: "You were admitted with chest pain"."""
+        return bool(self._cues.instruction_header.match(section) and _TOLD.search(text, part.body, part.end))
 
     def _context(self, section: str, listed: bool) -> str | None:
         """The status that a section gives to its mentions, unless a cue says otherwise.
@@ -123,7 +149,7 @@ class MentionFinder(Labeller):
         """
         if self._cues.family_header.search(section):
             return OTHER
-        if self._cues.hypothetical_header.match(section):
+        if self._cues.hypothetical_header.match(section) or self._cues.instruction_header.match(section):
             return HYPOTHETICAL
         if self._cues.historical_header.match(section):
             return HISTORICAL
