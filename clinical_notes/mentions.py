@@ -35,7 +35,7 @@ _BRACKETS = re.compile(r"\([^()]{2,80}\)")
 _DENIED_CHANGE = tuple(f"no {word}" for word in ("change", "recent", "significant", "new", "other", "interval"))
 _NEAR = 2
 """Words at most between "absence of" and what is absent."""
-_STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current|now|presents?|presenting)\b")
+_STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current(?:ly)?|now|presents?|presenting|presently)\b")
 """Between "history of" and a symptom that is there now."""
 _CHRONIC = re.compile(r"\b(?:chronic|ongoing|persistent)(?: \w+)? $")
 _PRESENT = re.compile(
@@ -44,9 +44,13 @@ _PRESENT = re.compile(
     r"\b[^.;]*$"
 )
 """Before what is there now, although its section is of the past."""
-_NOW = re.compile(r",.*\b(?:has|is|are|will|presents|comes|now)\b")
+_NOW = re.compile(
+    r"(?:,.*|\band )\b(?:has|is|are|takes|will|presents|comes|now|currently|presently)\b"
+    r"|\b(?:present(?:s|ed|ing)|p/w|c/o|com(?:es|ing)|came|admitted|complain\w*)\b"
+    r"|\bwith (?:\w+ )?(?:persistent|ongoing|continued|continuing|residual|chronic|recurrent|worsening|new)\b"
+)
 """Between a time in the past and a mention of now: "was well in 2003, now has a cough"."""
-_SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b")
+_SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b|\bsince (?!\d)")
 """Between a mention of now and what was in the past: "comes with chest pain, had a stent in 2003"."""
 _TOLD = re.compile(
     r"\b(?:was|were|had|came|has|have been|you (?:have|are)|admitted|treated|hospitali[sz]ed|evaluated|diagnosed|"
