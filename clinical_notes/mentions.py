@@ -60,6 +60,8 @@ _TOLD = re.compile(
 """In a sentence that tells what was, among instructions: "You were admitted with chest pain"."""
 _GAP = 80
 """Characters before a header in which a blank line, or a header without a colon, is looked for."""
+_BEYOND = re.compile(r",|\b(?:setting of|due to|from|after|with)\b")
+"""Between "suspect" and what is not suspected: "suspect sepsis in the setting of cough"."""
 _LASTING = re.compile(
     r" (?:for|x) (?:the (?:past|last) )?(?:\d+|several|many|some) (?:day|week|month|year|yr)s?\b(?! (?:ago|prior))"
 )
@@ -355,6 +357,10 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             answered = True  # "tests for flu were negative, cough": the test was not for the cough
         elif cue.kind == "pre_hypothetical" and not apart and not answered:  # not "check for leakage, and no bleeding"
             return HYPOTHETICAL
+        elif cue.kind == "query" and not _BEYOND.search(place.between(cue)):
+            verdict = verdict or UNCERTAIN
+            if place.lowered.startswith("?", cue.start - place.offset):
+                break
         elif cue.kind == "pre_uncertain":
             verdict = verdict or UNCERTAIN
         elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)) and not place.lasts:
