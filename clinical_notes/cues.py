@@ -75,7 +75,7 @@ _SIGN_BEFORE = (
     r"|(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
     r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z])"
 )
-_QUERY = r"(?:^|(?<=[\s(,:;]))\?{1,2} ?(?=[a-z])|\b(?:suspects?|(?:question|suspicion) of)\b"
+_QUERY = r"(?<![^\s(,:;])(?:\?{1,2} ?(?=[a-z])|(?:suspects?|(?:question|suspicion) of)\b)"
 """Before what may be there and is named at once: "? seizure"."""
 _CONTRACTED = r"n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?"
 _SIGN_AFTER = (
@@ -143,7 +143,7 @@ def load_cues(path: Path = _FILE) -> Cues:
             r"(?:\b|(?=\W)|(?=n't|0|(?:is|was|at|of|score|level|scale|rated|a|now) ))(?:"
             rf"(?<![\w-])(?:{phrases})(?![\w-])"
             rf"|(?=[-+(\[\s])(?:(?P<minus>{_MINUS})|(?P<plus>{_PLUS}))"
-            rf"|(?P<query>{_QUERY})"
+            rf"|(?=[?sq])(?P<query>{_QUERY})"
             rf"|(?=[nprs])(?P<sign_before>{_SIGN_BEFORE})|(?P<contracted>{_CONTRACTED})"
             rf"|(?=[:=?\s0iwaoslrn,])(?P<sign_after>{_SIGN_AFTER}|, which {parts[_GONE]})"
             rf"|(?P<stop>{_STOP})|(?P<comma>,))"

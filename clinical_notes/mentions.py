@@ -137,7 +137,8 @@ class MentionFinder(Labeller):
             return True
         if self._cues.section_header.match(header):
             return True
-        before = text[max(0, part.start - _GAP) : text.find(header, part.start)]
+        title = next(place for place in range(part.start, part.end) if not text[place].isspace())
+        before = text[max(0, title - _GAP) : title]
         above = before.rstrip()
         if before.count("\n", len(above)) != 1:  # after a blank line, or in the middle of a line
             return True
