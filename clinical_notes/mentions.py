@@ -105,6 +105,7 @@ class MentionFinder(Labeller):
         places = [squeezed.place_in_note(match[0]) for match in found]
         section = ""
         listed = False  # whether the section's header is still of what follows, if it denies
+        alone = False  # whether the section's header has a line for itself, so that it may have subheaders
         first = 0
         for part in sentences(text):
             after = first
@@ -115,8 +116,9 @@ class MentionFinder(Labeller):
                 inner = _in_squeezed(squeezed, part)
                 if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
                     part = Sentence(part.start, places[begin], part.end, None)
-            if part.header is not None and (not section or self._begins_section(text, part, part.header, section)):
-                section, listed = part.header, True
+                    section = section if alone else ""
+            if part.header is not None and (not alone or self._begins_section(text, part, part.header, section)):
+                section, listed, alone = part.header, True, _is_alone(text, part)
             elif listed and not _is_list_item(text, part):
                 listed = False
             matches = of_part and [
@@ -191,6 +193,12 @@ class _Cue(NamedTuple):
     kind: str
     start: int
     end: int
+
+
+def _is_alone(text: str, part: Sentence) -> bool:
+    """Whether nothing follows a sentence's header in its line."""
+    line_end = text.find("\n", part.body)
+    return line_end != -1 and not text[part.body : line_end].strip()
 
 
 def _is_list_item(text: str, part: Sentence) -> bool:

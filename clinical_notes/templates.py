@@ -145,4 +145,4 @@ def _answer(text: str, mention: Span, until: int, end: int) -> str | None:
 
 def _denies_next(text: str, answer: re.Match[str], until: int, end: int) -> bool:
     """Whether a "no" is of the symptom after it: "has cough no fever", not "cough no, fever no"."""
-    return answer[0].strip() == "no" and answer.end() >= until - 1 and not _LAST_NO.search(text, until, end)
+    return answer[0].strip() == "no" and text[answer.end() : until] == " " and not _LAST_NO.search(text, until, end)
