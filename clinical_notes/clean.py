@@ -71,6 +71,8 @@ def sentences(text: str) -> Iterator[Sentence]:
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     after = text[match.end() : match.end() + 24].lstrip()
+    if text[match.start()] == "?" and after[:1].islower() and not text[start : match.start()].strip()[-1:].isalnum():
+        return False  # "? seizure"
     if text[match.start()] != ".":
         return not _ANSWER.match(after)  # "Fever? No."
     if after and after[0].islower():

@@ -30,7 +30,14 @@ _PHRASE_KINDS = (
     "termination",
 )
 """Kinds of cues that are phrases, in the order in which they are tried at a position."""
-_HEADERS = ("negating_header", "family_header", "historical_header", "hypothetical_header")
+_HEADERS = (
+    "negating_header",
+    "family_header",
+    "historical_header",
+    "hypothetical_header",
+    "instruction_header",
+    "section_header",
+)
 _OTHER_GROUPS = (*_HEADERS, "qualifier")
 
 # Signs, grades and punctuation are no phrases and stay here.
@@ -52,7 +59,15 @@ _NOT_FOUND = (
 """Not before the rest of a list that ends with its verb: "no fever, cough or chills were noted"."""
 _UNITS = r"(?:hour|day|night|week|month|year|hr|hrs|wk|d)s?"
 _NUMBER = r"(?:\d+|a|an|one|two|three|four|five|six|seven|several|few|many)"
-_DURATION = rf"(?:x ?(?:\d|{_NUMBER} {_UNITS}\b)|for (?:the (?:last|past) )?(?:\w+ )?{_NUMBER} {_UNITS}\b|since [a-z]+)"
+_STAY = (
+    r"(?:(?:the|his|her|this|last|most|recent|prior|previous|initial) )*"
+    r"(?:admission|admit|discharge|surgery|operation|procedure|transfer|arrival|extubation|intubation|visit|treatment)\b"
+)
+"""Since when nothing was seen: "no fever, chills since discharge"."""
+_DURATION = (
+    rf"(?:x ?(?:\d|{_NUMBER} {_UNITS}\b)|for (?:the (?:last|past) )?(?:\w+ )?{_NUMBER} {_UNITS}\b"
+    rf"|since (?!{_STAY})[a-z]+)(?!,? n?or\b)"
+)
 _MINUS = rf"[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$))"
 _PLUS = rf"[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$))"
 _SIGN_BEFORE = (
@@ -60,6 +75,8 @@ _SIGN_BEFORE = (
     r"|(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
     r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z])"
 )
+_QUERY = r"(?<![^\s(,:;])(?:\?{1,2} ?(?=[a-z])|(?:suspects?|(?:question|suspicion) of)\b)"
+"""Before what may be there and is named at once: "? seizure"."""
 _CONTRACTED = r"n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?"
 _SIGN_AFTER = (
     rf"(?<=\w)[:=]? ?(?:(?:is|was|at|of|score|level|scale|rated|a|now) )*{_ZERO}"
@@ -68,8 +85,8 @@ _SIGN_AFTER = (
 _AFTER_COMMA = (
     r"with |(?:then|so|and then)\b"
     rf"|(?!n?or\b){_NOT_FOUND}(?:\w+ ){{1,4}}?{_VERBS}\b|and (?:\w+ ){{1,4}}?{_VERBS}\b"
-    rf"|(?!n?or\b|and\b)(?:[\w/-]+ ){{1,3}}?{_DURATION}|{_NUMBER} {_UNITS} of\b"
-    r"|(?:\w+ )?tender\w* (?:in|over|to)\b"
+    rf"|(?!and\b)(?:(?!n?or\b)[\w/-]+ ){{1,3}}?{_DURATION}|{_NUMBER} {_UNITS} of\b"
+    r"|(?!n?or\b)(?:\w+ )?tender\w* (?:in|over|to)\b(?![^,.;]{0,60},? n?or\b)"
     rf"|(?:and |with )?{_PRESENT}(?!\w)|\w+ing \w+ly\b|(?:\w+ ){{1,2}}without\b"
 )
 """What begins a new statement after a comma."""
@@ -92,6 +109,8 @@ class Cues:
         family_header: found in the header of a section about relatives.
         historical_header: matches the header of a section about the past.
         hypothetical_header: matches the beginning of a header above allergies, instructions or indications.
+        instruction_header: matches the beginning of a header above instructions.
+        section_header: matches any header that begins a section, wherever it stands.
         qualifiers: the whole text between a line's start and its first symptom, where that text only qualifies it.
     """
 
@@ -100,6 +119,8 @@ class Cues:
     family_header: re.Pattern[str]
     historical_header: re.Pattern[str]
     hypothetical_header: re.Pattern[str]
+    instruction_header: re.Pattern[str]
+    section_header: re.Pattern[str]
     qualifiers: re.Pattern[str]
 
 
@@ -122,6 +143,7 @@ def load_cues(path: Path = _FILE) -> Cues:
             r"(?:\b|(?=\W)|(?=n't|0|(?:is|was|at|of|score|level|scale|rated|a|now) ))(?:"
             rf"(?<![\w-])(?:{phrases})(?![\w-])"
             rf"|(?=[-+(\[\s])(?:(?P<minus>{_MINUS})|(?P<plus>{_PLUS}))"
+            rf"|(?=[?sq])(?P<query>{_QUERY})"
             rf"|(?=[nprs])(?P<sign_before>{_SIGN_BEFORE})|(?P<contracted>{_CONTRACTED})"
             rf"|(?=[:=?\s0iwaoslrn,])(?P<sign_after>{_SIGN_AFTER}|, which {parts[_GONE]})"
             rf"|(?P<stop>{_STOP})|(?P<comma>,))"
@@ -130,6 +152,8 @@ def load_cues(path: Path = _FILE) -> Cues:
         family_header=re.compile(any_of["family_header"], re.IGNORECASE),
         historical_header=re.compile(rf"(?:{any_of['historical_header']})$", re.IGNORECASE),
         hypothetical_header=re.compile(rf"(?:{any_of['hypothetical_header']})", re.IGNORECASE),
+        instruction_header=re.compile(rf"(?:{any_of['instruction_header']})", re.IGNORECASE),
+        section_header=re.compile(rf"(?:{any_of['section_header']})$", re.IGNORECASE),
         qualifiers=re.compile(rf"\s*(?:{any_of['qualifier']})\s+", re.IGNORECASE),
     )
 

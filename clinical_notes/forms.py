@@ -49,13 +49,22 @@ class FormFinder:
         found.sort(key=lambda form: (form[0], -form[1]))
         kept: list[Match] = []
         for form in map(Match._make, found):
-            if not kept or form.start >= kept[-1].end:
+            if not kept or form.start >= kept[-1].end or _names_another(kept[-1], form):
                 kept.append(form)
             elif kept[-1].kind == DENYING:  # "non-bloody diarrhea" holds "bloody diarrhea"
                 continue
             elif form.end - form.start > kept[-1].end - kept[-1].start:
                 kept[-1] = form
         return [form for form in kept if form.kind != _EXCLUDED]
+
+
+def _names_another(excluded: Match, form: Match) -> bool:
+    """Whether a form in a phrase that excludes one symptom is of another: "faint expiratory wheeze"."""
+    return (
+        excluded.kind == _EXCLUDED != form.kind
+        and form.start > excluded.start
+        and not {*excluded.concepts} & {*form.concepts}
+    )
 
 
 def _are_words(text: str, start: int, end: int) -> bool:

@@ -21,13 +21,21 @@ from clinical_notes.templates import read_templates
 from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
 
 _SIGNS = ("minus", "plus", "sign_after")
-_GRADED = re.compile(r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])")
+_GRADED = re.compile(
+    r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])"
+    r"(?! (?!(?:to|in|at|on|of|up|with|and|or|but|over|bilat\w*|b/l|pitting|non-?pitting|left|right|lower|upper|"
+    r"[lr]?le|throughout|now|today|pedal|ankle|leg|legs|both)\b)[a-z])"
+)
+"""A grade after its symptom, and not before what it is of: "no edema 2+ pulses"."""
+_GRADE_OF = re.compile(r" (?:(?!(?:no|without|w/o|denies|neg|and|or|but|pulses?)\b)[\w/-]+ ){0,3}")
+"""Between a grade and the symptom that it is of: "2+ pitting edema"."""
+_GRADE_BEFORE = re.compile(rf"(?:[1-4]\+|\+[1-4]){_GRADE_OF.pattern}$")
 _LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _BRACKETS = re.compile(r"\([^()]{2,80}\)")
 _DENIED_CHANGE = tuple(f"no {word}" for word in ("change", "recent", "significant", "new", "other", "interval"))
 _NEAR = 2
 """Words at most between "absence of" and what is absent."""
-_STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current|now|presents?|presenting)\b")
+_STILL_THERE = re.compile(r"\b(?:with|chronic|persistent|ongoing|current(?:ly)?|now|presents?|presenting|presently)\b")
 """Between "history of" and a symptom that is there now."""
 _CHRONIC = re.compile(r"\b(?:chronic|ongoing|persistent)(?: \w+)? $")
 _PRESENT = re.compile(
@@ -36,10 +44,24 @@ _PRESENT = re.compile(
     r"\b[^.;]*$"
 )
 """Before what is there now, although its section is of the past."""
-_NOW = re.compile(r",.*\b(?:has|is|are|will|presents|comes|now)\b")
+_NOW = re.compile(
+    r"(?:,.*|\band )\b(?:has|is|are|takes|will|presents|comes|now|currently|presently)\b"
+    r"|\b(?:present(?:s|ed|ing)|p/w|c/o|com(?:es|ing)|came|admitted|complain\w*)\b"
+    r"|\bwith (?:\w+ )?(?:persistent|ongoing|continued|continuing|residual|chronic|recurrent|worsening|new)\b"
+)
 """Between a time in the past and a mention of now: "was well in 2003, now has a cough"."""
-_SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b")
+_SINCE_DONE = re.compile(r",.*\b(?:had|has|underwent)\b|\bsince (?!\d)")
 """Between a mention of now and what was in the past: "comes with chest pain, had a stent in 2003"."""
+_TOLD = re.compile(
+    r"\b(?:was|were|had|came|has|have been|you (?:have|are)|admitted|treated|hospitali[sz]ed|evaluated|diagnosed|"
+    r"improved|resolved|developed|presented|found|underwent)\b",
+    re.IGNORECASE,
+)
+"""In a sentence that tells what was, among instructions: "You were admitted with chest pain"."""
+_GAP = 80
+"""Characters before a header in which a blank line, or a header without a colon, is looked for."""
+_BEYOND = re.compile(r",|\b(?:setting of|due to|from|after|with)\b")
+"""Between "suspect" and what is not suspected: "suspect sepsis in the setting of cough"."""
 _LASTING = re.compile(
     r" (?:for|x) (?:the (?:past|last) )?(?:\d+|several|many|some) (?:day|week|month|year|yr)s?\b(?! (?:ago|prior))"
 )
@@ -83,6 +105,7 @@ class MentionFinder(Labeller):
         places = [squeezed.place_in_note(match[0]) for match in found]
         section = ""
         listed = False  # whether the section's header is still of what follows, if it denies
+        alone = False  # whether the section's header has a line for itself, so that it may have subheaders
         first = 0
         for part in sentences(text):
             after = first
@@ -93,8 +116,9 @@ class MentionFinder(Labeller):
                 inner = _in_squeezed(squeezed, part)
                 if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
                     part = Sentence(part.start, places[begin], part.end, None)
-            if part.header is not None:
-                section, listed = part.header, True
+                    section = section if alone else ""
+            if part.header is not None and (not alone or self._begins_section(text, part, part.header, section)):
+                section, listed, alone = part.header, True, _is_alone(text, part)
             elif listed and not _is_list_item(text, part):
                 listed = False
             matches = of_part and [
@@ -104,8 +128,27 @@ class MentionFinder(Labeller):
                 yield part, []
                 continue
             context = self._context(section, listed)
+            if context == HYPOTHETICAL and self._tells(section, text, part):
+                context = None
             mentions = _asserted(squeezed, _in_squeezed(squeezed, part), matches, self._cues, context)
             yield part, [_in_note(squeezed, mention) for mention in mentions]
+
+    def _begins_section(self, text: str, part: Sentence, header: str, section: str) -> bool:
+        """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures")."""
+        if self._context(section, listed=False) is None or self._context(header, listed=True) is not None:
+            return True
+        if self._cues.section_header.match(header):
+            return True
+        title = next(place for place in range(part.start, part.end) if not text[place].isspace())
+        before = text[max(0, title - _GAP) : title]
+        above = before.rstrip()
+        if before.count("\n", len(above)) != 1:  # after a blank line, or in the middle of a line
+            return True
+        return self._cues.section_header.match(above[above.rfind("\n") + 1 :].strip()) is not None
+
+    def _tells(self, section: str, text: str, part: Sentence) -> bool:
+        """Whether a sentence among instructions tells what was: "You were admitted with chest pain"."""
+        return bool(self._cues.instruction_header.match(section) and _TOLD.search(text, part.body, part.end))
 
     def _context(self, section: str, listed: bool) -> str | None:
         """The status that a section gives to its mentions, unless a cue says otherwise.
@@ -115,7 +158,7 @@ class MentionFinder(Labeller):
         """
         if self._cues.family_header.search(section):
             return OTHER
-        if self._cues.hypothetical_header.match(section):
+        if self._cues.hypothetical_header.match(section) or self._cues.instruction_header.match(section):
             return HYPOTHETICAL
         if self._cues.historical_header.match(section):
             return HISTORICAL
@@ -152,6 +195,12 @@ class _Cue(NamedTuple):
     end: int
 
 
+def _is_alone(text: str, part: Sentence) -> bool:
+    """Whether nothing follows a sentence's header in its line."""
+    line_end = text.find("\n", part.body)
+    return line_end != -1 and not text[part.body : line_end].strip()
+
+
 def _is_list_item(text: str, part: Sentence) -> bool:
     """Whether a list mark stands before a sentence, so that the header above the list is of it too."""
     return bool(text[part.start : part.body].strip())
@@ -165,18 +214,19 @@ def _asserted(
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
         for match in cues.in_sentence.finditer(lowered)
     ]
-    found = _with_signs_read(found, matches)
+    found = _with_signs_read(found, text, matches)
     mentions = []
     ends = _list_ends(text, matches)
     starts = [match[0] for match in matches]
     brackets = [match.span() for match in _BRACKETS.finditer(squeezed.lowered, part.body, part.end)]
+    graded = "+" in lowered
     written = read_templates(squeezed.lowered, [match[:2] for match in matches], part.body, part.end)
     for i, ((start, end, concepts, kind), list_end) in enumerate(zip(matches, ends, strict=True)):
         if context == OTHER:
             assertion = OTHER
         elif i in written:
             assertion = written[i]
-        elif _GRADED.match(text, end):
+        elif graded and _is_graded(lowered, start - part.body, end - part.body, [m[0] - part.body for m in matches]):
             assertion = AFFIRMED
         else:
             near = _outside_brackets(found, brackets, start)
@@ -187,19 +237,42 @@ def _asserted(
     return mentions
 
 
-def _with_signs_read(cues: list[_Cue], matches: Sequence[Match]) -> list[_Cue]:
+def _is_graded(lowered: str, start: int, end: int, starts: Sequence[int]) -> bool:
+    """Whether a grade such as "2+" is of the mention from ``start`` to ``end``, and not of the next."""
+    if _GRADE_BEFORE.search(lowered, 0, start):
+        return True
+    grade = _GRADED.match(lowered, end)
+    following = min((other for other in starts if other >= end), default=None)
+    return grade is not None and not (following and _GRADE_OF.fullmatch(lowered, grade.end(), following))
+
+
+def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> list[_Cue]:
     """A sentence that starts with "(-)" or "(+)" has its signs before the symptoms; any other has them after.
 
-    An answer such as ": no" is of the symptom before it, and where there is none, of those after it ("Ext: no edema").
+    Each answer such as ": no" is of the symptom before it, or else of those after it.
     """
     if not any(cue.kind in _SIGNS for cue in cues):
         return cues
     signs = [cue for cue in cues if cue.kind in ("minus", "plus")]
     minus = "pre_negation" if signs and signs[0].start < matches[0][0] else "post_negation"
-    kinds = {"minus": minus}
-    if not any(match[0] < cue.start for match in matches for cue in cues if cue.kind == "sign_after"):
-        kinds["sign_after"] = "pre_negation"
-    return [_Cue(kinds.get(cue.kind, cue.kind), cue.start, cue.end) for cue in cues]
+    read = []
+    for cue in cues:
+        kind = minus if cue.kind == "minus" else cue.kind
+        if kind == "sign_after" and _denies_what_follows(cue, cues, text, matches):
+            kind = "pre_negation"
+        read.append(_Cue(kind, cue.start, cue.end))
+    return read
+
+
+def _denies_what_follows(answer: _Cue, cues: Sequence[_Cue], text: str, matches: Sequence[Match]) -> bool:
+    """Whether an answer has a header before it, as in "CV: no pain; Ext: no edema", and not a symptom."""
+    last = max((match for match in matches if match[0] < answer.start), default=None)
+    if last is None:
+        return True
+    if text[answer.start] not in ":?" or last[1] >= answer.start:
+        return False
+    stop = max((cue.start for cue in cues if cue.kind == "stop" and cue.start < answer.start), default=-1)
+    return last[0] < stop or any(answer.end <= match[0] <= answer.end + 1 for match in matches)
 
 
 def _list_ends(text: str, matches: Sequence[Match]) -> list[int]:
@@ -293,6 +366,10 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             answered = True  # "tests for flu were negative, cough": the test was not for the cough
         elif cue.kind == "pre_hypothetical" and not apart and not answered:  # not "check for leakage, and no bleeding"
             return HYPOTHETICAL
+        elif cue.kind == "query" and not _BEYOND.search(place.between(cue)):
+            verdict = verdict or UNCERTAIN
+            if place.lowered.startswith("?", cue.start - place.offset):
+                break
         elif cue.kind == "pre_uncertain":
             verdict = verdict or UNCERTAIN
         elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)) and not place.lasts:

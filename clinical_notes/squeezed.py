@@ -10,7 +10,7 @@ _RUN = re.compile(r"(\s(?:\s+|(?<! )))")
 _MARKS = str.maketrans({"’": "'", "‘": "'", "–": "-", "—": "-", "∅": "ø", "\u00a0": " "})
 _GLUED = re.compile(r"-(?<![^\s\w]-)(?=(?i:no|denies|denied|without|negative|neg)\b)")
 """The hyphen of "Ext-no edema" and of the bullet in "-denies pain"."""
-_STATEMENT = re.compile(r"[A-Z]|[-+*•]\s?[A-Za-z]|[\[(]")
+_STATEMENT = re.compile(r"[A-Z\d]|[-+*•]\s?[A-Za-z]|[\[(]")
 """How a line begins that may be a statement of its own."""
 _CONTINUES = re.compile(
     r"(?:[,(/&-]|\b(?:and|or|nor|of|for|the|a|an|with|to|in|on|at|by|no|any|her|his))$", re.IGNORECASE
