@@ -131,7 +131,7 @@ class LabelSettings:
     most_test: int = field(
         default=20_000,
         metadata=option(
-            "most texts in the test set, and twice those in validation", metavar="N", low=100,
+            "most texts in the test set; validation has at most half as many", metavar="N", low=100,
             default="20000; for multilabel",
         ),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from analysis.evaluation.result_files import SEAL, seal_of, warn_of_damage
 from run_folder.names import LABEL, RESULTS, SPLITS
 from run_folder.results import Labels, Metrics
 from run_folder.run import Run
-from trainables.parts.metrics import classification_metrics, multilabel_metrics
+from trainables.parts.tasks import TASKS
 
 TRAIN, VALIDATION, TEST = SPLITS
 _THRESHOLDS = "thresholds"
@@ -83,9 +83,8 @@ class Predictions:
 
     def metrics(self, symptoms: Sequence[str]) -> Metrics:
         """The figures of these predictions."""
-        if self.thresholds is None:
-            return classification_metrics(self.labels.astype(np.int64), self.probabilities, symptoms)
-        return multilabel_metrics(self.reported, self.probabilities, symptoms, self.thresholds)
+        task = TASKS["multiclass" if self.thresholds is None else "multilabel"]
+        return task.metrics(self.labels, self.probabilities, symptoms, self.thresholds)
 
 
 def read_predictions(run: Run, name: str, split: str) -> Predictions | None:

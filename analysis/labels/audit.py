@@ -31,7 +31,7 @@ MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
 _NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 _LEAST_LABELLED, _LABELLED_SHARE = 3, 0.75
-"""In so many texts, and in this share of a concept's texts, must people label a parent for it to be suggested."""
+"""A parent is suggested where people label it in at least this number, and this share, of a concept's texts."""
 _TEXT, _TEXT_NAMES = "text", ("text", "sentence")
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from clinical_notes.labeller import Labeller
-from clinical_notes.units import AFFIRMED, NEGATED
 from run_folder.errors import InputError, Problem
 from run_folder.settings import POSITIVE, STATUSES
 
@@ -20,9 +19,12 @@ _WITHOUT = ("", "")
 
 _INSTRUCTIONS = (
     "Label each text by itself, as you read it; leave a cell empty where nothing fits.",
-    "affirmed: the symptoms that the patient has, or may have; several apart by semicolons.",
-    "negated: the symptoms that the patient does not have, or no longer has.",
-    "Leave out what is of relatives, conditional, or only to be watched for.",
+    "affirmed: the symptoms that the patient has; several apart by semicolons.",
+    "negated: those that the patient does not have, or no longer has.",
+    "uncertain: those that the patient may have.",
+    "historical: those of the past, such as of the medical history.",
+    "hypothetical: risks, allergies, conditions and what is to be watched for.",
+    "other: those of someone else, such as a relative.",
 )
 
 _Stratum = tuple[str, str]
@@ -48,7 +50,7 @@ def sample_sentences(
         symptoms: concepts to draw by; none takes the five that the notes affirm most often.
 
     Returns:
-        a frame of text, affirmed and negated (by the rules, joined by semicolons), in random order; the symptoms.
+        a frame of text and a column of each status (by the rules, joined by semicolons), in random order; the symptoms.
 
     Raises:
         InputError: the notes have no such sentences.
@@ -72,8 +74,7 @@ def sample_sentences(
     rows = [
         {
             "text": sentence.text,
-            AFFIRMED: "; ".join(_named(sentence, POSITIVE, chosen)),
-            NEGATED: "; ".join(_named(sentence, (NEGATED,), chosen)),
+            **{status: "; ".join(_named(sentence, status, chosen)) for status in STATUSES},
         }
         for sentence in kept.values()
     ]
@@ -119,8 +120,8 @@ def _deal(strata: Sequence[Sequence[_Drawn]], size: int, kept: dict[str, _Drawn]
         waiting = [stratum for stratum in waiting if stratum]
 
 
-def _named(sentence: _Drawn, statuses: Sequence[str], symptoms: Sequence[str]) -> list[str]:
-    return [symptom for symptom in symptoms if any((symptom, status) in sentence.mentions for status in statuses)]
+def _named(sentence: _Drawn, status: str, symptoms: Sequence[str]) -> list[str]:
+    return [symptom for symptom in symptoms if (symptom, status) in sentence.mentions]
 
 
 def blank_sheet(texts: Sequence[str], symptoms: Sequence[str]) -> pd.DataFrame:
@@ -129,8 +130,7 @@ def blank_sheet(texts: Sequence[str], symptoms: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "text": texts,
-            AFFIRMED: "",
-            NEGATED: "",
+            **dict.fromkeys(STATUSES, ""),
             "instructions": [lines[i] if i < len(lines) else "" for i in range(len(texts))],
         }
     )

@@ -13,6 +13,7 @@ from clinical_notes.lexicon import load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.notes import read_notes
 from run_folder.errors import InputError
+from run_folder.settings import STATUSES
 from tune_jobs.cli import main
 
 GOLD = Path(__file__).parents[1] / "clinical_notes"
@@ -209,12 +210,14 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     assert main(line) == 0
     assert "holds note text" in capsys.readouterr().out
     sheet, key = (pd.read_csv(name, sep="\t", keep_default_na=False) for name in ("sheet.tsv", "key.tsv"))
-    assert list(sheet) == ["text", "affirmed", "negated", "instructions"]
-    assert (sheet[["affirmed", "negated"]] == "").all(axis=None)
+    assert list(sheet) == ["text", *STATUSES, "instructions"]
+    assert (sheet[list(STATUSES)] == "").all(axis=None)
+    assert all(sheet["instructions"].str.startswith(f"{status}: ").any() for status in STATUSES)
     assert sheet["text"].is_unique
     for status in ("affirmed", "negated"):
         for symptom in FIVE:
             assert key[status].str.contains(symptom).sum() >= 3
+    for status in STATUSES:
         sheet[status] = key[status]
     sheet.to_csv("filled.tsv", sep="\t", index=False)
     assert main(["audit-labels", "filled.tsv"]) == 0

@@ -22,6 +22,7 @@ from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
+from run_folder.settings import STATUSES
 from tune_jobs.commands.new_file import new_file
 from tune_jobs.commands.options import check_limits
 
@@ -157,8 +158,9 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
     if options.key:
-        key = sample[["affirmed", "negated"]]
-        _write_sheet(Path(options.key), key.assign(row=range(1, len(key) + 1))[["row", "affirmed", "negated"]])
+        key = sample[list(STATUSES)].copy()
+        key.insert(0, "row", range(1, len(key) + 1))
+        _write_sheet(Path(options.key), key)
     console.print(
         f"{options.out}: {len(sample):,} sentences to label. It holds note text: keep it where the notes may be kept.\n"
         f"Then: symptune audit-labels {options.out}",
