@@ -16,7 +16,6 @@ from clinical_notes.labellers import labeller_of
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.prevalence import is_whole
 from clinical_notes.units import GROUP, UNITS, UnitKind, copy_number
-from run_folder.settings import LabellerName
 
 ROWS_PER_TASK = 2_000
 _IN_FLIGHT_PER_WORKER = 2
@@ -38,7 +37,7 @@ class Annotator:
     unit: UnitKind
     window_chars: int = 1000
     raw_window: bool = False
-    labeller: LabellerName = "rules"
+    labeller: str = "rules"
     whole_share: float = 0.0
 
     def __call__(self, notes: pd.DataFrame) -> pa.Table:

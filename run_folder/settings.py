@@ -90,7 +90,8 @@ STATUSES = ("affirmed", "negated", "uncertain", "historical", "hypothetical", "o
 """How a mention is asserted: hypothetical are risks, instructions and allergies too, other is of someone else."""
 POSITIVE = ("affirmed", "uncertain")
 """Statuses of mentions that count where nothing else is said."""
-LabellerName = Literal["rules", "medspacy"]
+LABELLERS = ("rules", "medspacy")
+"""What may tell the statuses of mentions, besides a class of the user's."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class LabelSettings:
         negated: ``drop`` counts the mentions of a status in ``positive``; ``keep`` counts every mention, as the paper's
             author did.
         positive: statuses of mentions that count.
-        labeller: what tells the status of a mention: the package's rules, or medspaCy's ConText and sections.
+        labeller: what tells the status of a mention: one of ``LABELLERS``, or ``MODULE:CLASS``.
         balance: cut every class down to the size of the rarest, in each split.
         split: fractions of train, validation and test.
         hold_back: surface forms of each class that train and validation never show.
@@ -166,10 +167,13 @@ class LabelSettings:
             default=",".join(POSITIVE),
         ),
     )  # fmt: skip
-    labeller: LabellerName = field(
+    labeller: str = field(
         default="rules",
-        metadata=option("what tells whether a mention is affirmed: the package's rules, or medspaCy's"),
-    )
+        metadata=option(
+            "what tells whether a mention is affirmed: rules, medspacy, or a class of your own",
+            metavar="NAME|MODULE:CLASS",
+        ),
+    )  # fmt: skip
     lexicon: str | None = field(
         default=None,
         metadata=option("symptoms and their surface forms, in YAML", metavar="FILE", default="the built-in lexicon"),

@@ -47,7 +47,7 @@ class SearchOptions(TypedDict, total=False):
     mentions: Literal["keep", "mask"]
     negated: Literal["drop", "keep"]
     positive: Sequence[str]
-    labeller: Literal["rules", "medspacy"]
+    labeller: str
     lexicon: str | Path
     absorb: str | Sequence[str]
     balance: bool

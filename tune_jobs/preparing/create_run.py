@@ -23,8 +23,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from clinical_notes.annotate import Annotate, Annotator, annotate_notes
 from clinical_notes.batches import TrialData
 from clinical_notes.examples import LabelledExamples, make_examples, split_folds
+from clinical_notes.labellers import check_labeller
 from clinical_notes.lexicon import Lexicon, read_lexicon
-from clinical_notes.medspacy_labeller import check_installed
 from clinical_notes.notes import check_notes, read_notes
 from clinical_notes.own_labels import RowAnnotator
 from clinical_notes.run_examples import tokenised_examples
@@ -114,8 +114,7 @@ def _split_problems(settings: RunSettings) -> list[Problem]:
 
 
 def _labeller_problems(settings: RunSettings) -> list[Problem]:
-    if settings.labels.labeller == "medspacy":
-        check_installed()
+    check_labeller(settings.labels.labeller)
     return []
 
 
