@@ -285,7 +285,7 @@ def launch_line(name: str, settings: RunSettings) -> str:
 
 
 def _option(option: str, value: Any) -> list[str]:
-    if value is None:
+    if value is None or value == ():
         return []
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]

@@ -196,6 +196,7 @@ def test_the_smallest_that_is_known_to_be_good_enough_is_recommended(
     "settings",
     [
         run_settings(notes="a b.csv", absorb=("pain=chest pain,back pain", "fever=chills"), symptoms=("pain", "fever")),
+        run_settings(notes=("a.csv", "b.csv"), unit="row", labels=("a", "b"), task="multilabel", sensitivity=0.9),
         run_settings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",), warm_start="old"),
     ],
 )
