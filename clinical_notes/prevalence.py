@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def training_texts(
     return np.sort(np.concatenate([np.flatnonzero(reports), *drawn]))
 
 
-def texts_of_some_patients(patients: NDArray[np.integer], most: int, random: np.random.Generator) -> NDArray[np.bool_]:
+def texts_of_some_patients(patients: NDArray[Any], most: int, random: np.random.Generator) -> NDArray[np.bool_]:
     """Which texts belong to patients drawn one after the other, as many as have at most ``most`` texts together.
 
     One patient at least is drawn.

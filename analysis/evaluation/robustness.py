@@ -25,6 +25,7 @@ from analysis.statistics.intervals import LEVEL
 from analysis.text_tables import cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
 from clinical_notes.notes import reason_for_no_groups
+from clinical_notes.prevalence import texts_of_some_patients
 from clinical_notes.rewrites import Rewriter, unseen_forms
 from clinical_notes.run_examples import run_lexicon
 from clinical_notes.units import GROUP
@@ -241,12 +242,7 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
 
 def sample_of_patients(patients: pd.Series, most: int, seed: int) -> NDArray[np.bool_]:
     """(n,) whether an example is drawn: whole patients, at least one, in random order until ``most`` examples."""
-    sizes = patients.value_counts().sort_index()
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    within = sizes.to_numpy()[order].cumsum() <= most
-    within[0] = True
-    chosen = sizes.index[order][within]
-    return patients.isin(chosen).to_numpy()
+    return texts_of_some_patients(patients.to_numpy(object), most, np.random.default_rng(seed))
 
 
 def rewritten(examples: pd.DataFrame, rewriter: Rewriter, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
