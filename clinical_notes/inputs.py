@@ -21,6 +21,7 @@ class InputSettings:
 
     Attributes:
         symptoms: the classes.
+        task: as in ``LabelSettings``; exports older than this field are multiclass.
         max_length: tokens that the model was trained on; the rest of a text is not read.
         lexicon: the concepts that its notes were searched for.
     """
@@ -32,6 +33,12 @@ class InputSettings:
     mentions: Literal["keep", "mask"]
     max_length: int
     lexicon: Lexicon
+    task: Literal["multilabel", "multiclass"] = "multiclass"
+
+    @property
+    def by_sentence(self) -> bool:
+        """Whether a text reports what any of its sentences does."""
+        return self.task == "multilabel" and self.unit == "sentence"
 
     def record(self) -> dict[str, Any]:
         """Plain data."""
@@ -51,6 +58,13 @@ class InputMaker:
     def __init__(self, settings: InputSettings) -> None:
         self._settings = settings
         self._finder = MentionFinder(settings.lexicon)  # also where nothing is masked: "Fever: none" is no header
+
+    def inputs(self, text: str) -> list[str]:
+        """What a model reads of a text, none if it has no words; the largest of their probabilities is the text's."""
+        if self._settings.by_sentence:
+            return [cleaned for _, cleaned in self.sentences(text) if cleaned.strip()]
+        made = self.text(text)
+        return [made] if made.strip() else []
 
     def text(self, text: str) -> str:
         """The one input that a text makes: the window of a note, or all sentences of a text."""

@@ -1,6 +1,7 @@
 """Examples whose labels people, or another model, have given: a text per row, in the place of the rules."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class RowAnnotator:
         rows: list[dict[str, Any]] = []
         about = (notes[name].tolist() for name in ("note", "patient", "category", "text"))
         for note, patient, category, text, of_groups, values in zip(*about, groups, labels, strict=True):
-            names, sure = self._names(values, note)
+            names, sure = self.names(values, note)
             cleaned, _ = note_window(text, cleaner, len(text))
             if cleaned:
                 rows.append(
@@ -68,8 +69,16 @@ class RowAnnotator:
                 )
         return pa.Table.from_pylist(rows, schema=UNITS)
 
-    def _names(self, values: list[str], row: int) -> tuple[list[str], list[float]]:
-        """Names of the symptoms that a row reports, and where each has a column, how surely it reports each."""
+    def names(self, values: Sequence[str], row: int) -> tuple[list[str], list[float]]:
+        """Names of the symptoms that a row reports, and where each has a column, how surely it reports each.
+
+        Args:
+            values: of ``columns``.
+            row: from 0.
+
+        Raises:
+            InputError: a value is no label.
+        """
         sure: list[float] = []
         if len(self.columns) > 1:
             sure = [_number(value, name, row) for name, value in zip(self.columns, values, strict=True)]

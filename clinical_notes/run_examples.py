@@ -1,8 +1,9 @@
-"""What a run was created from: its labelled examples as models read them, and its lexicon."""
+"""What a run was created from: its labelled examples as models read them, its lexicon, and how it reads a text."""
 
 from transformers import PreTrainedTokenizerBase
 
 from clinical_notes.batches import TokenisedExamples, tokenise
+from clinical_notes.inputs import InputSettings
 from clinical_notes.lexicon import Lexicon
 from run_folder.errors import InputError
 from run_folder.names import LEXICON_FILE
@@ -24,6 +25,21 @@ def tokenised_examples(run: Run, split: str, tokenizer: PreTrainedTokenizerBase)
         list(examples["text"]),
         run.labels(examples),
         run.settings.model.max_length,
+    )
+
+
+def input_settings(run: Run) -> InputSettings:
+    """How the run's models read a text."""
+    labels = run.settings.labels
+    return InputSettings(
+        symptoms=run.symptoms,
+        unit=labels.unit,
+        window_chars=labels.window_chars,
+        raw_window=labels.raw_window,
+        mentions=labels.mentions,
+        max_length=run.settings.model.max_length,
+        lexicon=run_lexicon(run),
+        task=labels.task,
     )
 
 

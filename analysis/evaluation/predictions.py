@@ -54,9 +54,7 @@ class Predictions:
     @property
     def said(self) -> NDArray[np.bool_]:
         """(n, symptoms) whether the model says that the text reports the symptom."""
-        if self.thresholds is not None:
-            return np.asarray(self.probabilities >= self.thresholds)
-        return np.asarray(np.arange(self.probabilities.shape[1]) == self.probabilities.argmax(axis=1)[:, None])
+        return said_of(self.probabilities, self.thresholds)
 
     @property
     def reported(self) -> NDArray[np.bool_]:
@@ -85,6 +83,13 @@ class Predictions:
         """The figures of these predictions."""
         task = TASKS["multiclass" if self.thresholds is None else "multilabel"]
         return task.metrics(self.labels, self.probabilities, symptoms, self.thresholds)
+
+
+def said_of(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """(n, symptoms) what is said: all that reaches its threshold, or without thresholds the likeliest."""
+    if thresholds is not None:
+        return np.asarray(probabilities >= thresholds)
+    return np.asarray(np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None])
 
 
 def read_predictions(run: Run, name: str, split: str) -> Predictions | None:

@@ -308,7 +308,9 @@ def _model(
     validation = on_validation.metrics(run.symptoms) if on_validation else None
     return ModelStatistics(
         strategy=strategy,
-        figures=_table(run, ModelFigure, point=found.point, low=found.low, high=found.high, undefined=found.undefined),
+        figures=figure_table(
+            run, ModelFigure, point=found.point, low=found.low, high=found.high, undefined=found.undefined
+        ),
         confusion=tuple(map(tuple, confusion.tolist())),
         calibration=_calibration(on_test, on_validation) if on_validation else None,
         validation_f1=validation.f1 if validation else None,
@@ -341,7 +343,7 @@ def _curve(found: Reliability) -> ReliabilityCurve:
 def _over_seeds(run: Run, resampled: Resampled, models: Sequence[int]) -> Mapping[str, Mapping[str, SeedsFigure]]:
     found = figures_over_seeds(resampled, models)
     ends = found.intervals
-    return _table(run, SeedsFigure, point=ends.point, low=ends.low, high=ends.high, deviation=found.deviation)
+    return figure_table(run, SeedsFigure, point=ends.point, low=ends.low, high=ends.high, deviation=found.deviation)
 
 
 def _compared(
@@ -393,7 +395,7 @@ def _differences(
         p_holm = np.full(difference.p.shape, np.nan)
         p_holm[0] = corrected
         tables.append(
-            _table(
+            figure_table(
                 run,
                 DifferenceFigure,
                 point=difference.point,
@@ -440,7 +442,7 @@ def _undefined_note(run: Run, resampled: Resampled, counts: NDArray[np.int64]) -
 _Figure = TypeVar("_Figure")
 
 
-def _table(run: Run, of: Callable[..., _Figure], **arrays: NDArray[Any]) -> Mapping[str, Mapping[str, _Figure]]:
+def figure_table(run: Run, of: Callable[..., _Figure], **arrays: NDArray[Any]) -> Mapping[str, Mapping[str, _Figure]]:
     """(1 + symptoms, metrics) arrays as a figure by ``OVERALL`` or symptom, and metric."""
     return {
         row: {

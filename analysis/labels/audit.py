@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ _NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 _LEAST_LABELLED, _LABELLED_SHARE = 3, 0.75
 """A parent is suggested where people label it in at least this number, and this share, of a concept's texts."""
 _TEXT, _TEXT_NAMES = "text", ("text", "sentence")
+_PATIENT, _PATIENT_NAMES = "patient", ("patient", "subject")
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -45,11 +47,17 @@ Labels = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class GoldText:
-    """A labelled text; ``row`` counts the rows below the header from 1."""
+    """A labelled text.
+
+    Attributes:
+        row: counts the rows below the header from 1.
+        patient: None where the table does not say.
+    """
 
     row: int
     text: str
     labels: Labels
+    patient: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,24 @@ class Audit:
     parents: Sequence[ParentHint] = ()
 
 
-def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
+class Concepts(Protocol):
+    """The names that a table of labels may give."""
+
+    def concept_of(self, name: str) -> str | None:
+        """The concept of a name or form; None where there is none."""
+
+    def hint(self, name: str) -> str:
+        """What to write in the place of an unknown name."""
+
+
+def read_gold(path: str | Path, lexicon: Concepts) -> list[GoldText]:
     """Texts with the concepts that people say they affirm and deny, and with other statuses where they labelled them.
 
     Args:
         path: a table, as .csv, .tsv or .xlsx, with the columns text (or sentence), affirmed and negated, and perhaps
             uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by semicolons or
-            commas.
+            commas. A column of patients, such as patient or subject_id, is read too.
+        lexicon: the concepts, such as a ``Lexicon``.
 
     Raises:
         InputError: no such table, or a concept that the lexicon lacks; the message names the row.
@@ -127,7 +146,8 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
                 if concept is None:
                     problems.setdefault(name, f"{path}: row {number}, {status}: {_unknown(name, lexicon)}")
             labels[status] = frozenset(concept for concept in found.values() if concept is not None)
-        gold.append(GoldText(number, _plain(fields[columns["text"]]), labels))
+        patient = fields[columns[_PATIENT]].strip() or None if _PATIENT in columns else None
+        gold.append(GoldText(number, _plain(fields[columns["text"]]), labels, patient))
     if problems:
         raise InputError(*list(problems.values())[:5])
     if not any(text.labels[status] for text in gold for status in REQUIRED):
@@ -135,7 +155,7 @@ def read_gold(path: str | Path, lexicon: Lexicon) -> list[GoldText]:
     return gold
 
 
-def _unknown(name: str, lexicon: Lexicon) -> str:
+def _unknown(name: str, lexicon: Concepts) -> str:
     if len(name) > _LONGEST_NAME:  # a text, perhaps
         return f"a cell of {len(name)} characters is no concept; give names, apart by semicolons"
     return f"the lexicon has no concept {name!r}; {lexicon.hint(name)}"
@@ -177,11 +197,11 @@ def _rows(content: str, path: Path) -> tuple[list[str], list[list[str]]]:
 def _places(header: Sequence[str], path: Path) -> dict[str, int]:
     """Column of each part, by names such as "Affirmed concepts"."""
     words = [re.split(r"[\W_]+", name.strip().lower())[0] for name in header]
-    words = [_TEXT if word in _TEXT_NAMES else word for word in words]
+    words = [_TEXT if word in _TEXT_NAMES else _PATIENT if word in _PATIENT_NAMES else word for word in words]
     missing = [name for name in (_TEXT, *REQUIRED) if name not in words]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}; the first row must be: text, affirmed, negated")
-    return {name: words.index(name) for name in (_TEXT, *STATUSES) if name in words}
+    return {name: words.index(name) for name in (_TEXT, _PATIENT, *STATUSES) if name in words}
 
 
 def _scored(columns: Mapping[str, object]) -> tuple[str, ...]:

@@ -13,8 +13,7 @@ from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, read_evaluation
 from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file, read_own_card
 from analysis.models.model_card import DeployedFacts, ExportRecord, PyTorchForm, model_card
-from clinical_notes.inputs import InputSettings
-from clinical_notes.run_examples import run_lexicon
+from clinical_notes.run_examples import input_settings
 from run_folder.errors import InputError, Problem
 from run_folder.lock import held, staged_next_to
 from run_folder.names import MODEL
@@ -166,20 +165,6 @@ def load_pytorch(directory: str | Path) -> PreTrainedModel:
     if pytorch_form(path) == "none" or header.model.runtime == "torchao":
         raise InputError(f"{path}: an INT8 model has no PyTorch form; run its {ONNX_FILE} with ONNX Runtime")
     return stored.load_model(path)
-
-
-def input_settings(run: Run) -> InputSettings:
-    """How the run's models read a text."""
-    labels = run.settings.labels
-    return InputSettings(
-        symptoms=run.symptoms,
-        unit=labels.unit,
-        window_chars=labels.window_chars,
-        raw_window=labels.raw_window,
-        mentions=labels.mentions,
-        max_length=run.settings.model.max_length,
-        lexicon=run_lexicon(run),
-    )
 
 
 def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportRecord:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -27,7 +27,7 @@ from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.model.stored import load_tokenizer
-from trainables.parts.tasks import TASKS
+from trainables.parts.tasks import TASKS, largest_of_each
 
 ENDINGS = (".csv", ".parquet")
 """Of a file of labels."""
@@ -58,7 +58,6 @@ class ExportedModel:
 
     Attributes:
         thresholds: (symptoms,) from which probability on each is said; None where the likeliest is, always one.
-        by_sentence: what a text reports is what its sentences do.
 
     Raises:
         InputError: the folder is no whole export, was changed, or holds no ONNX graph.
@@ -70,14 +69,15 @@ class ExportedModel:
         if not (path / ONNX_FILE).exists():
             raise InputError(f"{path}: has no {ONNX_FILE}; the model was made for GPUs, export it from a run on a CPU")
         settings = InputSettings.from_record(json.loads((path / INPUT_FILE).read_text("utf-8")))
+        if self._header.model.thresholds is not None:
+            settings = replace(settings, task="multilabel")  # which the first of such exports do not say
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
         self.inputs = InputMaker(settings)
         self._model = OnnxRunner(path / ONNX_FILE, threads)
         self._tokenizer = load_tokenizer(path)
         thresholds = self._header.model.thresholds
         self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
-        self.by_sentence = settings.unit == "sentence" and thresholds is not None
-        self._task = TASKS["multiclass" if thresholds is None else "multilabel"]
+        self._task = TASKS[settings.task]
 
     def overflows_here(self) -> bool:
         """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
@@ -157,8 +157,7 @@ def label(model: ExportedModel, rows: Iterable[Text], out: "Writer", form: Label
         inputs = [text for unit in chunk for text in unit.inputs]
         found, cut = model.probabilities(inputs) if inputs else (np.empty((0, len(model.symptoms))), np.empty(0, bool))
         of_unit = np.repeat(np.arange(len(chunk)), [len(unit.inputs) for unit in chunk])
-        probabilities = np.full((len(chunk), len(model.symptoms)), np.nan)
-        np.fmax.at(probabilities, of_unit, found)
+        probabilities = largest_of_each(found, of_unit, len(chunk))
         out.write(_frame(model, chunk, probabilities, form))
         summary.texts += len(chunk)
         summary.empty += sum(not unit.inputs for unit in chunk)
@@ -182,11 +181,8 @@ def _units(model: ExportedModel, rows: Iterable[Text], by_sentence: bool) -> Ite
         if by_sentence:
             for sentence, cleaned in model.inputs.sentences(of.text):
                 yield _Unit(of, sentence, [cleaned] if cleaned.strip() else [])
-        elif model.by_sentence:
-            yield _Unit(of, 0, [cleaned for _, cleaned in model.inputs.sentences(of.text)])
         else:
-            made = model.inputs.text(of.text)
-            yield _Unit(of, 0, [made] if made.strip() else [])
+            yield _Unit(of, 0, model.inputs.inputs(of.text))
 
 
 def _next_chunk(units: Iterator[_Unit]) -> list[_Unit]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.evaluation.evaluate import read_evaluation
 from analysis.evaluation.predictions import TEST, read_predictions
-from analysis.evaluation.result_files import read_result, write_result
+from analysis.evaluation.result_files import read_result, warn_of_damage, write_result
 from analysis.evaluation.run_statistics import (
     BASELINE,
     STATISTICS,
@@ -363,6 +363,8 @@ def compare_paper(run: Run, *, protocol: bool) -> PaperComparison:
 
 def read_paper(run: Run) -> PaperComparison | None:
     """What ``compare_paper`` wrote, or None where there is nothing, or the file is damaged."""
+    if not run.folder.exists(PAPER) and run.folder.exists(PAPER.replace(".json", ".md")):
+        warn_of_damage(run, PAPER, "compare-paper")
     return read_result(run, PAPER, PaperComparison, made_by="compare-paper")
 
 

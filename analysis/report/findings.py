@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.evaluation.costs import Costs, read_costs
 from analysis.evaluation.evaluate import Evaluation, read_evaluation
+from analysis.evaluation.gold import Gold, read_gold_results
 from analysis.evaluation.leaderboard import Leaderboard, build_leaderboard
 from analysis.evaluation.robustness import Robustness, read_robustness
 from analysis.evaluation.run_statistics import Interval, Statistics, StrategyStatistics, read_statistics
@@ -31,7 +32,7 @@ class Findings:
         tests: figures on the test set of each trial and control that was evaluated.
         records: by trial, the ledger's last file about it.
         files: names in ``results/``, where the page will be.
-        statistics, robustness, insight, paper: what the analyses wrote, or None.
+        statistics, robustness, insight, paper, gold: what the analyses wrote, or None.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class Findings:
     robustness: Robustness | None
     insight: Insight | None
     paper: PaperComparison | None
+    gold: Gold | None
 
     def sources(self, *paths: str) -> list[tuple[str, str]]:
         """Those of these files in ``results/`` that exist: path in the run's folder, and address for the page."""
@@ -90,6 +92,7 @@ def read_findings(run: Run) -> Findings:
         robustness=read_robustness(run),
         insight=read_insight(run),
         paper=read_paper(run),
+        gold=read_gold_results(run),
     )
 
 

@@ -1,6 +1,7 @@
 """The sections of the page below its first screen; what a run lacks is a line that says so."""
 
 from analysis.report.findings import Findings
+from analysis.report.gold_section import gold
 from analysis.report.model_sections import calibration, confusions, differences, quality, symptoms
 from analysis.report.page import Section
 from analysis.report.recommend import Recommendation
@@ -19,6 +20,7 @@ def sections(findings: Findings, chosen: Recommendation | None) -> list[Section]
         confusions(findings),
         robustness(findings),
         subgroups(findings),
+        gold(findings),
         paper(findings),
         leaderboard(findings),
     ]

@@ -9,6 +9,7 @@ import pytest
 from transformers import pipeline
 
 import symptune
+from analysis.evaluation.gold import RULES, read_gold_results
 from run_folder.folder import Folder
 from run_folder.run import open_run
 from tune_jobs.cli import main
@@ -45,6 +46,14 @@ def test_a_multilabel_run_says_of_each_symptom_whether_a_text_reports_it(
     page = Path("runs/m/results/report.html").read_text()
     assert "said, not reported" in page
     assert "denied by rule" in page
+
+    gold = "text,affirmed,negated\nHas fever. No pain.,fever,pain\nResting.,,\nEdema and pain.,edema;pain,\n"
+    Path("gold.csv").write_text(gold)
+    assert main(["evaluate", "m", "--gold", "gold.csv", "--seeds", "1"]) == 0
+    judged = read_gold_results(run)
+    assert judged is not None
+    assert judged.models[RULES].figures["overall"]["accuracy"].point == 1
+    assert (judged.models[RULES].still_says.count, judged.models[RULES].silent.count) == (0, 1)
 
     assert main(["export", "m", "--strategy", "baseline", "--to", "model"]) == 0
     texts = ["Has fever. No pain. The weather is nice today.", "", "Edema of the legs and pain."]
@@ -99,6 +108,13 @@ def test_a_run_learns_from_labels_that_a_table_has(
     assert sum(run.examples_by_split.values()) == 160
     soft = run.examples("train")["label_tussive"]
     assert set(soft.astype(float).round(2)) == {0.0, 0.9}
+    pd.DataFrame(rows[:40], columns=["patient", "text", "hot", "tussive"]).to_csv("gold.csv", index=False)
+    assert main(["evaluate", "own", "--gold", "gold.csv", "--seeds", "1"]) == 0
+    judged = read_gold_results(run)
+    assert judged is not None
+    assert RULES not in judged.models
+    assert judged.reference == "baseline-0000"
+    assert (judged.texts, judged.patients, judged.reported) == (40, 20, {"hot": 10, "tussive": 10})
     assert main(["export", "own", "--to", "model"]) == 0
     assert "from the table (hot, tussive)" in Path("model/README.md").read_text()
     frame = symptune.load("model").predict(["Fever. Cough.", ""])

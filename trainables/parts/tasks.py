@@ -140,6 +140,18 @@ TASKS: dict[str, Task] = {"multiclass": Multiclass(), "multilabel": Multilabel()
 """By their names in the settings."""
 
 
+def largest_of_each(probabilities: NDArray[np.floating], text: NDArray[np.integer], texts: int) -> NDArray[np.float64]:
+    """(texts, symptoms) the largest probability of a text's parts; NaN where it has none.
+
+    Args:
+        probabilities: (parts, symptoms).
+        text: (parts,) place of the text that each belongs to.
+    """
+    found = np.full((texts, probabilities.shape[1]), np.nan)
+    np.fmax.at(found, text, probabilities)
+    return found
+
+
 def choose_thresholds(
     positive: NDArray[np.bool_], probabilities: NDArray[np.floating], sensitivity: float | None = None
 ) -> NDArray[np.float64]:

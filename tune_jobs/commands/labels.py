@@ -31,21 +31,21 @@ _FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 def audit_labels(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
-    if (options.gold is None) == (options.export_sample is None):
-        raise InputError(Problem("gold", "give either this file, or --export-sample N with --notes and --out"))
+    if (options.labelled is None) == (options.export_sample is None):
+        raise InputError(Problem("labelled", "give either this file, or --export-sample N with --notes and --out"))
     for name in ("notes", "key", "seed", "text_column"):
-        if options.gold is not None and getattr(options, name) is not None:
+        if options.labelled is not None and getattr(options, name) is not None:
             raise InputError(Problem(name, "is for --export-sample", "leave it out where GOLD is given"))
     lexicon = read_lexicon(options.lexicon, options.absorb)
     if options.export_sample is not None:
         return _export(options, lexicon, console)
-    _check_files(options, (".csv", ".json"), [options.gold])
-    gold = read_gold(options.gold, lexicon)
+    _check_files(options, (".csv", ".json"), [options.labelled])
+    gold = read_gold(options.labelled, lexicon)
     named = _named(gold)
     merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
     for wide, narrow in merges.items():
         console.print(
-            f"{options.gold} names {wide} alone, so {', '.join(narrow)} count as {wide} (not with --keep-apart)",
+            f"{options.labelled} names {wide} alone, so {', '.join(narrow)} count as {wide} (not with --keep-apart)",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     symptoms = _known(options.symptoms, lexicon) if options.symptoms else named

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.evaluation.gold import read_labels
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from run_folder.errors import InputError, Problem, SearchHaltedError
 from run_folder.events import Extended
@@ -34,7 +35,7 @@ from tune_jobs.commands.find_run import (
     writable_storage,
 )
 from tune_jobs.commands.options import AUTO, check_limits, cluster_address, limit_problems
-from tune_jobs.commands.results import introduce, show_results, show_status
+from tune_jobs.commands.results import Labelled, introduce, show_results, show_status
 from tune_jobs.execution import AskedResources, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
     Prepared,
@@ -279,13 +280,14 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
         problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
+    gold = None if options.gold is None else Labelled(os.path.basename(options.gold), read_labels(run, options.gold))
     if not missing:
         with only_process(run.folder):
             run.folder.discard_unfinished()
-            return show_results(run.folder, options, console)
+            return show_results(run.folder, options, console, gold)
     with refusing("run"):
         prepared = load_prepared(run.folder)
-    return _search_and_evaluate(run.folder, settings, prepared, execution, options, console)
+    return _search_and_evaluate(run.folder, settings, prepared, execution, options, console, gold)
 
 
 def _changes(run: Run, fix: str) -> list[Problem]:
@@ -330,6 +332,7 @@ def _search_and_evaluate(
     execution: Execution,
     options: argparse.Namespace,
     console: Console,
+    gold: Labelled | None = None,
 ) -> int:
     run = open_run(folder)
     introduce(run, console)
@@ -356,4 +359,4 @@ def _search_and_evaluate(
         show_status(ledger, settings.search, console, folder.name)
         if any(trial.state == "running" for trial in ledger.trials.values()) and not execution.only_seeds:
             console.print(f"Time is up. Continue with: {again}", markup=False, soft_wrap=True)
-        return show_results(folder, options, console)
+        return show_results(folder, options, console, gold)

@@ -18,6 +18,7 @@ from search_spaces import STRATEGIES
 from tune_jobs.commands.own_options import (
     AuditOptions,
     DashboardOptions,
+    GoldOptions,
     PredictOptions,
     ResumeOptions,
     SheetOptions,
@@ -30,7 +31,7 @@ AUTO = "auto"
 DEFAULT_SEEDS = 3
 """Seeds of each strategy's best configuration, where a command does not say how many."""
 
-_POSITIONAL = {"run": "RUN", "gold": "GOLD", "file": "FILE", "directory": "DIR"}
+_POSITIONAL = {"run": "RUN", "labelled": "GOLD", "file": "FILE", "directory": "DIR"}
 _LIMITED = (AskedResources, Execution, EvaluationOptions, ResumeOptions, PredictOptions, DashboardOptions, SheetOptions)
 """Options with limits, those of a run's settings aside."""
 
@@ -245,6 +246,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
+    _add_fields(parser, GoldOptions)
     _add_execution_options(parser)
 
 
@@ -281,7 +283,7 @@ def _add_dashboard_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "gold", metavar="GOLD", nargs="?", help=".tsv or .csv with the columns text, affirmed and negated"
+        "labelled", metavar="GOLD", nargs="?", help=".tsv or .csv with the columns text, affirmed and negated"
     )
     _add_fields(parser, LabelSettings, only=("labeller", "lexicon", "absorb"), defaults={"absorb": []})
     _add_fields(parser, AuditOptions)

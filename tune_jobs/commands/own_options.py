@@ -37,6 +37,19 @@ class ResumeOptions:
 
 
 @dataclass(frozen=True)
+class GoldOptions:
+    """Labels that people made, to judge the models by."""
+
+    gold: str | None = field(
+        default=None,
+        metadata=option(
+            "also judge models, controls and the rules by people's labels: a table as audit-labels reads, or of a run "
+            "with --labels, one with the same columns", metavar="TABLE",
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class PredictOptions:
     """How texts are labelled."""
 

@@ -1,14 +1,18 @@
 """Commands that show what a search found: status, leaderboard and report."""
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from analysis.evaluation.evaluate import evaluate as evaluate_run
+from analysis.evaluation.gold import evaluate_gold, print_gold
 from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
 from analysis.evaluation.robustness import print_robustness
 from analysis.evaluation.run_statistics import margin_of, write_statistics
 from analysis.evaluation.search_insight import write_insight
+from analysis.labels.audit import GoldText
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import RESULTS
@@ -45,7 +49,15 @@ def show_status(ledger: Ledger, settings: SearchSettings, console: Console, name
     console.print(status_table(ledger.trials, settings.strategies, settings.trials, ledger.skipped, name))
 
 
-def show_results(folder: Folder, options: argparse.Namespace, console: Console) -> int:
+@dataclass(frozen=True)
+class Labelled:
+    """Texts with people's labels, and the name of their table."""
+
+    table: str
+    texts: Sequence[GoldText]
+
+
+def show_results(folder: Folder, options: argparse.Namespace, console: Console, gold: Labelled | None = None) -> int:
     run = open_run(folder)
     if not any(trial.state == "finished" for trial in run.trials.values()):
         console.print("No trial has finished, so there is nothing to evaluate yet.")
@@ -54,7 +66,10 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console) 
         _write_report(run, console)
         return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
     evaluate_run(run, options.top, _margin(run, options), options.smallest_group)
+    judged = evaluate_gold(run, gold.texts, gold.table) if gold else None
     code = _write_and_print(run, options.top, console)
+    if judged:
+        print_gold(judged, console)
     _write_report(run, console)
     return code
 
