@@ -59,6 +59,7 @@ class SearchOptions(TypedDict, total=False):
     max_length: int
     reduce_range: bool
     precision: Literal["auto", "float32", "bfloat16"]
+    deploy: Literal["best", "last"]
     class_weights: Literal["none", "balanced"]
     sensitivity: float
     # search
