@@ -36,7 +36,7 @@ class SearchOptions(TypedDict, total=False):
     category: str | Sequence[str]
     group_by: str | Sequence[str]
     # examples
-    protocol: Literal["paper"]
+    protocol: Literal["paper", "author"]
     task: Literal["multilabel", "multiclass"]
     negatives: float
     most_test: int
