@@ -15,6 +15,8 @@ NO_PATIENTS = "none"
 """Value of ``patient_column`` where each note counts as one patient."""
 EMBEDDED_MODEL = "all-MiniLM-L6-v2"
 """The encoder that is installed with the program."""
+DeployedEpoch = Literal["best", "last"]
+"""Which epoch's model a trial deploys, of those that could be: the best by macro F1 on validation, or the last."""
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy's and scikit-learn's generators take."""
@@ -220,6 +222,10 @@ class ModelSettings:
     precision: Literal["auto", "float32", "bfloat16"] = field(
         default="auto",
         metadata=option("precision of the forward passes in training", default="auto: bfloat16 where it is fast"),
+    )
+    deploy: DeployedEpoch = field(
+        default="best",
+        metadata=option("a trial deploys its best epoch's model by macro F1 on validation, or its last epoch's"),
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none", metadata=option("class weights of the cross-entropy")

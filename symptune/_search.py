@@ -36,7 +36,7 @@ class SearchOptions(TypedDict, total=False):
     category: str | Sequence[str]
     group_by: str | Sequence[str]
     # examples
-    protocol: Literal["paper"]
+    protocol: Literal["paper", "author"]
     task: Literal["multilabel", "multiclass"]
     negatives: float
     most_test: int
@@ -59,6 +59,7 @@ class SearchOptions(TypedDict, total=False):
     max_length: int
     reduce_range: bool
     precision: Literal["auto", "float32", "bfloat16"]
+    deploy: Literal["best", "last"]
     class_weights: Literal["none", "balanced"]
     sensitivity: float
     # search

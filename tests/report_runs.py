@@ -179,7 +179,6 @@ class Builder:
         self._write(
             "results/paper.json",
             {
-                "protocol": False,
                 "table1": [PAPER_ROW],
                 "table2": [],
                 "claims": claims,

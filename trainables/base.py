@@ -19,6 +19,7 @@ from clinical_notes.batches import TrialData, collate, shuffled_batches
 from run_folder.folder import Folder
 from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult, EpochResult, Metrics, ModelFacts
+from run_folder.settings import DeployedEpoch
 from trainables.parts.deployed import TorchRunner, deploy_torch, predict
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
@@ -67,6 +68,7 @@ class TrainSettings:
         max_grad_norm: gradients are clipped to this norm.
         parts: number of parts in which a batch is computed, to take less memory. Their gradients add up to the
             batch's (with class weights nearly: each part is weighted by its size).
+        deploy: which epoch's model is deployed.
     """
 
     epochs: int
@@ -76,6 +78,7 @@ class TrainSettings:
     precision: str = "float32"
     max_grad_norm: float = 1.0
     parts: int = 1
+    deploy: DeployedEpoch = "best"
 
 
 class Trial:
@@ -107,7 +110,7 @@ class Trial:
         self.data, self.encoder, self.settings = data, encoder, settings
         self.hyperparameters, self.seed, self.teacher_folder = config.hyperparameters, config.seed, config.teacher
         self.results = []
-        self._best: tuple[float, State] | None = None
+        self._chosen: tuple[float, State] | None = None  # macro F1 and tensors of the epoch to deploy
         torch.set_num_threads(self.settings.threads)
         torch.manual_seed(self.seed)
         self.model: nn.Module = self.build_model().to(self.settings.device)
@@ -252,8 +255,8 @@ class Trial:
         number = len(self.results) + 1
         train_loss = self._train(number)
         metrics = self.validate()
-        if self.selectable and (self._best is None or metrics.f1 > self._best[0]):
-            self._best = (metrics.f1, {name: t.clone() for name, t in self._trained_state().items()})
+        if self.selectable and self._is_better(metrics.f1):
+            self._chosen = (metrics.f1, {name: t.clone() for name, t in self._trained_state().items()})
         result = EpochResult(
             epoch=number,
             f1=metrics.f1,
@@ -267,6 +270,10 @@ class Trial:
         )
         self.results.append(result)
         return result
+
+    def _is_better(self, f1: float) -> bool:
+        """Whether the epoch that has just ended is to be deployed rather than one before."""
+        return self._chosen is None or self.settings.deploy == "last" or f1 > self._chosen[0]
 
     def _train(self, epoch: int) -> float:
         """Train on all examples once; returns the mean loss of an example."""
@@ -323,13 +330,13 @@ class Trial:
         return self.task.metrics(labels, probabilities, self.data.symptoms, thresholds), thresholds
 
     def deploy(self, directory: Path) -> DeployedResult:
-        """Write the best epoch's model to ``directory`` and measure what was written; the trial ends with it.
+        """Write the chosen epoch's model to ``directory`` and measure what was written; the trial ends with it.
 
         Raises:
             TrialError: a logit of the written model is not finite.
         """
-        if self._best is not None:
-            self._load_trained_state(self._best[1])
+        if self._chosen is not None:
+            self._load_trained_state(self._chosen[1])
         restore_words(self.model)
         self.model.eval()
         directory.mkdir(parents=True, exist_ok=True)
@@ -342,14 +349,17 @@ class Trial:
             validation=metrics,
             thresholds=None if thresholds is None else dict(zip(self.data.symptoms, thresholds.tolist(), strict=True)),
             precision=self.precision,
-            epoch=self._best_epoch(),
+            epoch=self._chosen_epoch(),
             seconds=sum(result.seconds for result in self.results),
             sha256=deployed.card.sha256,
         )
 
-    def _best_epoch(self) -> int:
-        chosen = [result for result in self.results if result.selectable]
-        return max(chosen, key=lambda result: result.f1).epoch if chosen else 0
+    def _chosen_epoch(self) -> int:
+        selectable = [result for result in self.results if result.selectable]
+        if not selectable:
+            return 0
+        last, best = selectable[-1], max(selectable, key=lambda result: result.f1)
+        return (last if self.settings.deploy == "last" else best).epoch
 
     # Checkpoints: safetensors and JSON, nothing that unpickling could run
 
@@ -366,14 +376,14 @@ class Trial:
             raise TrialError(f"the checkpoint has tensors that the model lacks ({unexpected[0]}, …)")
 
     def save(self, directory: Path) -> None:
-        """Write a checkpoint: model, best weights so far, optimizer, schedule, random state and results.
+        """Write a checkpoint: model, weights to deploy so far, optimizer, schedule, random state and results.
 
         Args:
             directory: exists.
         """
         _save(self._trained_state(), directory / "model.safetensors")
-        if self._best is not None and self._best_epoch() != len(self.results):
-            _save(self._best[1], directory / "best.safetensors")
+        if self._chosen is not None and self._chosen_epoch() != len(self.results):
+            _save(self._chosen[1], directory / "best.safetensors")
         optimizer = self.optimizer.state_dict()["state"]
         tensors = {f"{i}.{name}": t for i, values in optimizer.items() for name, t in values.items()}
         _save(tensors | _random_states(self.settings.device), directory / "training.safetensors")
@@ -381,7 +391,7 @@ class Trial:
         state = {
             "results": to_plain(self.results),
             "schedule": schedule,
-            "best_f1": self._best[0] if self._best else None,
+            "best_f1": self._chosen[0] if self._chosen else None,
         }
         (directory / "state.json").write_text(json.dumps(state))
 
@@ -398,7 +408,7 @@ class Trial:
         self.results = from_plain(state["results"], list[EpochResult], str(directory / "state.json"))
         if state["best_f1"] is not None:
             best = directory / "best.safetensors"
-            self._best = (state["best_f1"], load_file(best) if best.exists() else model)
+            self._chosen = (state["best_f1"], load_file(best) if best.exists() else model)
         tensors = load_file(directory / "training.safetensors")
         torch.set_rng_state(tensors.pop("random.torch"))
         on_gpu = tensors.pop("random.cuda", None)

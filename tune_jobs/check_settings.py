@@ -15,20 +15,6 @@ from trainables import trainable_class
 
 EMBEDDED_SPACE = Path(__file__).with_name("embedded_space.yaml")
 
-PROTOCOL_PAPER: dict[str, Any] = {
-    "unit": "note",
-    "raw_window": True,
-    "window_chars": 1000,
-    "max_length": 256,
-    "balance": True,
-    "negated": "keep",
-    "split": (0.8, 0.1, 0.1),
-}
-"""The author's run: the first 1,000 characters, 256 tokens, balanced, negation ignored, 90/10.
-
-The author had no validation set; ours is taken from the 90 %.
-"""
-
 
 def run_settings(**values: Any) -> RunSettings:
     """Settings with these values, by the names of ``RunSettings.record``; all strategies unless some are named.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -20,6 +20,7 @@ from analysis.evaluation.run_statistics import (
     read_statistics,
     resampled_figures,
 )
+from analysis.paper.protocols import PaperProtocol, protocol_of
 from analysis.paper.published import REACH, PaperFigures, paper_figures
 from analysis.statistics.comparison import compare
 from analysis.statistics.resampling import METRICS, OVERALL, Resampled
@@ -42,10 +43,13 @@ NOTES = (
     "over patients. Other notes and labels: a difference of the two says nothing of a method by itself.",
     "The paper's Table I has low_rank as it was after epoch 3 of the author's run (accuracy 0.9218); its Table II has "
     "it after epoch 5, like all else (accuracy 0.9241).",
+    "The paper's models are those after epoch 5; ours are those of each trial's best epoch, unless the run was "
+    "launched with --deploy last.",
 )
-PROTOCOL = {
-    True: "This run follows the author's protocol.",
-    False: "This run does not follow the author's protocol.",
+FOLLOWS: Mapping[PaperProtocol | None, str] = {
+    "paper": "This run follows the paper as written (the settings of --protocol paper).",
+    "author": "This run follows the author's own run (the settings of --protocol author).",
+    None: "This run follows neither the paper as written nor the author's own run (--protocol).",
 }
 CLAIM_NOTE = (
     "A claim is supported where the 95 % interval of every difference that it needs lies where the claim says, and not "
@@ -98,10 +102,10 @@ class PaperComparison:
     """What ``results/paper.json`` holds.
 
     Attributes:
-        protocol: whether the run was made by the author's protocol.
+        follows: the protocol whose settings the run has.
     """
 
-    protocol: bool
+    follows: PaperProtocol | None = None
     table1: tuple[ComparedFigure, ...]
     table2: tuple[ComparedFigure, ...]
     claims: tuple[JudgedClaim, ...]
@@ -328,11 +332,8 @@ def _listed(found: Mapping[Comparison, Difference], most: int = 3) -> str:
     return "; ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def compare_paper(run: Run, *, protocol: bool) -> PaperComparison:
+def compare_paper(run: Run) -> PaperComparison:
     """Write ``results/paper.json``, ``.md`` and ``.csv``.
-
-    Args:
-        protocol: whether the run was made by the author's protocol.
 
     Returns:
         what the JSON file holds.
@@ -347,7 +348,7 @@ def compare_paper(run: Run, *, protocol: bool) -> PaperComparison:
             JudgedClaim(claim=claim.words, paper=paper, paper_verdict=paper_verdict, ours=our, verdict=verdict, why=why)
         )
     found = PaperComparison(
-        protocol=protocol,
+        follows=protocol_of(run.settings),
         table1=tuple(_rows(run, statistics, METRICS, by_symptom=False)),
         table2=tuple(_rows(run, statistics, METRICS[1:], by_symptom=True)),
         claims=tuple(judged),
@@ -365,7 +366,8 @@ def read_paper(run: Run) -> PaperComparison | None:
     """What ``compare_paper`` wrote, or None where there is nothing, or the file is damaged."""
     if not run.folder.exists(PAPER) and run.folder.exists(PAPER.replace(".json", ".md")):
         warn_of_damage(run, PAPER, "compare-paper")
-    return read_result(run, PAPER, PaperComparison, made_by="compare-paper")
+    found = read_result(run, PAPER, PaperComparison, made_by="compare-paper")
+    return found and replace(found, follows=protocol_of(run.settings))  # which files of older versions lack
 
 
 def _rows(
@@ -436,7 +438,7 @@ def _with_limits(value: float | None, low: float | None, high: float | None) -> 
 
 def paper_markdown(found: PaperComparison) -> str:
     """The comparison as a Markdown page."""
-    parts = ["# Compared with the paper\n", f"{PROTOCOL[found.protocol]}\n", *(f"{note}\n" for note in NOTES)]
+    parts = ["# Compared with the paper\n", f"{FOLLOWS[found.follows]}\n", *(f"{note}\n" for note in NOTES)]
     for table, (title, _) in TABLES.items():
         parts += [f"## {title}\n", markdown(pd.DataFrame(shown_rows(found.tables[table])))]
     names = {"claim": "claim", "verdict": "this run", "why": "why", "ours": "nearest to failing, ours",

@@ -274,7 +274,7 @@ def launch_line(name: str, settings: RunSettings) -> str:
     """The command that starts the same run, with every setting; the space's file comes with the page."""
     words = ["symptune", "launch", "--name", name]
     if settings.labels.raw_window:
-        words += ["--protocol", "paper"]  # its other settings are given again below
+        words += ["--protocol", "author"]  # its other settings are given again below
     synthetic = settings.notes.is_synthetic
     for key, value in settings.record().items():
         if key not in _WITHOUT_OPTION and key != ("notes" if synthetic else "patients"):

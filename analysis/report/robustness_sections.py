@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.evaluation.robustness import NEGATED, READINGS, ROBUSTNESS, robustness_table, subgroups_table
-from analysis.paper.claims import PAPER
+from analysis.paper.claims import FOLLOWS, PAPER
 from analysis.report import figures as draw
 from analysis.report.findings import (
     Findings,
@@ -157,12 +157,11 @@ def paper(findings: Findings) -> Section:
                     findings.sources(PAPER),
                 )
             )
-    missing = (
-        []
-        if findings.paper.protocol
-        else ["This run is not of the paper's protocol, so figures differ by more than chance."]
-    )
-    return Section("paper", "Against the paper", lead, blocks, missing)
+    follows = FOLLOWS[findings.paper.follows]
+    if findings.paper.follows is None:
+        more = " So figures differ by more than chance."
+        return Section("paper", "Against the paper", lead, blocks, [follows + more])
+    return Section("paper", "Against the paper", f"{lead} {follows}", blocks)
 
 
 def _paper_columns(frame: pd.DataFrame) -> list[Column]:

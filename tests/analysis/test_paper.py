@@ -15,6 +15,7 @@ import pytest
 from scipy.stats import rankdata
 
 from analysis.evaluation.evaluate import Evaluation
+from analysis.evaluation.result_files import write_result
 from analysis.evaluation.run_statistics import (
     DifferenceFigure,
     SeedsFigure,
@@ -24,6 +25,7 @@ from analysis.evaluation.run_statistics import (
 )
 from analysis.paper.claims import (
     NOT_SUPPORTED,
+    PAPER,
     SUPPORTED,
     UNKNOWN,
     Claim,
@@ -40,7 +42,7 @@ from analysis.statistics.intervals import figure_intervals
 from analysis.statistics.resampling import METRICS, OVERALL, resample
 from benchmarks.simulated_cluster import deployed_result
 from run_folder.folder import Folder
-from run_folder.records import to_json
+from run_folder.records import to_json, to_plain
 from run_folder.results import Metrics, Scores
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
@@ -177,7 +179,7 @@ def table(found: Any, of: Callable[..., Any]) -> dict[str, Any]:
 
 
 def test_claims_are_judged_by_the_runs_own_intervals(run: Run) -> None:
-    found = {claim.claim: claim for claim in compare_paper(run, protocol=False).claims}
+    found = {claim.claim: claim for claim in compare_paper(run).claims}
     within = found["Compression keeps macro F1 within 0.023 of the baseline"]
     assert within.verdict == NOT_SUPPORTED  # whatever the strategies that are missing would do
     assert within.why == "quantization − baseline: the whole interval is below -0.023"
@@ -213,17 +215,25 @@ def test_strategies_that_are_not_the_baseline_are_compared_as_with_it(run: Run) 
 
 
 def test_rows_are_matched_by_name_and_what_one_side_lacks_is_left_open(run: Run) -> None:
-    found = compare_paper(run, protocol=True)
+    found = compare_paper(run)
     rows = {(row.symptom, row.strategy, row.metric): row for row in found.table2}
     assert rows["edema", "pruning", "f1"].ours is None
     assert rows["rash", "baseline", "f1"].paper is None
     edema = rows["edema", "baseline", "f1"]
     assert edema.ours is not None
     assert edema.difference == pytest.approx(edema.ours - 0.9278)
-    assert found.protocol is True
     assert read_paper(run) == found
-    assert "This run follows the author's protocol." in run.folder.read("results/paper.md").decode()
     assert len(run.folder.read("results/paper.csv").decode().splitlines()) == 1 + 5 * 5 + 6 * 5 * 4
+
+
+@pytest.mark.parametrize("protocol", [True, False])
+def test_a_comparison_that_an_older_version_wrote_is_read_with_the_runs_protocol(run: Run, *, protocol: bool) -> None:
+    found = compare_paper(run)
+    old = to_plain(replace(found, follows=None)) | {"protocol": protocol}
+    write_result(run, PAPER, old)
+    read = read_paper(run)
+    assert read == found
+    assert read.follows == "paper"
 
 
 def test_without_statistics_figures_have_no_intervals_and_claims_no_verdict(run: Run) -> None:
@@ -232,7 +242,7 @@ def test_without_statistics_figures_have_no_intervals_and_claims_no_verdict(run:
     test = Metrics(**vars(fever), accuracy=0.5, per_symptom={"fever": fever})
     figures = Evaluation(name="baseline-0000", identity="", examples=9, test=test)
     run.folder.write("results/trials/baseline-0000.json", to_json(figures))
-    found = compare_paper(run, protocol=False)
+    found = compare_paper(run)
     first = found.table1[0]
     assert (first.ours, first.ours_low) == (0.5, None)
     assert {claim.verdict for claim in found.claims} == {UNKNOWN}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from analysis.paper.protocols import PROTOCOLS
 from analysis.report.build import build_report, write_report
 from analysis.report.findings import read_findings
 from analysis.report.first_screen import launch_line
@@ -163,6 +164,19 @@ def test_a_run_that_lacks_something_has_a_page_that_says_so(tmp_path: Path, make
     assert line in build_report(make(small(tmp_path))).page
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (PROTOCOLS["author"], "This run follows the author"),
+        ({}, "This run follows neither the paper as written nor"),  # it has six epochs
+    ],
+)
+def test_the_page_says_which_protocol_the_run_follows(tmp_path: Path, settings: dict[str, Any], line: str) -> None:
+    builder = Builder(tmp_path / "small", ("baseline", "quantization"), ("pain", "edema"), **settings)
+    builder.search(1)
+    assert line in build_report(builder.analyse()).page
+
+
 def test_a_run_without_a_baseline_has_a_page(tmp_path: Path) -> None:
     builder = small(tmp_path, ("low_rank",))
     builder.search(1)
@@ -198,6 +212,8 @@ def test_the_smallest_that_is_known_to_be_good_enough_is_recommended(
         run_settings(notes="a b.csv", absorb=("pain=chest pain,back pain", "fever=chills"), symptoms=("pain", "fever")),
         run_settings(notes=("a.csv", "b.csv"), unit="row", labels=("a", "b"), task="multilabel", sensitivity=0.9),
         run_settings(patients=50, balance=True, layers=4, category=("Nursing",), group_by=("WARD",), warm_start="old"),
+        run_settings(patients=50, layers=2, **PROTOCOLS["author"]),
+        run_settings(patients=50, layers=2, deploy="last", **PROTOCOLS["paper"]),
     ],
 )
 def test_the_launch_line_gives_the_same_settings(settings: RunSettings) -> None:

@@ -38,6 +38,8 @@ NEAR = (
     Row("launch --precision float16", ("--precision", "did you mean 'bfloat16'?")),
     Row("launch --log-level warn", ("--log-level", "did you mean 'warning'?")),
     Row("launch --protocol Paper", ("--protocol", "did you mean 'paper'?")),
+    Row("launch --protocol authors", ("--protocol", "did you mean 'author'?")),
+    Row("launch --deploy first", ("--deploy", "there are best, last")),
     Row("launch --class-weights balance", ("--class-weights", "did you mean 'balanced'?")),
     Row("launch --strategies basline", ("--strategies", "did you mean 'baseline'?")),
     Row("launch --strategies baseline;pruning", ("--strategies", "unknown strategy 'baseline;pruning'")),

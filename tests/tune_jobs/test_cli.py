@@ -207,7 +207,7 @@ def launch_line(notes: Path, model_folder: Path, *more: str) -> list[str]:
     return [
         "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--trials", "2",
         "--epochs", "3", "--strategies", "baseline,pruning", "--max-concurrent", "1", "--reduction-factor", "0",
-        "--storage", "runs", "--seeds", "1", *more,
+        "--storage", "runs", "--seeds", "1", "--deploy", "last", *more,
     ]  # fmt: skip
 
 
@@ -251,6 +251,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends(
     cut = open_run(Folder("runs/cut"))
     assert [len(trial.epochs) for trial in cut.trials.values()] == [3] * 4
     assert {trial.state for trial in cut.trials.values()} == {"finished"}
+    assert [trial.deployed.epoch for trial in cut.trials.values()] == [3] * 4
 
     assert not list(Path("runs/cut/.scratch").glob("*"))  # also of the process that ended at once
     left = {path.relative_to("runs/cut/trials") for path in Path("runs/cut/trials").glob("*/*")}

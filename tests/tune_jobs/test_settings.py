@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,33 @@ def test_a_setting_of_a_wrong_type_is_told_with_file_and_field(tmp_path: Path) -
 def test_a_command_without_options_has_the_defaults_of_the_settings() -> None:
     asked = _settings(parser().parse_args(["launch"]))
     assert asked == run_settings(patients=DEFAULT_PATIENTS, layers=DEMO_LAYERS, reduce_range=int8_overflows())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        (
+            "paper",
+            {
+                "task": "multiclass", "unit": "sentence", "raw_window": False, "symptoms": 5, "balance": False,
+                "negated": "drop", "split": (0.7, 0.1, 0.2), "epochs": 5,
+            },
+        ),
+        (
+            "author",
+            {
+                "task": "multiclass", "unit": "note", "raw_window": True, "window_chars": 1000, "max_length": 256,
+                "balance": True, "negated": "keep", "split": (0.8, 0.1, 0.1),
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_a_protocol_sets_what_it_says_and_other_options_override_it(protocol: str, expected: dict[str, Any]) -> None:
+    line = ["launch", "--notes", "n.csv", "--protocol", protocol]
+    record = _settings(parser().parse_args(line)).record()
+    assert expected.items() <= record.items()
+    changed = _settings(parser().parse_args([*line, "--split", "0.6,0.2,0.2", "--deploy", "last"])).record()
+    assert changed == {**record, "split": (0.6, 0.2, 0.2), "deploy": "last"}
 
 
 def test_help_shows_defaults_and_choices_of_the_fields(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from tune_jobs.preparing.create_run import Prepared
 _PROCESS = 700_000_000
 """Bytes of a trial's process with its libraries."""
 _COPIES = 5
-"""Copies of the weights: themselves, gradients, two moments, the best epoch's."""
+"""Copies of the weights: themselves, gradients, two moments, those of the epoch to deploy."""
 _MARGIN = 1.2
 """Factor on the estimate; measured peaks are up to a fifth more."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.evaluation.gold import read_labels
+from analysis.paper.protocols import PROTOCOLS
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from run_folder.errors import InputError, Problem, SearchHaltedError
 from run_folder.events import Extended
@@ -24,7 +25,7 @@ from run_folder.names import LEDGER, RUN_FILE
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
-from tune_jobs.check_settings import EMBEDDED_SPACE, PROTOCOL_PAPER, read_space, run_settings
+from tune_jobs.check_settings import EMBEDDED_SPACE, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
 from tune_jobs.commands.find_run import (
     continue_without_lost_events,
@@ -66,7 +67,7 @@ DEMO_LAYERS = 2
 
 def _settings(options: argparse.Namespace) -> RunSettings:
     given = {name: value for name, value in vars(options).items() if value is not None}
-    values: dict[str, Any] = dict(PROTOCOL_PAPER) if given.get("protocol") else {}
+    values: dict[str, Any] = dict(PROTOCOLS[options.protocol]) if options.protocol else {}
     values |= {name: given[name] for names in NAMES.values() for name in names if name in given and name != "space"}
     for name in ("category", "absorb", "group_by"):
         values[name] = tuple(dict.fromkeys(values.get(name, ())))

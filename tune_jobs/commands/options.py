@@ -10,6 +10,7 @@ from importlib.metadata import version
 from types import NoneType
 from typing import Any, Literal
 
+from analysis.paper.protocols import PROTOCOLS
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import Option, name_of, option_of, out_of_range
@@ -211,7 +212,9 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     _add_fields(notes, NotesSettings, defaults={"patients": DEFAULT_PATIENTS}, given_alone=True)
     examples = parser.add_argument_group("examples")
     examples.add_argument(
-        "--protocol", choices=["paper"], help="the settings of the paper's author; other options override them"
+        "--protocol",
+        choices=list(PROTOCOLS),
+        help="the settings of the paper as written, or of its author's own run; other options override them",
     )
     _add_fields(examples, LabelSettings, given_alone=True)
     _add_fields(parser.add_argument_group("model"), ModelSettings, given_alone=True)

@@ -9,12 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.evaluation.run_statistics import STATISTICS, read_statistics
-from analysis.paper.claims import CLAIM_NOTE, NOTES, PROTOCOL, TABLES, JudgedClaim, shown_rows
+from analysis.paper.claims import CLAIM_NOTE, FOLLOWS, NOTES, TABLES, JudgedClaim, shown_rows
 from analysis.paper.claims import compare_paper as compare_with_paper
 from analysis.text_tables import Row
 from run_folder.errors import InputError, Problem
 from run_folder.names import RESULTS
-from tune_jobs.check_settings import PROTOCOL_PAPER
 from tune_jobs.commands.find_run import opened
 
 
@@ -24,10 +23,8 @@ def compare_paper(options: argparse.Namespace, console: Console) -> int:
         raise InputError(
             Problem("run", f"no trial of {run.folder.name} has finished, so there is nothing to compare yet")
         )
-    settings = run.settings.record()
-    protocol = all(settings[name] == value for name, value in PROTOCOL_PAPER.items())
-    found = compare_with_paper(run, protocol=protocol)
-    console.print(PROTOCOL[protocol], highlight=False)
+    found = compare_with_paper(run)
+    console.print(FOLLOWS[found.follows], highlight=False)
     if read_statistics(run) is None:
         line = (
             f"The run's intervals have not been worked out (there is no {STATISTICS}): `symptune evaluate` does that."

@@ -148,6 +148,7 @@ def _tuner(
         device="cuda" if resources.gpus else "cpu",
         reduce_range=settings.model.reduce_range,
         precision=settings.model.precision,
+        deploy=settings.model.deploy,
     )
     trainable = tune.with_parameters(
         RunTrainable,
