@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clinical_notes.batches import TokenisedExamples, TrialData
 from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult
 from tests.conftest import tiny_model
 from trainables.parts.deployed import deploy_torch, predict
-from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.encoder import ARCHITECTURES, EncoderWeights, start_at_shares
 from trainables.parts.open_deployed import load_deployed
 from trainables.parts.tasks import TASKS, choose_thresholds
 
@@ -84,3 +85,15 @@ def test_a_sensitivity_moves_the_thresholds_and_class_weights_the_loss(
     weighted = dataclasses.replace(data, class_weights=np.full(3, 50, np.float32))
     heavy, light = (start("baseline", config, of, encoder).epoch().train_loss for of in (weighted, data))
     assert heavy > 5 * light
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_a_new_head_says_each_symptom_as_often_as_it_is_reported(architecture: str) -> None:
+    model = tiny_model(architecture).eval()
+    shares = np.array([0.5, 0.1, 0.001])
+    tokens = torch.arange(5, 20).repeat(4, 1)
+    with torch.no_grad():
+        before = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        start_at_shares(model, shares)
+        after = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+    torch.testing.assert_close(after - before, torch.logit(torch.tensor(shares)).float().expand(4, 3))

@@ -43,7 +43,7 @@ from run_folder.settings import NAMES, NO_PATIENTS, LabelSettings, NotesSettings
 from search_spaces import objectives_of
 from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
-from trainables.parts.model.encoder import EncoderWeights
+from trainables.parts.model.encoder import EncoderWeights, start_at_shares
 from trainables.parts.tasks import TASKS
 from tune_jobs.check_settings import near, problems_of
 from tune_jobs.preparing.first_models import model_problems
@@ -242,6 +242,7 @@ def create_run(
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     if settings.labels.task == "multilabel":
         model.config.problem_type = TASKS["multilabel"].problem_type
+        start_at_shares(model, _shares(examples))
     for split, frame in examples.splits.items():
         folder.write(f"{DATA}/{split}.parquet", _parquet(frame), private=True)
     _write_model(folder, model, tokenizer)
@@ -268,6 +269,13 @@ def create_run(
     write_end(folder, LedgerEnd(events=0, last="", run=digest(record)))
     folder.write(RUN_FILE, record)
     return load_prepared(folder)
+
+
+def _shares(examples: LabelledExamples) -> NDArray[np.float64]:
+    """(symptoms,) share of the training examples that report each, never 0 or 1."""
+    train = examples.splits["train"]
+    counts = np.array([train[f"{LABEL}{name}"].sum() for name in examples.symptoms], np.float64)
+    return (counts + 1) / (len(train) + 2)
 
 
 def _counts(examples: pd.DataFrame, symptoms: Sequence[str]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -125,6 +126,19 @@ def set_dropout(model: nn.Module, probability: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
+
+
+@torch.no_grad()
+def start_at_shares(model: PreTrainedModel, shares: NDArray[np.floating]) -> None:
+    """Have a new head of sigmoid outputs say each symptom as often as it is reported, in place.
+
+    Rare symptoms learn little while all outputs first fall from one half (Lin et al. 2017, Focal Loss, section 3.3).
+
+    Args:
+        shares: (symptoms,) of the training examples, between 0 and 1.
+    """
+    last = [m for m in model.get_submodule("classifier").modules() if isinstance(m, nn.Linear)][-1]
+    last.bias.copy_(torch.logit(torch.from_numpy(shares)))
 
 
 def build_model(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
