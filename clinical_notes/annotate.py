@@ -16,6 +16,7 @@ from clinical_notes.labellers import labeller_of
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.prevalence import is_whole
 from clinical_notes.units import GROUP, UNITS, UnitKind, copy_number
+from clinical_notes.windows import WindowMaker
 
 ROWS_PER_TASK = 2_000
 _IN_FLIGHT_PER_WORKER = 2
@@ -26,11 +27,13 @@ class Annotator:
     """Makes units of notes, wherever it is sent to.
 
     Attributes:
-        unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it.
+        unit: ``sentence``: each sentence with a mention; ``note``: the window of each note with a mention in it, or
+            with ``windows`` each of its windows that has one.
         window_chars: characters of the cleaned note that make its window, cut at a word.
         raw_window: the window is the start of the lower-case note as written, as in the paper author's run.
         labeller: what finds and asserts the mentions.
-        whole_share: of this share of the patients, sentences without a mention are units as well.
+        whole_share: of this share of the patients, sentences or windows without a mention are units as well.
+        windows: cuts whole notes.
     """
 
     lexicon: Lexicon
@@ -39,6 +42,7 @@ class Annotator:
     raw_window: bool = False
     labeller: str = "rules"
     whole_share: float = 0.0
+    windows: WindowMaker | None = None
 
     def __call__(self, notes: pd.DataFrame) -> pa.Table:
         """The units that mention a symptom, as a table of ``units.UNITS``.
@@ -53,8 +57,8 @@ class Annotator:
         for note, patient, category, of_groups, text in zip(
             notes["note"], notes["patient"], notes["category"], groups, notes["text"], strict=True
         ):
-            whole = self.unit == "sentence" and is_whole(patient, self.whole_share)
-            units = list(_all_sentences(text, labeller) if whole else _units(text, labeller, self))
+            whole = (self.unit == "sentence" or self.windows is not None) and is_whole(patient, self.whole_share)
+            units = list(_units(text, labeller, self, whole=whole))
             copy = copy_number(text) if units else 0
             for sentence, cleaned, mentions in units:
                 rows.append(
@@ -118,8 +122,18 @@ def _chain(first: pd.DataFrame, second: pd.DataFrame | None, others: Iterator[pd
     yield from others
 
 
-def _units(text: str, labeller: Labeller, settings: Annotator) -> Iterator[tuple[int, str, list[Mention]]]:
-    if settings.unit == "sentence":
+def _units(
+    text: str, labeller: Labeller, settings: Annotator, *, whole: bool
+) -> Iterator[tuple[int, str, list[Mention]]]:
+    if settings.windows is not None:
+        for number, (window, carried) in enumerate(settings.windows.windows(note_sentences(text, labeller))):
+            if whole or carried:
+                yield number, window, carried
+    elif settings.unit == "sentence" and whole:
+        yield from (
+            (number, cleaned, carried) for number, cleaned, carried in cleaned_sentences(text, labeller) if cleaned
+        )
+    elif settings.unit == "sentence":
         for number, part, mentions in labeller.mentioning(text):
             cleaned, carried = _cleaned(text, part.body, part.end, mentions)
             if carried:
@@ -133,10 +147,6 @@ def _units(text: str, labeller: Labeller, settings: Annotator) -> Iterator[tuple
         cleaned, carried = note_window(text, labeller, settings.window_chars)
         if carried:
             yield 0, cleaned, carried
-
-
-def _all_sentences(text: str, labeller: Labeller) -> Iterator[tuple[int, str, list[Mention]]]:
-    return (unit for unit in cleaned_sentences(text, labeller) if unit[1])
 
 
 def _row(mention: Mention) -> dict[str, str | int]:
@@ -153,6 +163,11 @@ def cleaned_sentences(text: str, labeller: Labeller) -> Iterator[tuple[int, str,
     """Index within the note, cleaned text and mentions of every sentence; offsets into the cleaned text."""
     for number, (part, mentions) in enumerate(labeller.by_sentence(text)):
         yield number, *_cleaned(text, part.body, part.end, mentions)
+
+
+def note_sentences(text: str, labeller: Labeller) -> Iterator[tuple[str, list[Mention]]]:
+    """Cleaned text and mentions of every sentence."""
+    return ((cleaned, mentions) for _, cleaned, mentions in cleaned_sentences(text, labeller))
 
 
 def raw_window_mentions(text: str, labeller: Labeller, window_chars: int) -> list[Mention]:

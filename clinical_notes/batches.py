@@ -25,12 +25,14 @@ class TokenisedExamples:
         tokens: (sum of lengths,) int32 token ids, special tokens included.
         offsets: (n + 1,) int64; example i is ``tokens[offsets[i]:offsets[i + 1]]``.
         labels: (n,) class indices, or of a multilabel task (n, symptoms).
+        notes: (n,) the note that each example is a window of; None where it is a text by itself.
     """
 
     ids: NDArray[np.str_]
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
     labels: Labels
+    notes: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,6 +49,7 @@ class TrialData:
     Attributes:
         symptoms: class names, by label.
         task: ``multiclass`` or ``multilabel``.
+        note_rule: how a note's probability follows from its windows'; see ``LabelSettings``.
         sensitivity: the recall that thresholds of a multilabel task are to reach; None: they are those of largest F1.
         class_weights: (classes,) float32 weights of the loss, or None for equal weights.
         pad_token_id: fills batches.
@@ -61,6 +64,7 @@ class TrialData:
     unknown_token_id: int
     task: str = "multiclass"
     sensitivity: float | None = None
+    note_rule: str = "largest"
 
     @property
     def typical_length(self) -> int:

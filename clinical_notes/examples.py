@@ -23,7 +23,7 @@ from clinical_notes.labeller import Mention
 from clinical_notes.prevalence import deal_silent_patients, is_whole, texts_of_some_patients, training_texts
 from clinical_notes.units import GROUP, UnitKind, Units, batches_of, rows_of
 from run_folder.errors import InputError, Problem
-from run_folder.names import LABEL
+from run_folder.names import LABEL, NOTE
 from run_folder.settings import STATUSES, LabelSettings
 from run_folder.symptom_choice import SymptomChoice
 
@@ -40,7 +40,8 @@ _MOST_HELD_BACK = 0.2
 class LabelledExamples:
     """Examples by split, each a frame of id, text, label, patient, category and ``group_<column>`` for each group.
 
-    The label is a column ``symptom``, or of a multilabel task a column ``label_<symptom>`` for each.
+    The label is a column ``symptom``, or of a multilabel task a column ``label_<symptom>`` for each. Windows of notes
+    also have a column ``note``, of the note that each is of.
 
     Attributes:
         symptoms: the classes, most frequent first.
@@ -376,7 +377,8 @@ def _finished(
     )
     texts = read["text"].to_pandas()
     numbers = examples["note"].astype(str)
-    ids = numbers if settings.unit != "sentence" else numbers + "-" + examples["sentence"].astype(str)
+    several = settings.unit == "sentence" or settings.in_windows
+    ids = numbers + "-" + examples["sentence"].astype(str) if several else numbers
     groups = read["groups"].to_pylist() if group_by else []
     labels = {name: _plain(examples[name]) for name in _label_columns(examples)}
     if soft:
@@ -385,6 +387,7 @@ def _finished(
     return pd.DataFrame(
         {
             "id": ids.array,
+            **({NOTE: numbers.array} if settings.in_windows else {}),
             "text": _masked(texts, read["mentions"], symptoms) if settings.mentions == "mask" else texts,
             **labels,
             **{name: _plain(examples[name]) for name in ("patient", "category")},

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from clinical_notes.annotate import cleaned_sentences, note_window, raw_window_mentions
+from transformers import PreTrainedTokenizerBase
+
+from clinical_notes.annotate import cleaned_sentences, note_sentences, note_window, raw_window_mentions
 from clinical_notes.examples import mask_mentions
 from clinical_notes.labeller import Mention
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.units import UnitKind
+from clinical_notes.windows import WindowMaker
 
 _CHARACTERS_PER_PIECE = 500
 """Upper bound on a token's characters, with placeholders and punctuation around it; limits the work on a huge text."""
@@ -34,11 +37,8 @@ class InputSettings:
     max_length: int
     lexicon: Lexicon
     task: Literal["multilabel", "multiclass"] = "multiclass"
-
-    @property
-    def by_sentence(self) -> bool:
-        """Whether a text reports what any of its sentences does."""
-        return self.task == "multilabel" and self.unit == "sentence"
+    stride: int = 0
+    note_rule: Literal["largest", "noisy-or"] = "largest"
 
     def record(self) -> dict[str, Any]:
         """Plain data."""
@@ -53,16 +53,24 @@ class InputSettings:
 
 
 class InputMaker:
-    """Makes model inputs of texts. Made once, used for many."""
+    """Makes model inputs of texts. Made once, used for many.
 
-    def __init__(self, settings: InputSettings) -> None:
+    Args:
+        tokenizer: of the model; needed where it reads whole notes in windows.
+    """
+
+    def __init__(self, settings: InputSettings, tokenizer: PreTrainedTokenizerBase) -> None:
         self._settings = settings
+        self._windows = WindowMaker(tokenizer, settings.max_length, settings.stride)
         self._finder = MentionFinder(settings.lexicon)  # also where nothing is masked: "Fever: none" is no header
 
     def inputs(self, text: str) -> list[str]:
-        """What a model reads of a text, none if it has no words; the largest of their probabilities is the text's."""
-        if self._settings.by_sentence:
+        """What a model reads of a text, none if it has no words; ``note_rule`` makes their probabilities the text's."""
+        task, unit = self._settings.task, self._settings.unit
+        if task == "multilabel" and unit == "sentence":
             return [cleaned for _, cleaned in self.sentences(text) if cleaned.strip()]
+        if task == "multilabel" and unit == "note":
+            return [self._masked(*window) for window in self._windows.windows(note_sentences(text, self._finder))]
         made = self.text(text)
         return [made] if made.strip() else []
 

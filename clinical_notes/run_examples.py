@@ -1,12 +1,15 @@
 """What a run was created from: its labelled examples as models read them, its lexicon, and how it reads a text."""
 
+from dataclasses import replace
+
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputSettings
 from clinical_notes.lexicon import Lexicon
 from run_folder.errors import InputError
-from run_folder.names import LEXICON_FILE
+from run_folder.names import LEXICON_FILE, NOTE
 from run_folder.records import from_json
 from run_folder.run import Run
 
@@ -19,13 +22,14 @@ def tokenised_examples(run: Run, split: str, tokenizer: PreTrainedTokenizerBase)
         tokenizer: of the run's model.
     """
     examples = run.examples(split)
-    return tokenise(
+    found = tokenise(
         tokenizer,
         list(examples["id"]),
         list(examples["text"]),
         run.labels(examples),
         run.settings.model.max_length,
     )
+    return replace(found, notes=examples[NOTE].to_numpy(np.str_)) if run.settings.labels.in_windows else found
 
 
 def input_settings(run: Run) -> InputSettings:
@@ -40,6 +44,8 @@ def input_settings(run: Run) -> InputSettings:
         max_length=run.settings.model.max_length,
         lexicon=run_lexicon(run),
         task=labels.task,
+        stride=labels.stride,
+        note_rule=labels.note_rule,
     )
 
 

@@ -12,6 +12,8 @@ DEPLOYED = "deployed"
 LEXICON_FILE = "lexicon.json"
 LABEL = "label_"
 """Prefix of the columns that say of each symptom whether an example reports it: 1, 0, or a probability."""
+NOTE = "note"
+"""Column of examples that are windows: the note that each is of."""
 EPOCH_PREFIX = "epoch-"
 """Prefix of the checkpoints in a trial's folder, which are deleted when the trial ends."""
 

@@ -16,7 +16,7 @@ from run_folder.errors import InputError
 from run_folder.events import Extended, read_chain, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger_end import END_FILE, EventsMissingError, digest, read_end
-from run_folder.names import DATA, FORMAT, LABEL, LEDGER, LEXICON_FILE, MODEL, RESULTS, RUN_FILE, SPLITS, TRIALS
+from run_folder.names import DATA, FORMAT, LABEL, LEDGER, LEXICON_FILE, MODEL, NOTE, RESULTS, RUN_FILE, SPLITS, TRIALS
 from run_folder.records import from_plain, to_json
 from run_folder.results import Labels
 from run_folder.settings import RunSettings
@@ -101,9 +101,20 @@ class Run:
         except (FileNotFoundError, pa.ArrowException):
             frame = pd.DataFrame()
         labels = {f"{LABEL}{name}" for name in self.symptoms} if self.is_multilabel else {"symptom"}
+        labels |= {NOTE} if self.settings.labels.in_windows else set()
         if not {"id", "patient", *labels} <= set(frame):
             raise InputError(f"{self.folder}: {path} is missing or damaged; restore it from a copy of the run")
         return frame
+
+    def texts(self, split: str) -> pd.DataFrame:
+        """The texts of a split that have figures of their own: its examples, or the notes that they are windows of.
+
+        A note has the columns of its first window, and its own id.
+        """
+        examples = self.examples(split)
+        if not self.settings.labels.in_windows:
+            return examples
+        return examples.drop_duplicates(NOTE).assign(id=lambda found: found[NOTE]).reset_index(drop=True)
 
     def changed_files(self) -> list[str]:
         """Which files that the run was created with are gone or not as they were, in words."""

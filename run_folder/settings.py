@@ -106,8 +106,11 @@ class LabelSettings:
         negatives: training texts that report no symptom, for each one that does; those that deny one come first.
         most_test: the test patients' texts are all read, patient by patient, up to this number; half of it in
             validation.
-        unit: ``note``: the symptom mentioned first; ``sentence``: the only symptom mentioned; ``row``: a row of a table
-            that has labels.
+        unit: ``note``: the symptom mentioned first, or of a multilabel task all symptoms of a whole note, which is read
+            in windows; ``sentence``: the only symptom mentioned, or all of them; ``row``: a row of a table that has
+            labels.
+        stride: tokens of a window's end that the next one begins with again.
+        note_rule: how a note's probability follows from its windows'.
         columns: of labels made by people or another model, in the place of the rules.
         raw_window: the author's reading of a note: its first characters, in lower case and otherwise as they are.
         symptoms: how many of the most frequent concepts become classes, or their names.
@@ -140,8 +143,25 @@ class LabelSettings:
     )  # fmt: skip
     unit: Literal["note", "sentence", "row"] = field(
         default="sentence",
-        metadata=option("an example is a sentence, the start of a note, or a row that has labels already"),
-    )
+        metadata=option(
+            "an example is a sentence, a note (all of it in windows, or for multiclass its start), or a row that has "
+            "labels already"
+        ),
+    )  # fmt: skip
+    stride: int = field(
+        default=32,
+        metadata=option(
+            "tokens by which windows of a note overlap, in whole sentences", metavar="N", low=0,
+            default="32; for multilabel notes",
+        ),
+    )  # fmt: skip
+    note_rule: Literal["largest", "noisy-or"] = field(
+        default="largest",
+        metadata=option(
+            "a note's probability: the largest of its windows', or that of any of them if they were independent; for "
+            "multilabel notes"
+        ),
+    )  # fmt: skip
     columns: tuple[str, ...] = field(
         default=(),
         metadata=option(
@@ -150,7 +170,8 @@ class LabelSettings:
         ),
     )  # fmt: skip
     window_chars: int = field(
-        default=1000, metadata=option("number of characters of a note that are read", metavar="N", low=1)
+        default=1000,
+        metadata=option("number of characters of a note that are read; for multiclass", metavar="N", low=1),
     )
     raw_window: bool = False
     symptoms: int | tuple[str, ...] = field(
@@ -194,6 +215,11 @@ class LabelSettings:
     split: tuple[float, float, float] = field(
         default=(0.7, 0.1, 0.2), metadata=option("fractions of train, validation and test", metavar="A,B,C")
     )
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether a text is a whole note that is read in several windows."""
+        return self.task == "multilabel" and self.unit == "note"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.stored import load_model
 from trainables.parts.open_deployed import load_deployed
-from trainables.parts.tasks import TASKS, Task
+from trainables.parts.tasks import TASKS, Task, whole_texts
 from trainables.parts.training.freed_memory import keep_freed_memory
 from trainables.parts.training.seen_words import restore_words, train_seen_words
 from trainables.parts.training.teaching import distillation_loss, teacher_logits
@@ -325,9 +325,12 @@ class Trial:
         """Validation figures, and the thresholds that they are at."""
         if not np.isfinite(logits).all():
             raise TrialError("non-finite logits on validation")
-        labels, probabilities = self.data.validation.labels, self.task.probabilities(logits)
-        thresholds = self.task.thresholds(labels, probabilities, self.data.sensitivity)
-        return self.task.metrics(labels, probabilities, self.data.symptoms, thresholds), thresholds
+        examples = self.data.validation
+        found = whole_texts(
+            examples.ids, examples.notes, examples.labels, self.task.probabilities(logits), self.data.note_rule
+        )
+        thresholds = self.task.thresholds(found.labels, found.probabilities, self.data.sensitivity)
+        return self.task.metrics(found.labels, found.probabilities, self.data.symptoms, thresholds), thresholds
 
     def deploy(self, directory: Path) -> DeployedResult:
         """Write the chosen epoch's model to ``directory`` and measure what was written; the trial ends with it.

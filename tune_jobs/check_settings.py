@@ -70,7 +70,7 @@ def _multiclass_problems(settings: RunSettings) -> list[Problem]:
     asked, usual = settings.record(), RunSettings(search=settings.search).record()
     return problems + [
         Problem(name, "says something of multilabel tasks alone", "set the task to multilabel, or omit it")
-        for name in ("negatives", "most_test", "sensitivity")
+        for name in ("negatives", "most_test", "sensitivity", "stride", "note_rule")
         if asked[name] != usual[name]
     ]
 
@@ -78,8 +78,9 @@ def _multiclass_problems(settings: RunSettings) -> list[Problem]:
 def _multilabel_problems(settings: RunSettings) -> list[Problem]:
     labels, fix = settings.labels, "omit it, or set the task to multiclass"
     problems = []
-    if labels.unit == "note":
-        problems.append(Problem("unit", "a multilabel task reads sentence by sentence", fix))
+    if labels.in_windows and labels.stride > settings.model.max_length // 2:
+        message = f"{labels.stride} is more than half of the {settings.model.max_length} tokens that the model reads"
+        problems.append(Problem("stride", message, "give a smaller one"))
     if labels.balance:
         problems.append(Problem("balance", "a multilabel task has no classes to cut to one size", fix))
     if isinstance(labels.symptoms, int) and labels.symptoms < 1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.evaluation.controls import CONTROLS, fitted_control
+from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.costs import measure_costs, read_costs
 from analysis.evaluation.onnx_graphs import agreement, check_kept, runnable, tokenised
 from analysis.evaluation.predictions import (
@@ -25,11 +25,12 @@ from analysis.evaluation.result_files import figures_path, read_result, warn_of_
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import BASELINE, write_statistics
 from analysis.statistics.verdict import MARGIN
+from run_folder.names import NOTE
 from run_folder.records import to_plain
 from run_folder.results import Metrics
 from run_folder.run import Run
 from trainables.parts.deployed import predict
-from trainables.parts.tasks import TASKS
+from trainables.parts.tasks import TASKS, WholeTexts, whole_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +96,13 @@ def evaluate_trials(run: Run, names: Sequence[str]) -> None:
     for name in waiting:
         model = runnable(run, name, threads=os.cpu_count() or 1)
         thresholds, probabilities_of = thresholds_of(run, name), TASKS[run.settings.labels.task].probabilities
-        found = {
-            split: Predictions(
-                examples.ids,
-                examples.labels,
-                probabilities_of(predict(model.logits, examples, run.manifest.pad_token_id)),
-                thresholds,
+        found = {}
+        for split, examples in splits.items():
+            probabilities = probabilities_of(predict(model.logits, examples, run.manifest.pad_token_id))
+            texts = whole_texts(
+                examples.ids, examples.notes, examples.labels, probabilities, run.settings.labels.note_rule
             )
-            for split, examples in splits.items()
-        }
+            found[split] = Predictions(texts.ids, texts.labels, texts.probabilities, thresholds)
         _write(run, name, found, agreement=to_plain(agreement(run, name)) or {})
 
 
@@ -130,17 +129,30 @@ def _identity(run: Run, name: str) -> str:
 
 
 def _evaluate_control(run: Run, name: str) -> None:
-    train, *held_out = (run.examples(split) for split in (TRAIN, VALIDATION, TEST))
-    predict_texts = fitted_control(name, list(train["text"]), run.labels(train))
-    probabilities = [predict_texts(list(frame["text"])) for frame in held_out]
-    thresholds = TASKS[run.settings.labels.task].thresholds(
-        run.labels(held_out[0]), probabilities[0], run.settings.model.sensitivity
-    )
-    found = {
-        split: Predictions(frame["id"].to_numpy(), run.labels(frame), predicted, thresholds)
-        for split, frame, predicted in zip((VALIDATION, TEST), held_out, probabilities, strict=True)
-    }
+    control, thresholds = fitted_with_thresholds(run, name)
+    texts = {split: _predicted(run, split, control) for split in (VALIDATION, TEST)}
+    found = {split: Predictions(of.ids, of.labels, of.probabilities, thresholds) for split, of in texts.items()}
     _write(run, name, found, validation=found[VALIDATION].metrics(run.symptoms))
+
+
+def _predicted(run: Run, split: str, control: Predict) -> WholeTexts:
+    examples = run.examples(split)
+    notes = examples[NOTE].to_numpy() if NOTE in examples else None
+    probabilities = control(list(examples["text"]))
+    return whole_texts(
+        examples["id"].to_numpy(), notes, run.labels(examples), probabilities, run.settings.labels.note_rule
+    )
+
+
+def fitted_with_thresholds(run: Run, name: str) -> tuple[Predict, NDArray[np.float64] | None]:
+    """A control fitted on the run's training examples, and (symptoms,) its thresholds."""
+    train = run.examples(TRAIN)
+    control = fitted_control(name, list(train["text"]), run.labels(train))
+    on_validation = _predicted(run, VALIDATION, control)
+    thresholds = TASKS[run.settings.labels.task].thresholds(
+        on_validation.labels, on_validation.probabilities, run.settings.model.sensitivity
+    )
+    return control, thresholds
 
 
 def thresholds_of(run: Run, name: str) -> NDArray[np.float64] | None:

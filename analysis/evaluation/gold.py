@@ -16,10 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import binomtest
 
-from analysis.evaluation.controls import CONTROLS, fitted_control
-from analysis.evaluation.evaluate import thresholds_of
+from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.evaluate import fitted_with_thresholds, thresholds_of
 from analysis.evaluation.onnx_graphs import runnable
-from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
+from analysis.evaluation.predictions import said_of
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import BASELINE, DifferenceFigure, Interval, ModelFigure, figure_table
 from analysis.labels.audit import GoldText, read_gold
@@ -41,7 +41,7 @@ from run_folder.run import Run
 from run_folder.settings import NO_PATIENTS, STATUSES
 from trainables.parts.deployed import predict
 from trainables.parts.model.stored import load_tokenizer
-from trainables.parts.tasks import TASKS, largest_of_each
+from trainables.parts.tasks import NOTE_RULES, TASKS
 
 GOLD = f"{RESULTS}/gold.json"
 RULES = "control-rules"
@@ -225,31 +225,29 @@ class _Answers:
 
 def _answers(run: Run, texts: Sequence[str]) -> Iterator[tuple[str, _Answers]]:
     """Of each strategy's best model, the baseline's first, of the controls, and of the rules."""
-    maker = InputMaker(input_settings(run))
+    tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
+    maker = InputMaker(input_settings(run), tokenizer)
     inputs = [maker.inputs(text) for text in texts]
     text_of = np.repeat(np.arange(len(texts)), [len(parts) for parts in inputs])
     parts = [part for of_text in inputs for part in of_text]
 
+    combine = NOTE_RULES[run.settings.labels.note_rule]
+
     def answers(of_parts: NDArray[np.float64], thresholds: NDArray[np.float64] | None) -> _Answers:
-        probabilities = largest_of_each(of_parts, text_of, len(texts))
+        probabilities = combine(of_parts, text_of, len(texts))
         read = ~np.isnan(probabilities[:, :1])
         probabilities = np.nan_to_num(probabilities)
         return _Answers(probabilities, said_of(probabilities, thresholds) & read)
 
     task = TASKS[run.settings.labels.task]
-    encoded = tokenise(
-        load_tokenizer(run.folder.local_copy(MODEL)), [""] * len(parts), parts, None, run.settings.model.max_length
-    )
+    encoded = tokenise(tokenizer, [""] * len(parts), parts, None, run.settings.model.max_length)
     best = [trial.name for strategy in run.strategies for trial in run.best(strategy, 1)]
     for name in sorted(best, key=lambda name: run.trials[name].strategy != BASELINE):
         model = runnable(run, name, threads=os.cpu_count() or 1)
         logits = predict(model.logits, encoded, run.manifest.pad_token_id)
         yield name, answers(task.probabilities(logits), thresholds_of(run, name))
-    train, validation = (run.examples(split) for split in (TRAIN, VALIDATION))
     for name in CONTROLS:
-        control = fitted_control(name, list(train["text"]), run.labels(train))
-        on_validation = control(list(validation["text"]))
-        thresholds = task.thresholds(run.labels(validation), on_validation, run.settings.model.sensitivity)
+        control, thresholds = fitted_with_thresholds(run, name)
         yield name, answers(control(parts), thresholds)
     labels = run.settings.labels
     if labels.unit != "row":  # else they played no part

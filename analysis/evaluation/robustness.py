@@ -183,7 +183,7 @@ def read_robustness(run: Run) -> Robustness | None:
 
 
 def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity: str) -> Robustness:
-    train, test = run.examples(TRAIN), run.examples(TEST)
+    train, test, whole = run.examples(TRAIN), run.examples(TEST), run.texts(TEST)
     shown = [*train["text"], *run.examples(VALIDATION)["text"]]
     lexicon = run_lexicon(run)
     names = {s: unseen_forms(lexicon, s, shown, run.held_back.get(s, ())) for s in run.symptoms}
@@ -197,10 +197,16 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
         places = reported.astype(np.int64)
     sample = test[drawn].reset_index(drop=True)
     texts = rewritten(sample, Rewriter(lexicon, run.symptoms), names)
-    columns, notes = _groupable(run, test)
-    predictions = {name: _predictions(run, name, test) for name in models}
+    columns, notes = _groupable(run, whole)
+    predictions = {name: _predictions(run, name, whole) for name in models}
     baseline = next((predictions[name] for name, strategy in models.items() if strategy == BASELINE), None)
     tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
+
+    def as_written(name: str, again: Predict) -> Predictions:
+        if not run.settings.labels.in_windows:
+            return predictions[name].at(np.flatnonzero(drawn))
+        read = again(list(sample["text"]))  # what was kept is of whole notes
+        return Predictions(sample["id"].to_numpy(), reported[drawn], read, predictions[name].thresholds)
 
     def figures_of(name: str) -> ModelRobustness:
         control = name in CONTROLS
@@ -210,9 +216,9 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
         compared = None if models[name] == BASELINE else baseline
         return ModelRobustness(
             strategy=models[name],
-            readings=readings(texts, places[drawn], predictions[name].at(np.flatnonzero(drawn)), again, run.symptoms),
+            readings=readings(texts, places[drawn], as_written(name, again), again, run.symptoms),
             subgroups={
-                column: subgroups(values, test["patient"], predictions[name], compared, run.symptoms, smallest_group)
+                column: subgroups(values, whole["patient"], predictions[name], compared, run.symptoms, smallest_group)
                 for column, values in columns.items()
             },
         )

@@ -222,10 +222,10 @@ def margin_of(run: Run) -> float:
 
 def patients_of(run: Run, predictions: Predictions) -> NDArray[Any]:
     """(n,) the patient of each prediction on the test set. Raises: InputError: it is not the set that was evaluated."""
-    examples = run.examples(TEST).sort_values("id")
-    if not np.array_equal(examples["id"], predictions.ids):
+    texts = run.texts(TEST).sort_values("id")
+    if not np.array_equal(texts["id"], predictions.ids):
         raise InputError(f"{run.folder}: its test examples are not those that were evaluated; restore them from a copy")
-    return np.asarray(examples["patient"])
+    return np.asarray(texts["patient"])
 
 
 def resampled_figures(found: Sequence[Predictions], patients: NDArray[Any], resamples: int = RESAMPLES) -> Resampled:

@@ -27,7 +27,7 @@ from run_folder.folder import private_opener
 from run_folder.lock import held, staged_next_to
 from trainables.parts.deployed import ONNX_FILE, OnnxRunner, int8_overflows, predict
 from trainables.parts.model.stored import load_tokenizer
-from trainables.parts.tasks import TASKS, largest_of_each
+from trainables.parts.tasks import NOTE_RULES, TASKS
 
 ENDINGS = (".csv", ".parquet")
 """Of a file of labels."""
@@ -72,9 +72,10 @@ class ExportedModel:
         if self._header.model.thresholds is not None:
             settings = replace(settings, task="multilabel")  # which the first of such exports do not say
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
-        self.inputs = InputMaker(settings)
         self._model = OnnxRunner(path / ONNX_FILE, threads)
         self._tokenizer = load_tokenizer(path)
+        self.inputs = InputMaker(settings, self._tokenizer)
+        self.combined = NOTE_RULES[settings.note_rule]
         thresholds = self._header.model.thresholds
         self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
         self._task = TASKS[settings.task]
@@ -147,9 +148,8 @@ class LabelFormat:
 def label(model: ExportedModel, rows: Iterable[Text], out: "Writer", form: LabelFormat) -> Summary:
     """Write a line per text, or per sentence of each: its row, what it reports and the probabilities; no text.
 
-    A model that says of each symptom whether it is reported reads all sentences of a text; the text's probability is
-    the largest of its sentences'.
-
+    A model that says of each symptom whether it is reported reads all sentences or windows of a text; the text's
+    probability is the largest of theirs, or as the run's note rule says.
     """
     summary = Summary()
     units = _units(model, rows, form.by_sentence)
@@ -157,7 +157,7 @@ def label(model: ExportedModel, rows: Iterable[Text], out: "Writer", form: Label
         inputs = [text for unit in chunk for text in unit.inputs]
         found, cut = model.probabilities(inputs) if inputs else (np.empty((0, len(model.symptoms))), np.empty(0, bool))
         of_unit = np.repeat(np.arange(len(chunk)), [len(unit.inputs) for unit in chunk])
-        probabilities = largest_of_each(found, of_unit, len(chunk))
+        probabilities = model.combined(found, of_unit, len(chunk))
         out.write(_frame(model, chunk, probabilities, form))
         summary.texts += len(chunk)
         summary.empty += sum(not unit.inputs for unit in chunk)

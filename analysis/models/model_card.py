@@ -151,6 +151,8 @@ def _data(record: ExportRecord) -> str:
     if settings["unit"] == "row":
         made = f"from the table ({', '.join(settings['labels'])})"
         what = "one row of a table, with the labels that the table has"
+    elif record.model.thresholds and settings["unit"] == "note":
+        what = "one window of a note, with all symptoms that it affirms, or none; test figures are of whole notes"
     elif record.model.thresholds:
         what = "one sentence, with all symptoms that it affirms, or none; validation and test are whole notes"
     elif settings["unit"] == "sentence":

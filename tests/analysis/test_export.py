@@ -325,7 +325,7 @@ def test_empty_and_very_long_texts_and_many_rows(exported: dict[str, Path], monk
 
 def test_blank_texts_of_the_papers_protocol_are_empty_too(exported: dict[str, Path]) -> None:
     model = ExportedModel(exported["baseline"])
-    model.inputs = InputMaker(dataclasses.replace(model.inputs._settings, raw_window=True))
+    model.inputs = InputMaker(dataclasses.replace(model.inputs._settings, raw_window=True), model._tokenizer)
     found = labelled(model, [(0, "\n"), (1, "  \t"), (2, "Pt has pain")])
     assert found["symptom"].isna().tolist() == [True, True, False]
 

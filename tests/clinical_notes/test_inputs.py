@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from transformers import AutoTokenizer
 
 from clinical_notes.annotate import Annotator, annotate_notes
 from clinical_notes.examples import make_examples
@@ -16,14 +17,16 @@ from run_folder.settings import LabelSettings
 
 @pytest.mark.parametrize("mentions", ["keep", "mask"])
 @pytest.mark.parametrize(("unit", "raw"), [("sentence", False), ("note", False), ("note", True)])
-def test_every_training_example_is_made_again(notes: Path, unit: str, raw: bool, mentions: str) -> None:
+def test_every_training_example_is_made_again(
+    notes: Path, model_folder: Path, unit: str, raw: bool, mentions: str
+) -> None:
     lexicon = load_lexicon()
     units = pa.concat_tables(
         annotate_notes(read_notes(notes), Annotator(lexicon, unit, window_chars=200, raw_window=raw))  # type: ignore[arg-type]
     )
     examples = make_examples(units, LabelSettings(unit=unit, mentions=mentions))  # type: ignore[arg-type]
     settings = InputSettings(examples.symptoms, unit, 200, raw, mentions, 40, lexicon)  # type: ignore[arg-type]
-    maker = InputMaker(InputSettings.from_record(settings.record()))
+    maker = InputMaker(InputSettings.from_record(settings.record()), AutoTokenizer.from_pretrained(model_folder))
     texts = pd.concat(list(read_notes(notes))).set_index("note")["text"]
     train = examples.splits["train"]
     assert len(train) > 100

@@ -120,3 +120,41 @@ def test_a_run_learns_from_labels_that_a_table_has(
     frame = symptune.load("model").predict(["Fever. Cough.", ""])
     assert frame["hot"].isna().tolist() == [False, True]
     assert set(frame.columns) == {"hot", "tussive", "probability_hot", "probability_tussive"}
+
+
+def test_whole_notes_are_read_in_windows_and_judged_as_notes(
+    notes: Path, model_folder: Path, local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    line = [
+        "launch", "--name", "w", "--notes", str(notes), "--model", str(model_folder), "--max-length", "24",
+        "--stride", "8", "--task", "multilabel", "--unit", "note", "--symptoms", ",".join(SYMPTOMS),
+        "--strategies", "baseline", "--trials", "1", "--epochs", "1", "--seeds", "1",
+    ]  # fmt: skip
+    assert main(line) == 0
+    assert "a note is read in windows, and figures are of whole notes" in capsys.readouterr().out
+    run = open_run(Folder("runs/w"))
+    test = run.examples("test")
+    assert test["note"].nunique() < len(test)
+    predictions = pd.read_parquet("runs/w/results/predictions/baseline-0000.parquet").set_index("id")
+    assert sorted(predictions.index) == sorted(test["note"].unique())
+    reported = test.groupby("note")[[f"label_{name}" for name in run.symptoms]].max()
+    columns = list(reported.columns)
+    pd.testing.assert_frame_equal(predictions[columns].sort_index(), reported.sort_index(), check_names=False)
+    statistics = json.loads(Path("runs/w/results/statistics.json").read_text())
+    assert statistics["examples"] == len(reported)
+    robust = json.loads(Path("runs/w/results/robustness.json").read_text())
+    assert sum(group["examples"] for group in robust["models"]["baseline-0000"]["subgroups"]["category"]) == len(
+        reported
+    )
+
+    assert main(["export", "w", "--to", "model"]) == 0
+    table = pd.read_csv(notes)
+    test_notes = table[table.index.astype(str).isin(predictions.index)]
+    test_notes.to_csv("test.csv", index=True, index_label="number")
+    assert main(["predict", "model", "test.csv", "--out", "out.csv", "--id-column", "number"]) == 0
+    out = pd.read_csv("out.csv", dtype={"number": str}).set_index("number")
+    for name in run.symptoms:
+        column = f"probability_{name}"
+        np.testing.assert_allclose(out[column], predictions[column].loc[out.index], atol=1e-5)

@@ -1,7 +1,8 @@
 """What a model is asked: which one symptom a text reports (multiclass), or of each symptom whether (multilabel)."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -150,6 +151,62 @@ def largest_of_each(probabilities: NDArray[np.floating], text: NDArray[np.intege
     found = np.full((texts, probabilities.shape[1]), np.nan)
     np.fmax.at(found, text, probabilities)
     return found
+
+
+def any_of_each(probabilities: NDArray[np.floating], text: NDArray[np.integer], texts: int) -> NDArray[np.float64]:
+    """(texts, symptoms) the probability that any part reports it, if parts were independent; NaN where there is none.
+
+    Args:
+        probabilities, text, texts: see ``largest_of_each``.
+    """
+    logs = np.zeros((texts, probabilities.shape[1]))
+    with np.errstate(divide="ignore"):
+        np.add.at(logs, text, np.log1p(-probabilities.astype(np.float64)))
+    found = -np.expm1(logs)
+    found[np.bincount(text, minlength=texts) == 0] = np.nan
+    return found
+
+
+NOTE_RULES = {"largest": largest_of_each, "noisy-or": any_of_each}
+"""How a text's probability follows from those of its parts, by the names in the settings."""
+
+
+@dataclass(frozen=True)
+class WholeTexts:
+    """Labels and probabilities of n texts, whatever parts a model reads them in.
+
+    Attributes:
+        ids: (n,).
+        labels: as ``Labels`` says.
+        probabilities: (n, symptoms).
+    """
+
+    ids: NDArray[Any]
+    labels: Labels
+    probabilities: NDArray[np.float64]
+
+
+def whole_texts(
+    ids: NDArray[Any],
+    notes: NDArray[Any] | None,
+    labels: Labels,
+    probabilities: NDArray[np.float64],
+    note_rule: str,
+) -> WholeTexts:
+    """Examples as they are, or where they are windows of notes, the notes.
+
+    A note reports what any of its windows does.
+
+    Args:
+        ids, notes, labels: of the examples, as ``TokenisedExamples`` has them.
+        probabilities: (examples, symptoms).
+        note_rule: a name in ``NOTE_RULES``.
+    """
+    if notes is None:
+        return WholeTexts(ids, labels, probabilities)
+    found, note = np.unique(notes, return_inverse=True)
+    reported = largest_of_each(labels.astype(np.float32), note, len(found)).astype(np.float32)
+    return WholeTexts(found, reported, NOTE_RULES[note_rule](probabilities, note, len(found)))
 
 
 def choose_thresholds(

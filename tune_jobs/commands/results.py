@@ -32,7 +32,8 @@ def introduce(run: Run, console: Console) -> None:
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
     console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
     if run.is_multilabel:
-        console.print("  each example reports none, one or several of them", highlight=False, soft_wrap=True)
+        notes = "; a note is read in windows, and figures are of whole notes" if run.settings.labels.in_windows else ""
+        console.print(f"  each example reports none, one or several of them{notes}", highlight=False, soft_wrap=True)
     if choice := run.manifest.choice:
         fix = "" if choice.is_firm else " (--symptoms NAMES fixes them)"
         console.print(f"  choice of symptoms: {choice.in_words()}{fix}", markup=False, highlight=False, soft_wrap=True)

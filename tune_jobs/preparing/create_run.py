@@ -33,6 +33,7 @@ from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.read import files_of
 from clinical_notes.tables.tally import Tally
 from clinical_notes.units import write_units
+from clinical_notes.windows import WindowMaker
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.ledger_end import LedgerEnd, digest, write_end
@@ -48,7 +49,7 @@ from trainables.parts.tasks import TASKS
 from tune_jobs.check_settings import near, problems_of
 from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
-from tune_jobs.preparing.pretrained import check_model, load_pretrained
+from tune_jobs.preparing.pretrained import check_model, load_pretrained, tokenizer_of
 
 _READ_ALONG_BYTES = 20_000_000
 """Notes up to this size are read even where other settings are wrong, so that all problems are reported together."""
@@ -203,7 +204,15 @@ def make_run_examples(
             RowAnnotator(_lexicon(labels), labels.columns, one_each=labels.task == "multiclass")
             if labels.unit == "row"
             else Annotator(
-                _lexicon(labels), labels.unit, labels.window_chars, labels.raw_window, labels.labeller, share
+                _lexicon(labels),
+                labels.unit,
+                labels.window_chars,
+                labels.raw_window,
+                labels.labeller,
+                share,
+                WindowMaker(tokenizer_of(settings.model.name), settings.model.max_length, labels.stride)
+                if labels.in_windows
+                else None,
             )
         )
         tables = (
@@ -358,6 +367,7 @@ def load_prepared(folder: Folder) -> Prepared:
         unknown_token_id=run.manifest.unknown_token_id,
         task=run.settings.labels.task,
         sensitivity=run.settings.model.sensitivity,
+        note_rule=run.settings.labels.note_rule,
     )
     return Prepared(data, EncoderWeights.of(stored.load_model(local)))
 

@@ -251,6 +251,11 @@ def _is_of_encoder(classifier: PreTrainedModel, name: str) -> bool:
     return module in dict(classifier.base_model.named_children()) and module != "pooler"
 
 
+def tokenizer_of(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model. Raises: InputError: it cannot be read."""
+    return _load_tokenizer(model, source_of(model))
+
+
 def _load_tokenizer(model: str, source: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
