@@ -279,7 +279,7 @@ def _other_damages() -> Iterator[Damage]:
 
 
 def _export_damages() -> Iterator[Damage]:
-    for name in ("model.onnx", "tokenizer.json", "input.json", "metrics.json"):
+    for name in ("model.onnx", "tokenizer.json", "input.json", "known_tokens.json", "metrics.json"):
         for way in ("deleted", "cut", "garbage", "a list", "a folder"):
             damage = _file(name, way)
             yield Damage(f"exported {damage.name}", damage.apply, ON_EXPORT)

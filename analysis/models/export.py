@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, read_evaluation
 from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file, read_own_card
+from analysis.evaluation.predictions import TRAIN, VALIDATION
 from analysis.models.model_card import DeployedFacts, ExportRecord, PyTorchForm, model_card
-from clinical_notes.run_examples import input_settings
+from clinical_notes.known_tokens import KnownTokens
+from clinical_notes.run_examples import input_settings, tokenised_examples
 from run_folder.errors import InputError, Problem
 from run_folder.lock import held, staged_next_to
 from run_folder.names import MODEL
@@ -32,6 +34,7 @@ LOADED_FILES = (
     stored.OWN_WEIGHTS_FILE,
     "pytorch_model.bin",
     "input.json",
+    "known_tokens.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -43,6 +46,7 @@ LOADED_FILES = (
 )
 """What a loader may read from a folder; any other file that was put there does no harm."""
 METRICS_FILE, INPUT_FILE, CARD = "metrics.json", "input.json", "README.md"
+KNOWN_TOKENS_FILE = "known_tokens.json"
 _EMPTY_WHERE_NONE = ("agreement", "cost", "gpu_cost")
 """Fields that the file shows as an empty object where they are None."""
 
@@ -118,6 +122,9 @@ def _fill(run: Run, name: str, staged: Path, deployed: Path, card: Card) -> None
     tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
     tokenizer.save_pretrained(staged)
     (staged / INPUT_FILE).write_text(json.dumps(input_settings(run).record(), indent=2))
+    train, validation = (tokenised_examples(run, split, tokenizer) for split in (TRAIN, VALIDATION))
+    known = KnownTokens.of(train, validation, len(tokenizer))
+    (staged / KNOWN_TOKENS_FILE).write_text(json.dumps(known.record(), indent=2))
     structure = json.loads((staged / stored.CONFIG_FILE).read_text("utf-8")).get(stored.STRUCTURE_KEY, {})
     record = _record(run, name, structure.get("rows"))
     (staged / CARD).write_text(model_card(record, pytorch_form(staged)), "utf-8")

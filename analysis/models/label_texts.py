@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.models.export import INPUT_FILE, check_export
+from analysis.models.export import INPUT_FILE, KNOWN_TOKENS_FILE, check_export
 from analysis.text_tables import defused
 from clinical_notes.batches import TokenisedExamples, tokenise
 from clinical_notes.inputs import InputMaker, InputSettings
+from clinical_notes.known_tokens import KnownTokens
 from clinical_notes.tables.columns import ID, NoteColumns
 from clinical_notes.tables.read import read_rows
 from clinical_notes.tables.tally import Tally
@@ -31,6 +32,10 @@ from trainables.parts.tasks import NOTE_RULES, TASKS
 
 ENDINGS = (".csv", ".parquet")
 """Of a file of labels."""
+_MANY_UNLIKE = 0.05
+"""Share of texts unlike the training texts above which a line says so; about 0.01 is usual."""
+_MANY_UNKNOWN = 0.01
+"""Share of unknown tokens above which a line says so."""
 CHUNK = 4_096
 """Texts that are sorted by length and labelled together."""
 
@@ -43,11 +48,32 @@ class Summary:
         texts: rows written.
         empty: texts with nothing to read, written without a label.
         cut: texts that fill all that the model reads, or are longer.
+        tokens, unknown, unseen: tokens that were read, those of them that the tokenizer does not know, and those that
+            no training text has.
+        unlike: texts with more unseen tokens than nearly all texts of the run's validation set.
     """
 
     texts: int = 0
     empty: int = 0
     cut: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    unseen: int = 0
+    unlike: int = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the labels must know of the texts."""
+        read = max(1, self.texts - self.empty)
+        found = []
+        if self.unlike > _MANY_UNLIKE * read:
+            found.append(
+                f"{self.unlike / read:.0%} of the texts have words that training did not show, "
+                f"{self.unseen / max(1, self.tokens):.1%} of all tokens: check the labels of some"
+            )
+        if self.unknown > _MANY_UNKNOWN * self.tokens:
+            found.append(f"{self.unknown / self.tokens:.1%} of all tokens are unknown to the tokenizer")
+        return found
 
 
 class ExportedModel:
@@ -58,6 +84,8 @@ class ExportedModel:
 
     Attributes:
         thresholds: (symptoms,) from which probability on each is said; None where the likeliest is, always one.
+        known: tokens of the training texts; None in exports of version 0.2.
+        unknown_token_id: None where the tokenizer knows every text.
 
     Raises:
         InputError: the folder is no whole export, was changed, or holds no ONNX graph.
@@ -74,31 +102,41 @@ class ExportedModel:
         self.symptoms, self.max_length = settings.symptoms, settings.max_length
         self._model = OnnxRunner(path / ONNX_FILE, threads)
         self._tokenizer = load_tokenizer(path)
+        self.unknown_token_id: int | None = self._tokenizer.unk_token_id
         self.inputs = InputMaker(settings, self._tokenizer)
         self.combined = NOTE_RULES[settings.note_rule]
         thresholds = self._header.model.thresholds
         self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
         self._task = TASKS[settings.task]
+        known = path / KNOWN_TOKENS_FILE  # which exports of version 0.2 lack
+        self.known = KnownTokens.from_record(json.loads(known.read_text("utf-8"))) if known.exists() else None
 
     def overflows_here(self) -> bool:
         """Whether this CPU's INT8 kernels would overflow on the model's 8-bit weights."""
         is_int8 = self._header.model.runtime == "onnxruntime"
         return is_int8 and not self._header.settings.get("reduce_range", False) and int8_overflows()
 
-    def probabilities(self, inputs: list[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(n, symptoms) probabilities of texts that ``inputs`` has made, and whether each was cut.
+    def read(self, inputs: list[str]) -> "Reading":
+        """Tokens of texts that ``inputs`` has made, and (n, symptoms) probabilities.
 
         They run in batches of similar length. A dynamically quantized model's activations share a scale in a batch,
         so that its figures for a text move a little (in the third decimal or so) with the other texts of the batch.
         """
         encoded = self._tokenise(inputs)
         logits = predict(self._model.logits, encoded, self._tokenizer.pad_token_id)
-        return self._task.probabilities(logits), encoded.lengths >= self.max_length
+        return Reading(encoded, self._task.probabilities(logits))
 
     def _tokenise(self, inputs: list[str]) -> TokenisedExamples:
         # A word is at least one piece, so that what comes after max_length words is not read.
         heads = [" ".join(text.split(maxsplit=self.max_length)[: self.max_length]) for text in inputs]
         return tokenise(self._tokenizer, [""] * len(heads), heads, None, self.max_length)
+
+
+class Reading(NamedTuple):
+    """What a model read, and what it made of it."""
+
+    tokens: TokenisedExamples
+    probabilities: NDArray[np.float64]
 
 
 class Text(NamedTuple):
@@ -155,16 +193,30 @@ def label(model: ExportedModel, rows: Iterable[Text], out: "Writer", form: Label
     units = _units(model, rows, form.by_sentence)
     while chunk := _next_chunk(units):
         inputs = [text for unit in chunk for text in unit.inputs]
-        found, cut = model.probabilities(inputs) if inputs else (np.empty((0, len(model.symptoms))), np.empty(0, bool))
         of_unit = np.repeat(np.arange(len(chunk)), [len(unit.inputs) for unit in chunk])
+        found = np.empty((0, len(model.symptoms)))
+        if inputs:
+            read = model.read(inputs)
+            found = read.probabilities
+            _count(summary, model, read.tokens, of_unit)
         probabilities = model.combined(found, of_unit, len(chunk))
         out.write(_frame(model, chunk, probabilities, form))
         summary.texts += len(chunk)
         summary.empty += sum(not unit.inputs for unit in chunk)
-        summary.cut += len(np.unique(of_unit[cut]))
     if not summary.texts:  # a file with its header alone
         out.write(_frame(model, [], np.empty((0, len(model.symptoms))), form))
     return summary
+
+
+def _count(summary: Summary, model: ExportedModel, read: TokenisedExamples, of_unit: NDArray[np.int64]) -> None:
+    summary.cut += len(np.unique(of_unit[read.lengths >= model.max_length]))
+    summary.tokens += len(read.tokens)
+    summary.unknown += int((read.tokens == model.unknown_token_id).sum()) if model.unknown_token_id is not None else 0
+    if model.known is not None:
+        unseen = model.known.unseen(read)
+        summary.unseen += int(unseen.sum())
+        of_each, read_of_each = np.bincount(of_unit, unseen), np.bincount(of_unit, read.lengths)
+        summary.unlike += int((of_each > model.known.most_unseen * read_of_each).sum())
 
 
 @dataclass(frozen=True)

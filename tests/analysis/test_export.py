@@ -42,6 +42,7 @@ from tests.tiny_runs import FinishedRun
 from tests.waiting import guarded, until
 from trainables.parts.deployed import OnnxRunner, TorchRunner, predict
 from trainables.parts.metrics import classification_metrics, softmax
+from tune_jobs.cli import main
 
 INT8 = ("quantization", "combined")
 
@@ -114,7 +115,7 @@ def test_stock_models_load_as_any_hugging_face_model_with_symptoms_as_labels(
         tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
         with torch.inference_mode():
             expected = stock(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits.numpy()
-        (probabilities,), _ = ExportedModel(folder).probabilities([text])
+        (probabilities,) = ExportedModel(folder).read([text]).probabilities
         np.testing.assert_allclose(probabilities, softmax(expected)[0], atol=1e-5)
         (rows,) = pipeline("text-classification", model=str(folder), top_k=None)([text])
         scores = {row["label"]: row["score"] for row in rows}
@@ -226,7 +227,9 @@ def test_every_evaluated_model_has_its_costs_and_the_speed_up_is_against_the_bas
     assert other["speed_up"] == baseline["latency_median"] / other["latency_median"]
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "config.json", "input.json", "tokenizer.json", "README.md"])
+@pytest.mark.parametrize(
+    "file", ["model.onnx", "config.json", "input.json", "known_tokens.json", "tokenizer.json", "README.md"]
+)
 def test_a_changed_file_is_refused(baseline: Path, file: str) -> None:
     with (baseline / file).open("ab") as stream:
         stream.write(b" ")
@@ -321,6 +324,24 @@ def test_empty_and_very_long_texts_and_many_rows(exported: dict[str, Path], monk
     assert found["row"].tolist() == list(range(43))
     assert found["symptom"].isna().tolist() == [True, True, *[False] * 41]
     assert found.iloc[2:, 2:].sum(axis=1).to_numpy() == pytest.approx(1.0)
+
+
+def test_texts_unlike_the_training_texts_are_counted_and_told_by_their_shares(
+    exported: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = exported["baseline"]
+    model = ExportedModel(folder)
+    assert model.known is not None
+    vocabulary = model._tokenizer.get_vocab()
+    unseen = [word for word, number in vocabulary.items() if word.isalpha() and not model.known.seen[number]]
+    texts = ["patient has pain", " ".join([*unseen[:1]] * 8), ""]
+    assert unseen
+    pd.DataFrame({"TEXT": texts}).to_csv(tmp_path / "texts.csv", index=False)
+    assert main(["predict", str(folder), str(tmp_path / "texts.csv"), "--out", str(tmp_path / "out.csv")]) == 0
+    assert "warning: 50% of the texts have words that training did not show" in capsys.readouterr().err
+    pd.DataFrame({"TEXT": texts[:1]}).to_csv(tmp_path / "usual.csv", index=False)
+    assert main(["predict", str(folder), str(tmp_path / "usual.csv"), "--out", str(tmp_path / "usual.out.csv")]) == 0
+    assert "training did not show" not in capsys.readouterr().err
 
 
 def test_blank_texts_of_the_papers_protocol_are_empty_too(exported: dict[str, Path]) -> None:

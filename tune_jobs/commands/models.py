@@ -100,4 +100,6 @@ def predict(options: argparse.Namespace, console: Console) -> int:
         f"{summary.cut:,} truncated at {model.max_length} tokens",
         file=sys.stderr,
     )
+    for line in summary.warnings:
+        print(f"symptune: warning: {line}", file=sys.stderr)
     return 0
