@@ -124,6 +124,13 @@ def test_assertion(finder: MentionFinder, text: str, expected: list[tuple[str, s
         ("sore throat", ["sore throat"]),
         ("painting, feverfew and coughlan", []),
         ("seen in pain clinic for hay fever", []),
+        ("DOE for a week, seen by Dr. Doe", ["dyspnea"]),
+        ("Doe, Jane was seen with John Doe's wife", []),
+        ("fell, +LOC, ? LOC, no LOC, w/ LOC", ["syncope"] * 4),
+        ("LOC: alert. LOC intact, change in LOC. No LOC changes. Slim-LOC plate.", []),
+        ("sz on Monday, glove sz 8, sz precautions", ["seizure"]),
+        ("+n/-v, -f/-c, n&v", ["nausea", "vomiting", "fever", "chills", "nausea", "vomiting"]),
+        ("tachy to 120, tachy-brady syndrome", ["tachycardia"]),
         ("OEDEMA and Swelling", ["edema", "edema"]),
     ],
 )
