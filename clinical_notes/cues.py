@@ -33,6 +33,7 @@ _PHRASE_KINDS = (
 _HEADERS = (
     "negating_header",
     "family_header",
+    "relative_header",
     "historical_header",
     "hypothetical_header",
     "instruction_header",
@@ -107,6 +108,7 @@ class Cues:
         in_sentence: finds the cues of a lower-case sentence; the name of the group that matched is the kind.
         negating_header: found in a section header that denies the list below it.
         family_header: found in the header of a section about relatives.
+        relative_header: matches the header of what one relative has.
         historical_header: matches the header of a section about the past.
         hypothetical_header: matches the beginning of a header above allergies, instructions or indications.
         instruction_header: matches the beginning of a header above instructions.
@@ -117,6 +119,7 @@ class Cues:
     in_sentence: re.Pattern[str]
     negating_header: re.Pattern[str]
     family_header: re.Pattern[str]
+    relative_header: re.Pattern[str]
     historical_header: re.Pattern[str]
     hypothetical_header: re.Pattern[str]
     instruction_header: re.Pattern[str]
@@ -150,6 +153,7 @@ def load_cues(path: Path = _FILE) -> Cues:
         ),
         negating_header=re.compile(rf"\b(?:{any_of['negating_header']})$", re.IGNORECASE),
         family_header=re.compile(any_of["family_header"], re.IGNORECASE),
+        relative_header=re.compile(any_of["relative_header"], re.IGNORECASE),
         historical_header=re.compile(rf"(?:{any_of['historical_header']})$", re.IGNORECASE),
         hypothetical_header=re.compile(rf"(?:{any_of['hypothetical_header']})", re.IGNORECASE),
         instruction_header=re.compile(rf"(?:{any_of['instruction_header']})", re.IGNORECASE),

@@ -117,7 +117,7 @@ class MentionFinder(Labeller):
                 if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
                     part = Sentence(part.start, places[begin], part.end, None)
                     section = section if alone else ""
-            if part.header is not None and (not alone or self._begins_section(text, part, part.header, section)):
+            if part.header is not None and self._begins_section(text, part, part.header, section, alone):
                 section, listed, alone = part.header, True, _is_alone(text, part)
             elif listed and not _is_list_item(text, part):
                 listed = False
@@ -133,8 +133,16 @@ class MentionFinder(Labeller):
             mentions = _asserted(squeezed, _in_squeezed(squeezed, part), matches, self._cues, context)
             yield part, [_in_note(squeezed, mention) for mention in mentions]
 
-    def _begins_section(self, text: str, part: Sentence, header: str, section: str) -> bool:
-        """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures")."""
+    def _begins_section(self, text: str, part: Sentence, header: str, section: str, alone: bool) -> bool:
+        """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures").
+
+        Args:
+            alone: whether the section's header has a line for itself.
+        """
+        if self._context(section, listed=False) == OTHER and self._cues.relative_header.match(header):
+            return False
+        if not alone:
+            return True
         if self._context(section, listed=False) is None or self._context(header, listed=True) is not None:
             return True
         if self._cues.section_header.match(header):
