@@ -92,7 +92,8 @@ _AFTER_COMMA = (
 )
 """What begins a new statement after a comma."""
 _STOP = (
-    r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)"
+    r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))"
+    r"|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent|(?:now |has )?(?:resolved|subsided|gone))\b)"
     rf"|,(?= (?:{_AFTER_COMMA}))"
 )
 

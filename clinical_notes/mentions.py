@@ -30,6 +30,8 @@ _GRADED = re.compile(
 _GRADE_OF = re.compile(r" (?:(?!(?:no|without|w/o|denies|neg|and|or|but|pulses?)\b)[\w/-]+ ){0,3}")
 """Between a grade and the symptom that it is of: "2+ pitting edema"."""
 _GRADE_BEFORE = re.compile(rf"(?:[1-4]\+|\+[1-4]){_GRADE_OF.pattern}$")
+_FIELD_END = re.compile(r"(?: (?:present|reported|noted))?\s*:\s*")
+"""After the symptoms that a field asks for: "Pain present: no"."""
 _LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _BRACKETS = re.compile(r"\([^()]{2,80}\)")
 _DENIED_CHANGE = tuple(f"no {word}" for word in ("change", "recent", "significant", "new", "other", "interval"))
@@ -189,10 +191,10 @@ def _is_list_of(text: str, part: Sentence, matches: Sequence[Match], cues: Cues)
     if not inside or part.header is None or {match[2] for match in inside} & {m[2] for m in matches[len(inside) :]}:
         return False  # "Pain: denies any pain" is a section
     start, end = inside[0][0], inside[-1][1]
-    whole = end - start == len(part.header) or bool(cues.qualifiers.fullmatch(text, part.start, start))
+    whole = part.header.startswith(text[start:end]) or bool(cues.qualifiers.fullmatch(text, part.start, start))
     return (
         whole
-        and text[end : part.body].strip() == ":"
+        and _FIELD_END.fullmatch(text, end, part.body) is not None
         and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
     )
 
@@ -266,6 +268,8 @@ def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> l
     read = []
     for cue in cues:
         kind = minus if cue.kind == "minus" else cue.kind
+        if cue.kind == "minus" and text[max(0, cue.start - 2) : cue.start].rstrip().endswith(":"):
+            kind = "pre_negation"  # "Resp:SOB; GI:-n/v": the first after its header
         if kind == "sign_after" and _denies_what_follows(cue, cues, text, matches):
             kind = "pre_negation"
         read.append(_Cue(kind, cue.start, cue.end))

@@ -131,6 +131,8 @@ def test_assertion(finder: MentionFinder, text: str, expected: list[tuple[str, s
         ("sz on Monday, glove sz 8, sz precautions", ["seizure"]),
         ("+n/-v, -f/-c, n&v", ["nausea", "vomiting", "fever", "chills", "nausea", "vomiting"]),
         ("tachy to 120, tachy-brady syndrome", ["tachycardia"]),
+        ("tired of tests, anxious to leave, restless legs, faint odor, pale yellow urine", []),
+        ("anxious and tired, restless, faint rash", ["anxiety", "fatigue", "agitation", "rash"]),
         ("OEDEMA and Swelling", ["edema", "edema"]),
     ],
 )

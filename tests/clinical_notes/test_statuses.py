@@ -16,6 +16,12 @@ NONE = "none"
 """Label of a word that is no mention, or of an empty box."""
 KNOWN_TO_FAIL = {"Work-up for syncope was negative.", "Penicillin causes a rash."}
 
+MORE_KNOWN_TO_FAIL = {
+    "Nausea/Vomiting: nausea only",
+    "Endorses HAs, abd pn and loose BMs.",  # in lower case, HAs is "has"
+    "PCN -> hives, sulfa -> rash",
+}
+
 
 @pytest.fixture(scope="module")
 def finder() -> MentionFinder:
@@ -52,22 +58,22 @@ def is_right(found: set[str], label: str) -> bool:
     return found == {label}
 
 
-def test_lines_of_ward_notes_are_read_as_a_person_reads_them(finder: MentionFinder) -> None:
-    assert len(lines()) >= 150
+def wrongly_read(finder: MentionFinder, path: Path) -> set[str]:
     wrong = set()
-    for _, text, labels in lines():
+    for _, text, labels in lines(path):
         found = statuses(finder, text)
         if not all(is_right(found.get(concept, set()), label) for concept, label in labels.items()):
             wrong.add(text)
-    assert wrong <= KNOWN_TO_FAIL
+    return wrong
 
 
-def test_lines_of_a_second_set_are_read_no_worse_than_before(finder: MentionFinder) -> None:
-    read = [
-        all(is_right(statuses(finder, text).get(concept, set()), label) for concept, label in labels.items())
-        for _, text, labels in lines(MORE_LINES)
-    ]
-    assert sum(read) >= 45
+def test_lines_of_ward_notes_are_read_as_a_person_reads_them(finder: MentionFinder) -> None:
+    assert len(lines()) >= 150
+    assert wrongly_read(finder, LINES) <= KNOWN_TO_FAIL
+
+
+def test_lines_of_a_second_set_are_read_as_a_person_reads_them(finder: MentionFinder) -> None:
+    assert wrongly_read(finder, MORE_LINES) <= MORE_KNOWN_TO_FAIL
 
 
 def test_every_status_is_among_the_lines() -> None:
@@ -177,6 +183,17 @@ def test_a_line_break_ends_a_statement_only_where_the_line_was_not_wrapped(
         ("Resolution of the hematuria overnight.", "hematuria", NEGATED),
         ("I do not think that this would explain the syncope.", "syncope", AFFIRMED),
         ("I do not think that he has a rash.", "rash", NEGATED),
+        ("Prior hx of rash.", "rash", HISTORICAL),
+        ("Intol: codeine (nausea).", "nausea", HYPOTHETICAL),
+        ("Reactions to latex: rash", "rash", HYPOTHETICAL),
+        ("Return precautions were reviewed for fever or confusion.", "confusion", HYPOTHETICAL),
+        ("Cough reported: no", "cough", NEGATED),
+        ("Rash noted: yes", "rash", AFFIRMED),
+        ("[x] without rash [ ] itching", "rash", NEGATED),
+        ("[ ] no rash", "rash", HYPOTHETICAL),
+        ("HEENT: ST; GI: -diarrhea", "diarrhea", NEGATED),
+        ("Fever all gone.", "fever", NEGATED),
+        ("Rash: resolved", "rash", NEGATED),
     ],
 )
 def test_what_is_there_now_is_told_from_what_was(finder: MentionFinder, text: str, concept: str, status: str) -> None:
