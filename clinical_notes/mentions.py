@@ -18,8 +18,14 @@ from clinical_notes.labeller import Labeller, Mention
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.squeezed import Squeezed, squeeze
 from clinical_notes.templates import read_templates
-from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
+from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, RESOLVED, UNCERTAIN
 
+_ABSENT = (NEGATED, RESOLVED)
+_RESOLVED_THING = re.compile(
+    r"(?:^|[,;:(] ?|\b(?:and|with|of|the|his|her|an?) )(?:now |previously )?resolved "
+    r"(?:(?!(?:with|after|and|by|on|in|but|without|prior|before|no|now|since|when|while|to|at|for)\b)[\w-]+ )?$"
+)
+"""Before a symptom that is gone: "resolved acute fever", not "rash, resolved, cough"."""
 _SIGNS = ("minus", "plus", "sign_after")
 _GRADED = re.compile(
     r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])"
@@ -172,7 +178,11 @@ class MentionFinder(Labeller):
             return HYPOTHETICAL
         if self._cues.historical_header.match(section):
             return HISTORICAL
-        return NEGATED if listed and self._cues.negating_header.search(section) else None
+        if not listed:
+            return None
+        if self._cues.resolved_header.search(section):
+            return RESOLVED
+        return NEGATED if self._cues.negating_header.search(section) else None
 
 
 def _in_squeezed(squeezed: Squeezed, part: Sentence) -> Sentence:
@@ -225,6 +235,8 @@ def _asserted(
         for match in cues.in_sentence.finditer(lowered)
     ]
     found = _with_signs_read(found, text, matches)
+    if any(cue.kind == "post_resolved" for cue in found):
+        found = _with_resolved_read(found, lowered, [match[0] - part.body for match in matches], part.body)
     mentions = []
     ends = _list_ends(text, matches)
     starts = [match[0] for match in matches]
@@ -242,7 +254,7 @@ def _asserted(
             near = _outside_brackets(found, brackets, start)
             assertion = _assertion(near, _Place(lowered, part.body, starts, start, end, list_end), context)
         if kind == DENYING and assertion != OTHER:
-            assertion = AFFIRMED if assertion == NEGATED else NEGATED
+            assertion = AFFIRMED if assertion in _ABSENT else NEGATED
         mentions += [Mention(concept, assertion, start, end) for concept in concepts]
     return mentions
 
@@ -273,6 +285,16 @@ def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> l
         if kind == "sign_after" and _denies_what_follows(cue, cues, text, matches):
             kind = "pre_negation"
         read.append(_Cue(kind, cue.start, cue.end))
+    return read
+
+
+def _with_resolved_read(cues: Sequence[_Cue], lowered: str, starts: Sequence[int], offset: int) -> list[_Cue]:
+    """With the "resolved" that belongs to the symptom after it: "cough and resolved fever"."""
+    read = []
+    for cue in cues:
+        following = min((start for start in starts if start >= cue.end - offset), default=0)
+        belongs = cue.kind == "post_resolved" and _RESOLVED_THING.search(lowered, 0, following)
+        read.append(_Cue("near_resolved", cue.start, cue.end) if belongs else cue)
     return read
 
 
@@ -365,16 +387,21 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             verdict = verdict or AFFIRMED
             break
         if cue.kind in ("pre_negation", "sign_before", "contracted"):
-            verdict = NEGATED
+            verdict = RESOLVED if verdict == RESOLVED else NEGATED
+        elif cue.kind == "near_resolved":  # "resolved fever, cough": the cough is no part of it
+            if "," not in place.between(cue):
+                verdict = NEGATED if verdict == NEGATED else RESOLVED
+        elif cue.kind == "pre_resolved":
+            verdict = NEGATED if verdict == NEGATED else RESOLVED
         elif cue.kind == "near_negation":
             between = place.to_first(cue)
             if len(between.split()) <= _NEAR and "," not in between and " and " not in between:
                 verdict = NEGATED
         elif cue.kind == "comma":
-            apart, passed_comma = verdict == NEGATED, True
+            apart, passed_comma = verdict in _ABSENT, True
         elif cue.kind in ("pre_family", "post_family"):
             return OTHER
-        elif cue.kind == "post_negation":
+        elif cue.kind in ("post_negation", "post_resolved"):
             answered = True  # "tests for flu were negative, cough": the test was not for the cough
         elif cue.kind == "pre_hypothetical" and not apart and not answered:  # not "check for leakage, and no bleeding"
             return HYPOTHETICAL
@@ -386,10 +413,10 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             verdict = verdict or UNCERTAIN
         elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)) and not place.lasts:
             verdict = verdict or HISTORICAL
-    if verdict == NEGATED:
-        return NEGATED
+    if verdict is not None and verdict in _ABSENT:
+        return verdict
     found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, place) else None)
-    if found is None and bounded and context == NEGATED:
+    if found is None and bounded and context in _ABSENT:
         return AFFIRMED  # a denying header is of what follows it at once
     if found is None and context == HISTORICAL and place.is_present:
         return AFFIRMED
@@ -421,8 +448,18 @@ def _after(cues: Sequence[_Cue], end: int, list_end: int) -> str | None:
         # "pain level 0" begins in its mention
         if cue.end <= list_end or (cue.start < list_end and cue.kind != "sign_after"):
             continue
-        if cue.kind in ("termination", "plus", "stop", "pre_negation", "pre_family", "pre_hypothetical"):
+        if cue.kind in (
+            "termination",
+            "plus",
+            "stop",
+            "pre_negation",
+            "pre_resolved",
+            "pre_family",
+            "pre_hypothetical",
+        ):
             break
+        if cue.kind in ("post_resolved", "resolved_after"):
+            return RESOLVED
         if cue.kind in ("post_negation", "sign_after"):
             return NEGATED
         if cue.kind == "post_hypothetical":

@@ -8,7 +8,7 @@ import pytest
 from clinical_notes.lexicon import Lexicon, load_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.squeezed import squeeze
-from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
+from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, RESOLVED, UNCERTAIN
 from run_folder.settings import STATUSES
 
 LINES, MORE_LINES = (Path(__file__).with_name(name) for name in ("ward_lines.tsv", "ward_lines_2.tsv"))
@@ -51,8 +51,6 @@ def statuses(finder: MentionFinder, text: str) -> dict[str, set[str]]:
 def is_right(found: set[str], label: str) -> bool:
     if label == NONE:
         return found <= {HYPOTHETICAL}
-    if label == "resolved":
-        return found == {NEGATED}
     if label == AFFIRMED:  # a second mention may be less sure: "confusion, likely delirium"
         return AFFIRMED in found and found <= {AFFIRMED, UNCERTAIN}
     return found == {label}
@@ -180,7 +178,7 @@ def test_a_line_break_ends_a_statement_only_where_the_line_was_not_wrapped(
         ("Intolerances: codeine (nausea).", "nausea", HYPOTHETICAL),
         ("Hold heparin until resolution of the hematuria.", "hematuria", AFFIRMED),
         ("Admitted for control of pain.", "pain", AFFIRMED),
-        ("Resolution of the hematuria overnight.", "hematuria", NEGATED),
+        ("Resolution of the hematuria overnight.", "hematuria", RESOLVED),
         ("I do not think that this would explain the syncope.", "syncope", AFFIRMED),
         ("I do not think that he has a rash.", "rash", NEGATED),
         ("Prior hx of rash.", "rash", HISTORICAL),
@@ -192,8 +190,8 @@ def test_a_line_break_ends_a_statement_only_where_the_line_was_not_wrapped(
         ("[x] without rash [ ] itching", "rash", NEGATED),
         ("[ ] no rash", "rash", HYPOTHETICAL),
         ("HEENT: ST; GI: -diarrhea", "diarrhea", NEGATED),
-        ("Fever all gone.", "fever", NEGATED),
-        ("Rash: resolved", "rash", NEGATED),
+        ("Fever all gone.", "fever", RESOLVED),
+        ("Rash: resolved", "rash", RESOLVED),
     ],
 )
 def test_what_is_there_now_is_told_from_what_was(finder: MentionFinder, text: str, concept: str, status: str) -> None:
