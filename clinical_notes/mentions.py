@@ -147,7 +147,7 @@ class MentionFinder(Labeller):
         Args:
             alone: whether the section's header has a line for itself.
         """
-        if self._context(section, listed=False) == OTHER and self._cues.relative_header.match(header):
+        if self._cues.relative_header.match(header) and self._cues.family_header.search(section):
             return False
         if not alone:
             return True

@@ -220,7 +220,7 @@ def test_a_concept_that_people_count_as_another_too_is_told_as_its_parent(capsys
 def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     notes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["audit-labels", "--export-sample", "80", "--notes", str(notes), "--out", "sheet.tsv", "--key", "key.tsv"]
+    line = ["audit-labels", "--export-sample", "100", "--notes", str(notes), "--out", "sheet.tsv", "--key", "key.tsv"]
     assert main(line) == 0
     assert "holds note text" in capsys.readouterr().out
     sheet, key = (pd.read_csv(name, sep="\t", keep_default_na=False) for name in ("sheet.tsv", "key.tsv"))
@@ -236,7 +236,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     sheet.to_csv("filled.tsv", sep="\t", index=False)
     assert main(["audit-labels", "filled.tsv"]) == 0
     assert "agree on every text" in capsys.readouterr().out
-    again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 80, seed=0)
+    again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 100, seed=0)
     assert list(again["text"]) == list(sheet["text"])
 
 
