@@ -5,6 +5,7 @@ sentence up to a word that ends its reach. Library implementations on spaCy take
 rules run on sentences that hold a mention, and on nothing else.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 """In a sentence that tells what was, among instructions: "You were admitted with chest pain"."""
+_HEADERS_KEPT = 1000
 _GAP = 80
 """Characters before a header in which a blank line, or a header without a colon, is looked for."""
 _BEYOND = re.compile(r",|\b(?:setting of|due to|from|after|with)\b")
@@ -86,6 +88,7 @@ class MentionFinder(Labeller):
     def __init__(self, lexicon: Lexicon) -> None:
         self._cues = load_cues()
         self._forms = FormFinder(lexicon)
+        self._context = functools.lru_cache(_HEADERS_KEPT)(self._context_of)  # most headers come again and again
 
     def find(self, text: str) -> list[Mention]:
         return [mention for _, _, mentions in self.mentioning(text) for mention in mentions]
@@ -147,11 +150,11 @@ class MentionFinder(Labeller):
         Args:
             alone: whether the section's header has a line for itself.
         """
-        if self._cues.relative_header.match(header) and self._cues.family_header.search(section):
+        if self._context(section, False) == OTHER and self._cues.relative_header.match(header):
             return False
         if not alone:
             return True
-        if self._context(section, listed=False) is None or self._context(header, listed=True) is not None:
+        if self._context(section, False) is None or self._context(header, True) is not None:
             return True
         if self._cues.section_header.match(header):
             return True
@@ -166,7 +169,7 @@ class MentionFinder(Labeller):
         """Whether a sentence among instructions tells what was: "You were admitted with chest pain"."""
         return bool(self._cues.instruction_header.match(section) and _TOLD.search(text, part.body, part.end))
 
-    def _context(self, section: str, listed: bool) -> str | None:
+    def _context_of(self, section: str, listed: bool) -> str | None:
         """The status that a section gives to its mentions, unless a cue says otherwise.
 
         Args:
