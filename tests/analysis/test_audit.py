@@ -176,6 +176,13 @@ def test_what_has_resolved_counts_as_negated_unless_it_has_a_column() -> None:
     assert negated("text\taffirmed\tnegated\tresolved\nfever resolved\t\tfever\t\n") == (0, 0, 1)
 
 
+def test_help_names_the_columns_and_every_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["audit-labels", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert all(word in words for word in ("text (or sentence)", *STATUSES))
+
+
 def test_text_is_printed_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     name = gold_file("text\taffirmed\tnegated\nzyx denies chest pain\tpain\t\n")
     assert main(["audit-labels", name, "--out", "scores.json"]) == 0
