@@ -27,10 +27,20 @@ _ABBREVIATIONS = frozenset(
 _ABBREVIATION = re.compile(rf"\b(?:{'|'.join(sorted(_ABBREVIATIONS))}|[a-z])$", re.IGNORECASE)
 """An end of a sentence that a full stop does not make: "Dr.", "p.o."."""
 
+_CAPITALS = (
+    r"(?=[A-Z]{2})(?!(?:NO|NOT|NONE|NEGATIVE|DENIES|WITH|WITHOUT|HAS|HAD|PATIENT|PT)\b)(?:[A-Z]+(?:,? | ?[/&-] ?))*"
+    r"(?:HISTORY|HX|(?:PM|PS|F|S)HX?|HPI|ILLNESS|COMPLAINTS?|CC|ROS|SYSTEMS|ALLERG(?:Y|IES)|REACTIONS|MEDICATIONS?|MEDS"
+    r"|EXAM(?:INATION)?|VITALS?|SIGNS|LABS?|DATA|RESULTS|FINDINGS|COURSE|IMPRESSION|ASSESSMENT|PLAN|DIAGNOS[EI]S"
+    r"|PROCEDURES?|CONDITION|DISPOSITION|INSTRUCTIONS|PRECAUTIONS|RECOMMENDATIONS)"
+    r"(?: (?:ON|AT|OF) [A-Z]+(?: [A-Z]+)?)?"
+)
+"""A usual section header in capitals, which needs no colon where it has a line for itself."""
+
 # Begins with one set of characters, so that the search skips over all others.
 _BREAK = re.compile(
     r"[.!?\s](?:(?<=[.!?])[.!?]*[\"')\]]*(?=\s|$)(?P<stop>)"
-    r"|(?<=\n)(?:(?:\s*\n)+\s*|(?=\s*(?:\d{1,2}[.)]|[-*•])\s)|(?=\s*[A-Z][A-Za-z /&'()-]{1,60}:))"
+    r"|(?<=\n)(?:(?:\s*\n)+\s*|(?=\s*(?:\d{1,2}[.)]|[-*•])\s)|(?=\s*[A-Z][A-Za-z /&'()-]{1,60}:)"
+    rf"|(?=[^\S\n]*{_CAPITALS}[^\S\n]*(?:\n|$)))"
     r"|(?<=[^\S\n])\s*\n(?:\s*\n)+\s*"
     r"|(?:(?<=[.!?]\s)|(?<=\s\s))(?=[A-Z][A-Z /&'-]{3,60}:\s))"  # a header in the middle of a line
 )
@@ -38,6 +48,7 @@ _ANSWER = re.compile(r"(?:no|none|yes|y|n|denie[sd]|negative|positive)\b", re.IG
 HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1,60}?):(?=\s|$)")
 """A section header at the start of a sentence."""
 
+_CAPITALS_ALONE = re.compile(rf"\s*(?P<title>{_CAPITALS})(?=[^\S\n]*(?:\n|$))")
 _LIST_MARK = re.compile(r"\s*(?:\d{1,2}[.)]|[-*•])\s+")
 
 
@@ -88,6 +99,7 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
 
 def _sentence(text: str, start: int, end: int) -> Sentence:
     header = HEADER.match(text, start, end) if text.find(":", start, end) != -1 else None
+    header = header or _CAPITALS_ALONE.match(text, start, end)
     if header:
         return Sentence(start, header.end(), end, header["title"].strip())
     mark = _LIST_MARK.match(text, start, end)

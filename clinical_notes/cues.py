@@ -11,7 +11,7 @@ import yaml
 from run_folder.errors import InputError
 
 _FILE = Path(__file__).with_name("cues.yaml")
-_PARTS, _GONE = "parts", "gone"
+_PARTS, _GONE, _OVER = "parts", "gone", "over"
 _PHRASE_KINDS = (
     "not_a_cue",
     "pseudo_negation",
@@ -24,15 +24,19 @@ _PHRASE_KINDS = (
     "pre_hypothetical",
     "post_hypothetical",
     "near_post_negation",
+    "post_resolved",
     "post_negation",
     "near_negation",
+    "pre_resolved",
     "pre_negation",
     "termination",
 )
 """Kinds of cues that are phrases, in the order in which they are tried at a position."""
 _HEADERS = (
     "negating_header",
+    "resolved_header",
     "family_header",
+    "relative_header",
     "historical_header",
     "hypothetical_header",
     "instruction_header",
@@ -70,11 +74,7 @@ _DURATION = (
 )
 _MINUS = rf"[(\[]-[)\]]|{_SIGN_START}-\s?(?=[a-z])|(?<=[a-z]) ?-(?=\s*(?:[,.;)]|$))"
 _PLUS = rf"[(\[]\+[)\]]|{_SIGN_START}\+\s?(?=[a-z])|(?<=[a-z] )\+(?=[a-z])|(?<=[a-z]) ?\+(?=\s*(?:[,.;)]|$))"
-_SIGN_BEFORE = (
-    r"(?:^|(?<=[,;:(] )|(?<=[,;:(]))neg(?:ative)?(?= [a-z])(?! (?:for|except|other)\b)"
-    r"|(?:^|(?<=[,;:] )|(?<=\band )|(?<=\bwith ))(?:now |previously |since )?resolved"
-    r"(?= (?!with\b|after\b|and\b|by\b|on\b|in\b|but\b|without\b|spontaneously\b|prior\b|before\b)[a-z])"
-)
+_SIGN_BEFORE = r"(?:^|(?<=[,;:(] )|(?<=[,;:(]))neg(?:ative)?(?= [a-z])(?! (?:for|except|other)\b)"
 _QUERY = r"(?<![^\s(,:;])(?:\?{1,2} ?(?=[a-z])|(?:suspects?|(?:question|suspicion) of)\b)"
 """Before what may be there and is named at once: "? seizure"."""
 _CONTRACTED = r"n't\b(?: (?:have|had|having|any|complain\w*(?: of)?|report\w*|endorse\w*|experienc\w+))?"
@@ -91,7 +91,8 @@ _AFTER_COMMA = (
 )
 """What begins a new statement after a comma."""
 _STOP = (
-    r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent)\b)"
+    r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))"
+    r"|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent|(?:now |has )?(?:resolved|subsided|gone))\b)"
     rf"|,(?= (?:{_AFTER_COMMA}))"
 )
 
@@ -106,7 +107,9 @@ class Cues:
     Attributes:
         in_sentence: finds the cues of a lower-case sentence; the name of the group that matched is the kind.
         negating_header: found in a section header that denies the list below it.
+        resolved_header: found in a section header that says that what is listed below is gone.
         family_header: found in the header of a section about relatives.
+        relative_header: matches the header of what one relative has.
         historical_header: matches the header of a section about the past.
         hypothetical_header: matches the beginning of a header above allergies, instructions or indications.
         instruction_header: matches the beginning of a header above instructions.
@@ -116,7 +119,9 @@ class Cues:
 
     in_sentence: re.Pattern[str]
     negating_header: re.Pattern[str]
+    resolved_header: re.Pattern[str]
     family_header: re.Pattern[str]
+    relative_header: re.Pattern[str]
     historical_header: re.Pattern[str]
     hypothetical_header: re.Pattern[str]
     instruction_header: re.Pattern[str]
@@ -145,11 +150,14 @@ def load_cues(path: Path = _FILE) -> Cues:
             rf"|(?=[-+(\[\s])(?:(?P<minus>{_MINUS})|(?P<plus>{_PLUS}))"
             rf"|(?=[?sq])(?P<query>{_QUERY})"
             rf"|(?=[nprs])(?P<sign_before>{_SIGN_BEFORE})|(?P<contracted>{_CONTRACTED})"
+            rf"|(?P<resolved_after>, which {parts[_OVER]})"
             rf"|(?=[:=?\s0iwaoslrn,])(?P<sign_after>{_SIGN_AFTER}|, which {parts[_GONE]})"
             rf"|(?P<stop>{_STOP})|(?P<comma>,))"
         ),
         negating_header=re.compile(rf"\b(?:{any_of['negating_header']})$", re.IGNORECASE),
+        resolved_header=re.compile(rf"\b(?:{any_of['resolved_header']})$", re.IGNORECASE),
         family_header=re.compile(any_of["family_header"], re.IGNORECASE),
+        relative_header=re.compile(any_of["relative_header"], re.IGNORECASE),
         historical_header=re.compile(rf"(?:{any_of['historical_header']})$", re.IGNORECASE),
         hypothetical_header=re.compile(rf"(?:{any_of['hypothetical_header']})", re.IGNORECASE),
         instruction_header=re.compile(rf"(?:{any_of['instruction_header']})", re.IGNORECASE),
@@ -173,8 +181,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     if set(groups) != expected:
         wrong = ", ".join(sorted(map(str, set(groups) ^ expected)))
         raise InputError(f"{path}: groups that are missing or unknown: {wrong}")
-    if not isinstance(groups[_PARTS], dict) or _GONE not in groups[_PARTS]:
-        raise InputError(f"{path}: {_PARTS} must map names to phrases, {_GONE!r} among them")
+    if not isinstance(groups[_PARTS], dict) or not {_GONE, _OVER} <= set(groups[_PARTS]):
+        raise InputError(f"{path}: {_PARTS} must map names to phrases, {_GONE!r} and {_OVER!r} among them")
     parts = groups.pop(_PARTS)
     for name, text in ({f"{_PARTS}: {name}": text for name, text in parts.items()} | groups).items():
         if not isinstance(text, str) or not _phrases(text):

@@ -5,6 +5,7 @@ sentence up to a word that ends its reach. Library implementations on spaCy take
 rules run on sentences that hold a mention, and on nothing else.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,14 @@ from clinical_notes.labeller import Labeller, Mention
 from clinical_notes.lexicon import Lexicon
 from clinical_notes.squeezed import Squeezed, squeeze
 from clinical_notes.templates import read_templates
-from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, UNCERTAIN
+from clinical_notes.units import AFFIRMED, HISTORICAL, HYPOTHETICAL, NEGATED, OTHER, RESOLVED, UNCERTAIN
 
+_ABSENT = (NEGATED, RESOLVED)
+_RESOLVED_THING = re.compile(
+    r"(?:^|[,;:(] ?|\b(?:and|with|of|the|his|her|an?) )(?:now |previously )?resolved "
+    r"(?:(?!(?:with|after|and|by|on|in|but|without|prior|before|no|now|since|when|while|to|at|for)\b)[\w-]+ )?$"
+)
+"""Before a symptom that is gone: "resolved acute fever", not "rash, resolved, cough"."""
 _SIGNS = ("minus", "plus", "sign_after")
 _GRADED = re.compile(
     r" ?(?:is |was |at )?(?:[1-4] ?\+|\+ ?[1-4])"
@@ -30,6 +37,8 @@ _GRADED = re.compile(
 _GRADE_OF = re.compile(r" (?:(?!(?:no|without|w/o|denies|neg|and|or|but|pulses?)\b)[\w/-]+ ){0,3}")
 """Between a grade and the symptom that it is of: "2+ pitting edema"."""
 _GRADE_BEFORE = re.compile(rf"(?:[1-4]\+|\+[1-4]){_GRADE_OF.pattern}$")
+_FIELD_END = re.compile(r"(?: (?:present|reported|noted))?\s*:\s*")
+"""After the symptoms that a field asks for: "Pain present: no"."""
 _LISTED = re.compile(r"\s*(?:,|/|and|or|,\s*(?:and|or))\s*(?:(?:any|his|her|the|new)\s+)?")
 _BRACKETS = re.compile(r"\([^()]{2,80}\)")
 _DENIED_CHANGE = tuple(f"no {word}" for word in ("change", "recent", "significant", "new", "other", "interval"))
@@ -58,6 +67,7 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 """In a sentence that tells what was, among instructions: "You were admitted with chest pain"."""
+_HEADERS_KEPT = 1000
 _GAP = 80
 """Characters before a header in which a blank line, or a header without a colon, is looked for."""
 _BEYOND = re.compile(r",|\b(?:setting of|due to|from|after|with)\b")
@@ -78,6 +88,7 @@ class MentionFinder(Labeller):
     def __init__(self, lexicon: Lexicon) -> None:
         self._cues = load_cues()
         self._forms = FormFinder(lexicon)
+        self._context = functools.lru_cache(_HEADERS_KEPT)(self._context_of)  # most headers come again and again
 
     def find(self, text: str) -> list[Mention]:
         return [mention for _, _, mentions in self.mentioning(text) for mention in mentions]
@@ -117,7 +128,7 @@ class MentionFinder(Labeller):
                 if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
                     part = Sentence(part.start, places[begin], part.end, None)
                     section = section if alone else ""
-            if part.header is not None and (not alone or self._begins_section(text, part, part.header, section)):
+            if part.header is not None and self._begins_section(text, part, part.header, section, alone):
                 section, listed, alone = part.header, True, _is_alone(text, part)
             elif listed and not _is_list_item(text, part):
                 listed = False
@@ -133,9 +144,17 @@ class MentionFinder(Labeller):
             mentions = _asserted(squeezed, _in_squeezed(squeezed, part), matches, self._cues, context)
             yield part, [_in_note(squeezed, mention) for mention in mentions]
 
-    def _begins_section(self, text: str, part: Sentence, header: str, section: str) -> bool:
-        """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures")."""
-        if self._context(section, listed=False) is None or self._context(header, listed=True) is not None:
+    def _begins_section(self, text: str, part: Sentence, header: str, section: str, alone: bool) -> bool:
+        """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures").
+
+        Args:
+            alone: whether the section's header has a line for itself.
+        """
+        if self._context(section, False) == OTHER and self._cues.relative_header.match(header):
+            return False
+        if not alone:
+            return True
+        if self._context(section, False) is None or self._context(header, True) is not None:
             return True
         if self._cues.section_header.match(header):
             return True
@@ -150,7 +169,7 @@ class MentionFinder(Labeller):
         """Whether a sentence among instructions tells what was: "You were admitted with chest pain"."""
         return bool(self._cues.instruction_header.match(section) and _TOLD.search(text, part.body, part.end))
 
-    def _context(self, section: str, listed: bool) -> str | None:
+    def _context_of(self, section: str, listed: bool) -> str | None:
         """The status that a section gives to its mentions, unless a cue says otherwise.
 
         Args:
@@ -162,7 +181,11 @@ class MentionFinder(Labeller):
             return HYPOTHETICAL
         if self._cues.historical_header.match(section):
             return HISTORICAL
-        return NEGATED if listed and self._cues.negating_header.search(section) else None
+        if not listed:
+            return None
+        if self._cues.resolved_header.search(section):
+            return RESOLVED
+        return NEGATED if self._cues.negating_header.search(section) else None
 
 
 def _in_squeezed(squeezed: Squeezed, part: Sentence) -> Sentence:
@@ -181,10 +204,10 @@ def _is_list_of(text: str, part: Sentence, matches: Sequence[Match], cues: Cues)
     if not inside or part.header is None or {match[2] for match in inside} & {m[2] for m in matches[len(inside) :]}:
         return False  # "Pain: denies any pain" is a section
     start, end = inside[0][0], inside[-1][1]
-    whole = end - start == len(part.header) or bool(cues.qualifiers.fullmatch(text, part.start, start))
+    whole = part.header.startswith(text[start:end]) or bool(cues.qualifiers.fullmatch(text, part.start, start))
     return (
         whole
-        and text[end : part.body].strip() == ":"
+        and _FIELD_END.fullmatch(text, end, part.body) is not None
         and all(_LISTED.fullmatch(text, a[1], b[0]) for a, b in pairwise(inside))
     )
 
@@ -215,6 +238,8 @@ def _asserted(
         for match in cues.in_sentence.finditer(lowered)
     ]
     found = _with_signs_read(found, text, matches)
+    if any(cue.kind == "post_resolved" for cue in found):
+        found = _with_resolved_read(found, lowered, [match[0] - part.body for match in matches], part.body)
     mentions = []
     ends = _list_ends(text, matches)
     starts = [match[0] for match in matches]
@@ -232,7 +257,7 @@ def _asserted(
             near = _outside_brackets(found, brackets, start)
             assertion = _assertion(near, _Place(lowered, part.body, starts, start, end, list_end), context)
         if kind == DENYING and assertion != OTHER:
-            assertion = AFFIRMED if assertion == NEGATED else NEGATED
+            assertion = AFFIRMED if assertion in _ABSENT else NEGATED
         mentions += [Mention(concept, assertion, start, end) for concept in concepts]
     return mentions
 
@@ -258,9 +283,21 @@ def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> l
     read = []
     for cue in cues:
         kind = minus if cue.kind == "minus" else cue.kind
+        if cue.kind == "minus" and text[max(0, cue.start - 2) : cue.start].rstrip().endswith(":"):
+            kind = "pre_negation"  # "Resp:SOB; GI:-n/v": the first after its header
         if kind == "sign_after" and _denies_what_follows(cue, cues, text, matches):
             kind = "pre_negation"
         read.append(_Cue(kind, cue.start, cue.end))
+    return read
+
+
+def _with_resolved_read(cues: Sequence[_Cue], lowered: str, starts: Sequence[int], offset: int) -> list[_Cue]:
+    """With the "resolved" that belongs to the symptom after it: "cough and resolved fever"."""
+    read = []
+    for cue in cues:
+        following = min((start for start in starts if start >= cue.end - offset), default=0)
+        belongs = cue.kind == "post_resolved" and _RESOLVED_THING.search(lowered, 0, following)
+        read.append(_Cue("near_resolved", cue.start, cue.end) if belongs else cue)
     return read
 
 
@@ -353,16 +390,21 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             verdict = verdict or AFFIRMED
             break
         if cue.kind in ("pre_negation", "sign_before", "contracted"):
-            verdict = NEGATED
+            verdict = RESOLVED if verdict == RESOLVED else NEGATED
+        elif cue.kind == "near_resolved":  # "resolved fever, cough": the cough is no part of it
+            if "," not in place.between(cue):
+                verdict = NEGATED if verdict == NEGATED else RESOLVED
+        elif cue.kind == "pre_resolved":
+            verdict = NEGATED if verdict == NEGATED else RESOLVED
         elif cue.kind == "near_negation":
             between = place.to_first(cue)
             if len(between.split()) <= _NEAR and "," not in between and " and " not in between:
                 verdict = NEGATED
         elif cue.kind == "comma":
-            apart, passed_comma = verdict == NEGATED, True
+            apart, passed_comma = verdict in _ABSENT, True
         elif cue.kind in ("pre_family", "post_family"):
             return OTHER
-        elif cue.kind == "post_negation":
+        elif cue.kind in ("post_negation", "post_resolved"):
             answered = True  # "tests for flu were negative, cough": the test was not for the cough
         elif cue.kind == "pre_hypothetical" and not apart and not answered:  # not "check for leakage, and no bleeding"
             return HYPOTHETICAL
@@ -374,10 +416,10 @@ def _assertion(cues: Sequence[_Cue], place: _Place, context: str | None) -> str:
             verdict = verdict or UNCERTAIN
         elif cue.kind == "pre_historical" and not _STILL_THERE.search(place.between(cue)) and not place.lasts:
             verdict = verdict or HISTORICAL
-    if verdict == NEGATED:
-        return NEGATED
+    if verdict is not None and verdict in _ABSENT:
+        return verdict
     found = _after(cues, end, place.list_end) or verdict or (HISTORICAL if _in_the_past(cues, place) else None)
-    if found is None and bounded and context == NEGATED:
+    if found is None and bounded and context in _ABSENT:
         return AFFIRMED  # a denying header is of what follows it at once
     if found is None and context == HISTORICAL and place.is_present:
         return AFFIRMED
@@ -409,8 +451,18 @@ def _after(cues: Sequence[_Cue], end: int, list_end: int) -> str | None:
         # "pain level 0" begins in its mention
         if cue.end <= list_end or (cue.start < list_end and cue.kind != "sign_after"):
             continue
-        if cue.kind in ("termination", "plus", "stop", "pre_negation", "pre_family", "pre_hypothetical"):
+        if cue.kind in (
+            "termination",
+            "plus",
+            "stop",
+            "pre_negation",
+            "pre_resolved",
+            "pre_family",
+            "pre_hypothetical",
+        ):
             break
+        if cue.kind in ("post_resolved", "resolved_after"):
+            return RESOLVED
         if cue.kind in ("post_negation", "sign_after"):
             return NEGATED
         if cue.kind == "post_hypothetical":

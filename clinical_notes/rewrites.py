@@ -13,7 +13,7 @@ from clinical_notes.examples import mask_mentions
 from clinical_notes.labeller import Mention
 from clinical_notes.lexicon import Concept, Lexicon, expression_of
 from clinical_notes.mentions import MentionFinder
-from clinical_notes.units import NEGATED
+from clinical_notes.units import NEGATED, RESOLVED
 from run_folder.settings import POSITIVE
 
 _REPORTING = re.compile(
@@ -87,7 +87,7 @@ class Rewriter:
             for mention in reversed(affirmed):
                 result = deny(result, mention)
             found = {m.assertion for m in self._finder.find(result) if m.concept == symptom}
-            if NEGATED in found and not found & set(POSITIVE):
+            if found & {NEGATED, RESOLVED} and not found & set(POSITIVE):
                 return result
         return None
 

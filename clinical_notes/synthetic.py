@@ -10,13 +10,13 @@ import io
 import textwrap
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from clinical_notes.units import AFFIRMED, HYPOTHETICAL, NEGATED, OTHER
+from clinical_notes.units import AFFIRMED, HYPOTHETICAL, NEGATED, OTHER, RESOLVED
 
 DEFAULT_PATIENTS = 75
 """Default number of patients: enough for about 500 training sentences."""
@@ -183,6 +183,8 @@ def _negative_first(w: _Writer, concept: str) -> str:
 def _resolved(w: _Writer, concept: str) -> str:
     gone = w.name(w.others(concept, 1)[0], NEGATED)
     cue = w.pick(("has resolved", "has completely resolved", "has subsided", "was ruled out", "has now resolved"))
+    if cue != "was ruled out":
+        w.mentions[-1] = replace(w.mentions[-1], assertion=RESOLVED)
     return f"{gone.capitalize()} {w.pick(_NEUTRAL)} {cue}, but {w.name(concept, AFFIRMED)} {w.context(concept)} {w.pick(_PERSIST)}."
 
 

@@ -16,11 +16,12 @@ _YES = rf"(?:{_SHORT_YES}|pos|positive|present|trace|mild|moderate|severe)"
 _NO = rf"(?:{_SHORT_NO}|neg|negative|absent|nil|denie[sd]|not present)"
 _ENDED = r"(?=\s*(?:[,;.)\]\n]|$|-?\s*[a-z][a-z /]{2,40}[:?(]))"
 _ANSWER = re.compile(
-    rf"(?:(?:\s?[:?=]\s?|\s-\s?|\s?\()(?:(?P<yes>{_YES})|(?P<no>{_NO}))"
+    rf"(?:(?:\s(?:present|reported|noted)(?=\s?:))?(?:\s?[:?=]\s?|\s-\s?|\s?\()(?:(?P<yes>{_YES})|(?P<no>{_NO}))"
     rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}))\)?{_ENDED}"
 )
 _LAST_NO = re.compile(r"\sno[\s.]*$")
-_BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?:[\w-]+\s){0,2}?$")
+_BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?P<words>(?:[\w-]+\s){0,2}?)$")
+_DENIAL = re.compile(r"(?:no|not|denies|denied|without)\b")
 _BOX_AFTER = re.compile(r"\s?[:?]?\s?(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))")
 _UNANSWERED = re.compile(
     r"\s?[:=?]?\s?_{2,}|(?:\s?[:=?]\s?|\s-\s|\s\()(?:n/a|y(?:es)?\s?/\s?n(?:o)?|deferred|unknown|unobtainable)(?![a-z/])"
@@ -120,7 +121,9 @@ def _box(text: str, begin: int, mention: Span, until: int, first: bool | None) -
     if box is None:
         return None
     mark = box["sign"] if box["sign"] is not None else box["mark"]
-    return HYPOTHETICAL if mark in _EMPTY else AFFIRMED
+    if mark in _EMPTY:
+        return HYPOTHETICAL
+    return NEGATED if first and _DENIAL.match(box["words"]) else AFFIRMED  # "[x] denies fever"
 
 
 def _sides(text: str, mention: Span, end: int) -> str | None:

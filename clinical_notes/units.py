@@ -15,7 +15,7 @@ GROUP = "group_"
 """Prefix of the columns that examples are grouped by."""
 
 AFFIRMED, NEGATED, UNCERTAIN = "affirmed", "negated", "uncertain"
-HISTORICAL, HYPOTHETICAL, OTHER = "historical", "hypothetical", "other"
+RESOLVED, HISTORICAL, HYPOTHETICAL, OTHER = "resolved", "historical", "hypothetical", "other"
 """Statuses of mentions; see ``run_folder.settings.STATUSES``."""
 
 _ROWS_PER_BATCH = 50_000

@@ -88,8 +88,9 @@ class NotesSettings:
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-STATUSES = ("affirmed", "negated", "uncertain", "historical", "hypothetical", "other")
-"""How a mention is asserted: hypothetical are risks, instructions and allergies too, other is of someone else."""
+STATUSES = ("affirmed", "negated", "resolved", "uncertain", "historical", "hypothetical", "other")
+"""How a mention is asserted: resolved was there and is gone, hypothetical are risks, instructions and allergies too,
+other is of someone else."""
 POSITIVE = ("affirmed", "uncertain")
 """Statuses of mentions that count where nothing else is said."""
 LABELLERS = ("rules", "medspacy")

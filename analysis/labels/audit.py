@@ -22,12 +22,14 @@ from clinical_notes.tables.delimited import delimiter_of
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import DAMAGED, opened
 from clinical_notes.tables.read import read_sheet
-from clinical_notes.units import AFFIRMED, NEGATED, UNCERTAIN
+from clinical_notes.units import AFFIRMED, NEGATED, RESOLVED, UNCERTAIN
 from run_folder.errors import InputError, Problem
 from run_folder.settings import STATUSES
 
 REQUIRED = (AFFIRMED, NEGATED)
 """Statuses that every gold table has a column of; the others are scored where it has theirs."""
+_WITHOUT_COLUMN = {UNCERTAIN: AFFIRMED, RESOLVED: NEGATED}
+"""What a status counts as where the gold table has no column of it."""
 MICRO, MACRO = "(micro)", "(macro)"
 _RESAMPLES = 2000
 _NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
@@ -116,14 +118,19 @@ class Concepts(Protocol):
 def read_gold(path: str | Path, lexicon: Concepts) -> list[GoldText]:
     """Texts with the concepts that people say they affirm and deny, and with other statuses where they labelled them.
 
-    Args:
-        path: a table, as .csv, .tsv or .xlsx, with the columns text (or sentence), affirmed and negated, and perhaps
-            uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by semicolons or
-            commas. A column of patients, such as patient or subject_id, is read too.
-        lexicon: the concepts, such as a ``Lexicon``.
+        Args:
+            path: a table, as .csv, .tsv or .xlsx, with the columns text (or sentence), affirmed and negated, and perhaps
+    <<<<<<< HEAD
+                uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by semicolons or
+                commas. A column of patients, such as patient or subject_id, is read too.
+            lexicon: the concepts, such as a ``Lexicon``.
+    =======
+                resolved, uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by
+                semicolons or commas.
+    >>>>>>> helperB
 
-    Raises:
-        InputError: no such table, or a concept that the lexicon lacks; the message names the row.
+        Raises:
+            InputError: no such table, or a concept that the lexicon lacks; the message names the row.
     """
     path = Path(path)
     header, rows = _table(path)
@@ -253,8 +260,11 @@ def audit(gold: Sequence[GoldText], lexicon: Lexicon, symptoms: Sequence[str], l
 
 
 def _counted_as(mention: Mention, statuses: Sequence[str]) -> str:
-    """The status that a mention is scored with: an uncertain one is affirmed for who did not label it apart."""
-    return AFFIRMED if mention.assertion == UNCERTAIN not in statuses else mention.assertion
+    """The status that a mention is scored with: for who did not label them apart, uncertain is affirmed and resolved
+    is negated.
+    """
+    status = mention.assertion
+    return _WITHOUT_COLUMN.get(status, status) if status not in statuses else status
 
 
 def _statuses(labels: Labels, symptom: str) -> tuple[str, ...]:

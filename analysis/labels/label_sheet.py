@@ -20,7 +20,8 @@ _WITHOUT = ("", "")
 _INSTRUCTIONS = (
     "Label each text by itself, as you read it; leave a cell empty where nothing fits.",
     "affirmed: the symptoms that the patient has; several apart by semicolons.",
-    "negated: those that the patient does not have, or no longer has.",
+    "negated: those that the patient does not have.",
+    "resolved: those that the patient had and no longer has.",
     "uncertain: those that the patient may have.",
     "historical: those of the past, such as of the medical history.",
     "hypothetical: risks, allergies, conditions and what is to be watched for.",

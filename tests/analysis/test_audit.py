@@ -162,6 +162,27 @@ def test_a_sheet_says_which_of_two_columns_of_texts_it_is_from(capsys: pytest.Ca
     assert "Columns: text from text (not note)" in capsys.readouterr().out
 
 
+def test_what_has_resolved_counts_as_negated_unless_it_has_a_column() -> None:
+    lexicon = load_lexicon()
+    finder = MentionFinder(lexicon)
+
+    def negated(table: str) -> tuple[int, int, int]:
+        scores = audit(read_gold(gold_file(table), lexicon), lexicon, ("fever",), finder).scores
+        (row,) = scores[(scores["status"] == "negated") & (scores["concept"] == "fever")].to_dict("records")
+        return row["tp"], row["fp"], row["fn"]
+
+    assert negated("text\taffirmed\tnegated\nfever resolved\t\tfever\n") == (1, 0, 0)
+    assert negated("text\taffirmed\tnegated\tresolved\nfever resolved\t\t\tfever\nno fever\t\tfever\t\n") == (1, 0, 0)
+    assert negated("text\taffirmed\tnegated\tresolved\nfever resolved\t\tfever\t\n") == (0, 0, 1)
+
+
+def test_help_names_the_columns_and_every_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["audit-labels", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert all(word in words for word in ("text (or sentence)", *STATUSES))
+
+
 def test_text_is_printed_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     name = gold_file("text\taffirmed\tnegated\nzyx denies chest pain\tpain\t\n")
     assert main(["audit-labels", name, "--out", "scores.json"]) == 0
@@ -206,7 +227,7 @@ def test_a_concept_that_people_count_as_another_too_is_told_as_its_parent(capsys
 def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     notes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["audit-labels", "--export-sample", "60", "--notes", str(notes), "--out", "sheet.tsv", "--key", "key.tsv"]
+    line = ["audit-labels", "--export-sample", "100", "--notes", str(notes), "--out", "sheet.tsv", "--key", "key.tsv"]
     assert main(line) == 0
     assert "holds note text" in capsys.readouterr().out
     sheet, key = (pd.read_csv(name, sep="\t", keep_default_na=False) for name in ("sheet.tsv", "key.tsv"))
@@ -222,7 +243,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     sheet.to_csv("filled.tsv", sep="\t", index=False)
     assert main(["audit-labels", "filled.tsv"]) == 0
     assert "agree on every text" in capsys.readouterr().out
-    again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 60, seed=0)
+    again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 100, seed=0)
     assert list(again["text"]) == list(sheet["text"])
 
 

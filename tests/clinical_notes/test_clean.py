@@ -18,6 +18,8 @@ def cleaned(text: str) -> list[str]:
         ("First para\n\nSecond para", ["first para", "second para"]),
         ("1. Fever\n2. Cough", ["fever", "cough"]),
         ("HISTORY OF PRESENT ILLNESS: Edema.\nPLAN: Rest.", ["edema", "rest"]),
+        ("Seen today\nPAST MEDICAL HISTORY\nEdema.\n PLAN \nRest.", ["seen today", "edema", "rest"]),
+        ("OF ALL ALLERGIES\nNO ALLERGIES\nHAS A HISTORY", ["no allergies has a history"]),
         ("On [**2151-7-16**] at 10:30 pm by [**First Name (un) 123**] fever", ["on at by fever"]),
         ("Seen 7/16/2151, swelling of Mr. [**Known\nlastname 12**]'s leg", ["seen swelling of mr s leg"]),
         ("Pt's low-grade fever!", ["pt's low grade fever"]),

@@ -14,7 +14,10 @@ VOCABULARY = 103
 def examples(*texts: list[int]) -> TokenisedExamples:
     offsets = np.cumsum([0, *map(len, texts)])
     return TokenisedExamples(
-        np.arange(len(texts)).astype(str), np.array(sum(texts, []), np.int32), offsets, np.zeros(len(texts), np.int64)
+        np.arange(len(texts)).astype(str),
+        np.array([token for text in texts for token in text], np.int32),
+        offsets,
+        np.zeros(len(texts), np.int64),
     )
 
 

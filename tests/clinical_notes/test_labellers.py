@@ -42,7 +42,11 @@ def test_the_documented_class_labels_notes(own_module: Path, capsys: pytest.Capt
     gold = own_module / "gold.tsv"
     gold.write_text("text\taffirmed\tnegated\nNo fever.\t\tfever\nHas fever.\tfever\t\n")
     assert main(["audit-labels", str(gold), "--labeller", "ward:Keyword", "--show-errors"]) == 0
-    assert "labelled negated, found affirmed" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Labeller ward:Keyword against 2 labelled texts" in printed
+    assert "labelled negated, found affirmed" in printed
+    assert main(["audit-labels", str(gold)]) == 0
+    assert "Labeller rules against 2 labelled texts" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from clinical_notes.lexicon import Lexicon, load_lexicon
 from clinical_notes.mentions import MentionFinder
 
-A, N, O, H, U, P = "affirmed", "negated", "other", "hypothetical", "uncertain", "historical"  # noqa: E741
+A, N, R, O, H, U, P = "affirmed", "negated", "resolved", "other", "hypothetical", "uncertain", "historical"  # noqa: E741
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,21 @@ def found(finder: MentionFinder, text: str) -> list[tuple[str, str]]:
         ("No increase in pain.", [("pain", A)]),
         ("no change in edema", [("edema", A)]),
         ("not only fever but also cough", [("fever", A), ("cough", A)]),
-        ("no longer has pain", [("pain", N)]),
-        ("Pain has resolved.", [("pain", N)]),
+        ("no longer has pain", [("pain", R)]),
+        ("Pain has resolved.", [("pain", R)]),
         ("The pain has not resolved.", [("pain", A)]),
         ("Fever: denied. Cough: none.", [("fever", N), ("cough", N)]),
+        ("She stopped coughing, nausea is gone.", [("cough", R), ("nausea", R)]),
+        ("Rash, which has resolved. Cough, which was ruled out.", [("rash", R), ("cough", N)]),
+        ("No fever, which has resolved.", [("fever", N)]),
+        ("The rash has not recurred, cough is not present.", [("rash", R), ("cough", N)]),
+        ("Resolved fever.", [("fever", R)]),
+        ("Cough and resolved acute rash.", [("cough", A), ("rash", R)]),
+        ("Resolved nausea and fever, cough.", [("nausea", R), ("fever", R), ("cough", A)]),
+        ("Fever, resolved, cough persists.", [("fever", R), ("cough", A)]),
+        ("Fever and rash resolved with rest.", [("fever", R), ("rash", R)]),
+        ("No nausea, resolved fever.", [("nausea", N), ("fever", R)]),
+        ("Resolved problems:\n- fever\n- rash\n\nHas cough.", [("fever", R), ("rash", R), ("cough", A)]),
         ("Fever was ruled out.", [("fever", N)]),
         ("afebrile", [("fever", N)]),
         ("She is pain-free.", [("pain", N)]),
@@ -51,7 +62,7 @@ def found(finder: MentionFinder, text: str) -> list[tuple[str, str]]:
         ("Pain 0/10.", [("pain", N)]),
         ("Cough - denies", [("cough", N)]),
         ("Cough, fever, and chills were all absent.", [("cough", N), ("fever", N), ("chills", N)]),
-        ("Her fever, chills and cough have resolved.", [("fever", N), ("chills", N), ("cough", N)]),
+        ("Her fever, chills and cough have resolved.", [("fever", R), ("chills", R), ("cough", R)]),
         ("Denies any nausea or vomiting, has abdominal pain.", [("nausea", N), ("vomiting", N), ("abdominal pain", A)]),
         ("No fever or chills, with cough.", [("fever", N), ("chills", N), ("cough", A)]),
         ("No increase in pain, denies fever.", [("pain", A), ("fever", N)]),
@@ -93,7 +104,7 @@ def found(finder: MentionFinder, text: str) -> list[tuple[str, str]]:
         ("Pain level 0 out of 10.", [("pain", N)]),
         ("Swelling has gone down but persists.", [("edema", A)]),
         ("Edema almost completely resolved.", [("edema", A)]),
-        ("Bleeding is no longer present.", [("bleeding", N)]),
+        ("Bleeding is no longer present.", [("bleeding", R)]),
         ("Fever? No. Cough? Yes.", [("fever", N), ("cough", A)]),
         ("Fever +, cough -", [("fever", A), ("cough", N)]),
         ("ROS: + fever, - cough, - edema.", [("fever", A), ("cough", N), ("edema", N)]),
@@ -124,6 +135,15 @@ def test_assertion(finder: MentionFinder, text: str, expected: list[tuple[str, s
         ("sore throat", ["sore throat"]),
         ("painting, feverfew and coughlan", []),
         ("seen in pain clinic for hay fever", []),
+        ("DOE for a week, seen by Dr. Doe", ["dyspnea"]),
+        ("Doe, Jane was seen with John Doe's wife", []),
+        ("fell, +LOC, ? LOC, no LOC, w/ LOC", ["syncope"] * 4),
+        ("LOC: alert. LOC intact, change in LOC. No LOC changes. Slim-LOC plate.", []),
+        ("sz on Monday, glove sz 8, sz precautions", ["seizure"]),
+        ("+n/-v, -f/-c, n&v", ["nausea", "vomiting", "fever", "chills", "nausea", "vomiting"]),
+        ("tachy to 120, tachy-brady syndrome", ["tachycardia"]),
+        ("tired of tests, anxious to leave, restless legs, faint odor, pale yellow urine", []),
+        ("anxious and tired, restless, faint rash", ["anxiety", "fatigue", "agitation", "rash"]),
         ("OEDEMA and Swelling", ["edema", "edema"]),
     ],
 )

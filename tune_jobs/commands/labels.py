@@ -86,8 +86,8 @@ def _check_files(options: argparse.Namespace, endings: Sequence[str], read: Sequ
 
 def _print(result: Audit, gold: Sequence[GoldText], options: argparse.Namespace, console: Console) -> None:
     table = Table(
-        title=f"Rules against {result.texts:,} labelled texts (95 % limits)", title_justify="left", box=SIMPLE_HEAD,
-        padding=(0, 1), title_style="bold",
+        title=f"Labeller {escape(options.labeller)} against {result.texts:,} labelled texts (95 % limits)",
+        title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), title_style="bold",
     )  # fmt: skip
     for name in ("status", "concept"):
         table.add_column(name, no_wrap=True)

@@ -14,7 +14,7 @@ from analysis.paper.protocols import PROTOCOLS
 from clinical_notes.synthetic import DEFAULT_PATIENTS
 from run_folder.errors import InputError, Problem, quoted
 from run_folder.options import Option, name_of, option_of, out_of_range
-from run_folder.settings import LabelSettings, ModelSettings, NotesSettings, SearchSettings
+from run_folder.settings import STATUSES, LabelSettings, ModelSettings, NotesSettings, SearchSettings
 from search_spaces import STRATEGIES
 from tune_jobs.commands.own_options import (
     AuditOptions,
@@ -286,7 +286,11 @@ def _add_dashboard_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "labelled", metavar="GOLD", nargs="?", help=".tsv or .csv with the columns text, affirmed and negated"
+        "labelled",
+        metavar="GOLD",
+        nargs="?",
+        help=f".tsv or .csv with the columns text (or sentence), {' and '.join(STATUSES[:2])}; "
+        f"{', '.join(STATUSES[2:])} are scored too where it has them",
     )
     _add_fields(parser, LabelSettings, only=("labeller", "lexicon", "absorb"), defaults={"absorb": []})
     _add_fields(parser, AuditOptions)
