@@ -118,19 +118,14 @@ class Concepts(Protocol):
 def read_gold(path: str | Path, lexicon: Concepts) -> list[GoldText]:
     """Texts with the concepts that people say they affirm and deny, and with other statuses where they labelled them.
 
-        Args:
-            path: a table, as .csv, .tsv or .xlsx, with the columns text (or sentence), affirmed and negated, and perhaps
-    <<<<<<< HEAD
-                uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by semicolons or
-                commas. A column of patients, such as patient or subject_id, is read too.
-            lexicon: the concepts, such as a ``Lexicon``.
-    =======
-                resolved, uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by
-                semicolons or commas.
-    >>>>>>> helperB
+    Args:
+        path: a table, as .csv, .tsv or .xlsx, with the columns text (or sentence), affirmed and negated, and perhaps
+            resolved, uncertain, historical, hypothetical and other; concepts, or forms of them, stand apart by
+            semicolons or commas. A column of patients, such as patient or subject_id, is read too.
+        lexicon: the concepts, such as a ``Lexicon``.
 
-        Raises:
-            InputError: no such table, or a concept that the lexicon lacks; the message names the row.
+    Raises:
+        InputError: no such table, or a concept that the lexicon lacks; the message names the row.
     """
     path = Path(path)
     header, rows = _table(path)

@@ -13,12 +13,8 @@ VOCABULARY = 103
 
 def examples(*texts: list[int]) -> TokenisedExamples:
     offsets = np.cumsum([0, *map(len, texts)])
-    return TokenisedExamples(
-        np.arange(len(texts)).astype(str),
-        np.array([token for text in texts for token in text], np.int32),
-        offsets,
-        np.zeros(len(texts), np.int64),
-    )
+    tokens = np.array([token for text in texts for token in text], np.int32)
+    return TokenisedExamples(np.arange(len(texts)).astype(str), tokens, offsets, np.zeros(len(texts), np.int64))
 
 
 def test_unseen_tokens_are_those_of_no_training_text() -> None:
