@@ -41,6 +41,8 @@ class SearchOptions(TypedDict, total=False):
     negatives: float
     most_test: int
     unit: Literal["note", "sentence", "row"]
+    stride: int
+    note_rule: Literal["largest", "noisy-or"]
     labels: Sequence[str]
     window_chars: int
     symptoms: int | Sequence[str]

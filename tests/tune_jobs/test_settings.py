@@ -84,8 +84,8 @@ def test_help_shows_defaults_and_choices_of_the_fields(capsys: pytest.CaptureFix
     shown = " ".join(capsys.readouterr().out.split())
     for words in (
         "--max-length N number of tokens after which a text is truncated (default: 128)",
-        "--unit {note,sentence,row} an example is a sentence, the start of a note, or a row that has labels already "
-        "(default: sentence)",
+        "--unit {note,sentence,row} an example is a sentence, a note (all of it in windows, or for multiclass its "
+        "start), or a row that has labels already (default: sentence)",
         f"--patients N number of synthetic patients (default: {DEFAULT_PATIENTS})",
         "(default: 0.7,0.1,0.2)",
         "--keep N number of finished models that are kept per strategy (default: 3)",
