@@ -78,7 +78,9 @@ def inputs_of(
     options: argparse.Namespace, unit: Literal["note", "sentence"], max_length: int
 ) -> tuple[TrialData, PreTrainedModel, PreTrainedTokenizerBase]:
     """Training and validation examples of the options' notes, and the options' encoder."""
-    settings = run_settings(notes=options.notes, patients=options.patients, unit=unit, split=(0.8, 0.1, 0.1))
+    settings = run_settings(
+        task="multiclass", notes=options.notes, patients=options.patients, unit=unit, split=(0.8, 0.1, 0.1)
+    )
     examples = make_run_examples(settings, workers=1)
     model, tokenizer = encoder_of(options.model, options.layers, examples.symptoms)
     frames = examples.splits["train"], examples.splits["validation"]

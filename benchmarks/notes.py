@@ -46,7 +46,9 @@ def ours(path: Path, unit: Literal["note", "sentence"]) -> dict[str, Any]:
     from tune_jobs.preparing.create_run import make_run_examples
 
     start = time.perf_counter()
-    examples = make_run_examples(run_settings(notes=str(path), unit=unit), workers=os.cpu_count() or 1)
+    examples = make_run_examples(
+        run_settings(task="multiclass", notes=str(path), unit=unit), workers=os.cpu_count() or 1
+    )
     return {
         "seconds": time.perf_counter() - start,
         "examples": sum(map(len, examples.splits.values())),

@@ -134,7 +134,7 @@ def run_search(
     home: Path, trials: int, workers: int, epochs: int, data: TrialData, encoder: EncoderWeights
 ) -> list[dict[str, Any]]:
     """Times of each trial of a search by this project."""
-    settings = run_settings(
+    settings = run_settings(task="multiclass", 
         strategies=("baseline",), trials=trials, epochs=epochs, reduction_factor=0, max_length=64,
         space={"baseline": {"batch_size": BATCH}},
     )  # fmt: skip

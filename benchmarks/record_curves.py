@@ -254,6 +254,7 @@ def thinned(examples: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
 def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     """What the trials share, and the recording's header. Raises: InputError."""
     settings = run_settings(
+        task="multiclass",
         notes=options.notes,
         patients=options.patients,
         unit="sentence",

@@ -193,7 +193,7 @@ def open_run(folder: Folder) -> Run:
     if not folder.exists(RUN_FILE):
         raise InputError(f"{folder}: not a run (it has no {RUN_FILE}); give a run's name or its folder")
     manifest = _read_manifest(folder)
-    settings = RunSettings.from_record(manifest.settings, f"{folder}: {RUN_FILE}: settings")
+    settings = RunSettings.of_run(manifest.settings, f"{folder}: {RUN_FILE}: settings")
     _check_agreement(manifest, settings, f"{folder}: {RUN_FILE}")
     chain = read_chain(folder)
     if not chain.events and chain.end is None:

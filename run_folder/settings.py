@@ -126,13 +126,13 @@ class LabelSettings:
     """
 
     task: Literal["multilabel", "multiclass"] = field(
-        default="multiclass", metadata=option("a text reports none, one or several symptoms, or exactly one")
+        default="multilabel", metadata=option("a text reports none, one or several symptoms, or exactly one")
     )
     negatives: float = field(
-        default=2.0,
+        default=4.0,
         metadata=option(
             "training texts without a symptom, for each one with", metavar="N", above=0, high=1000,
-            default="2; for multilabel",
+            default="4; for multilabel",
         ),
     )  # fmt: skip
     most_test: int = field(
@@ -328,12 +328,16 @@ class RunSettings:
         Raises:
             InputError: a value has another type.
         """
-        record = {"task": "multiclass", **record}  # as before there was a choice
         parts = {
             part: {f.name: record[name_of(f)] for f in dataclasses.fields(of) if name_of(f) in record}
             for part, of in PARTS.items()
         }
         return cls(**{part: from_plain(values, PARTS[part], where) for part, values in parts.items()})
+
+    @classmethod
+    def of_run(cls, record: Mapping[str, Any], where: str = "settings") -> "RunSettings":
+        """As ``from_record``, of a run that may be older than the choice of a task."""
+        return cls.from_record({"task": "multiclass", **record}, where)
 
     def changed(self, **values: Any) -> "RunSettings":
         """A copy with other values, by the names of ``record``. Raises: TypeError: there is no such name."""

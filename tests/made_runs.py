@@ -35,7 +35,7 @@ def made_run(
     folder: Folder, strategies: Iterable[str], trials: Iterable[TrialRecord], symptoms: Sequence[str] = ("pain",)
 ) -> Run:
     """A run of these trials; nothing is written."""
-    settings = run_settings(strategies=tuple(strategies))
+    settings = run_settings(strategies=tuple(strategies), task="multiclass")
     return Run(folder, settings, manifest_of(settings, symptoms), {trial.name: trial for trial in trials})
 
 

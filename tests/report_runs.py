@@ -59,7 +59,8 @@ class Builder:
             split: {s: size // (i + 1) for i, s in enumerate(symptoms)}
             for split, size in (("train", 2400), ("validation", 340), ("test", 700))
         }
-        record = run_settings(patients=400, strategies=tuple(strategies), epochs=6, **settings).record()
+        values = {"patients": 400, "strategies": tuple(strategies), "epochs": 6, "task": "multiclass", **settings}
+        record = run_settings(**values).record()
         manifest = {
             "format": 1,
             "settings": record,

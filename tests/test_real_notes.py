@@ -33,6 +33,6 @@ def test_mentions_and_their_negation_are_as_frequent_as_a_simple_count_says(unit
 
 
 def test_the_reports_make_a_data_set(units: pa.Table) -> None:
-    examples = make_examples(units, LabelSettings())
+    examples = make_examples(units, LabelSettings(task="multiclass"))
     assert examples.symptoms[0] == "pain"
     assert sum(map(len, examples.splits.values())) > 1500

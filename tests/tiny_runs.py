@@ -86,7 +86,10 @@ FAST = {strategy: {"batch_size": 32} for strategy in STRATEGIES}
 
 def settings_for(model_folder: Path, **changes: object) -> RunSettings:
     """Settings of a run of seconds."""
-    values = {"patients": 50, "model": str(model_folder), "max_length": 40, "trials": 5, "epochs": 3, "space": FAST}
+    values = {
+        "patients": 50, "model": str(model_folder), "max_length": 40, "trials": 5, "epochs": 3, "space": FAST,
+        "task": "multiclass",
+    }  # fmt: skip
     return run_settings(**{**values, **changes})  # type: ignore[arg-type]
 
 

@@ -81,10 +81,20 @@ def _multilabel_problems(settings: RunSettings) -> list[Problem]:
     if labels.in_windows and labels.stride > settings.model.max_length // 2:
         message = f"{labels.stride} is more than half of the {settings.model.max_length} tokens that the model reads"
         problems.append(Problem("stride", message, "give a smaller one"))
+    usual = LabelSettings()
+    if labels.window_chars != usual.window_chars and labels.window_chars >= 1:
+        problems.append(Problem("window_chars", "says something of multiclass tasks alone", fix))
+    problems += [
+        Problem(name, "says something of whole notes alone", "omit it, or set the unit to note")
+        for name in ("stride", "note_rule")
+        if not labels.in_windows and getattr(labels, name) != getattr(usual, name)
+    ]
     if labels.balance:
         problems.append(Problem("balance", "a multilabel task has no classes to cut to one size", fix))
     if isinstance(labels.symptoms, int) and labels.symptoms < 1:
         problems.append(Problem("symptoms", f"at least 1 is needed, got {labels.symptoms}"))
+    elif labels.symptoms == ():
+        problems.append(Problem("symptoms", "name at least 1"))
     return problems
 
 

@@ -18,6 +18,7 @@ PROTOCOLS: Mapping[PaperProtocol, Mapping[str, Any]] = {
         "epochs": 5,
     },
     "author": {
+        "task": "multiclass",
         "unit": "note",
         "raw_window": True,
         "window_chars": 1000,

@@ -24,7 +24,7 @@ def test_every_training_example_is_made_again(
     units = pa.concat_tables(
         annotate_notes(read_notes(notes), Annotator(lexicon, unit, window_chars=200, raw_window=raw))  # type: ignore[arg-type]
     )
-    examples = make_examples(units, LabelSettings(unit=unit, mentions=mentions))  # type: ignore[arg-type]
+    examples = make_examples(units, LabelSettings(task="multiclass", unit=unit, mentions=mentions))  # type: ignore[arg-type]
     settings = InputSettings(examples.symptoms, unit, 200, raw, mentions, 40, lexicon)  # type: ignore[arg-type]
     maker = InputMaker(InputSettings.from_record(settings.record()), AutoTokenizer.from_pretrained(model_folder))
     texts = pd.concat(list(read_notes(notes))).set_index("note")["text"]

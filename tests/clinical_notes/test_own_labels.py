@@ -77,7 +77,7 @@ def test_words_for_yes_and_no_are_read(table: pd.DataFrame, tmp_path: Path) -> N
 
 def test_a_multiclass_task_has_the_rows_with_one_label(table: pd.DataFrame, tmp_path: Path) -> None:
     table["labels"] = [("itch", "rash", "")[i % 3] for i in range(120)]
-    found = examples_of(table, tmp_path, columns=("labels",), symptoms=2)
+    found = examples_of(table, tmp_path, task="multiclass", columns=("labels",), symptoms=2)
     rows = whole(found)
     assert len(rows) == 80
     assert all(rows.loc[str(i), "symptom"] == ("itch", "rash")[i % 3] for i in range(120) if i % 3 < 2)
@@ -87,7 +87,11 @@ def test_a_multiclass_task_has_the_rows_with_one_label(table: pd.DataFrame, tmp_
     ("value", "settings", "words"),
     [
         ("x" * 61, {"task": "multilabel", "columns": ("labels",)}, r"data row 6: labels has a name of more than 60"),
-        ("itch; rash", {"columns": ("labels",)}, r"data row 6 has 2 labels, .*; set the task to multilabel"),
+        (
+            "itch; rash",
+            {"task": "multiclass", "columns": ("labels",)},
+            r"data row 6 has 2 labels, .*; set the task",
+        ),
         ("maybe", {"task": "multilabel", "columns": ("labels", "patient2")}, r"data row 6: the value of labels is nei"),
         ("2", {"task": "multilabel", "columns": ("labels", "patient2")}, r"data row 6: the value of labels is neither"),
         ("itch", {"columns": ("gone",)}, r"^labels: .* has no column gone"),

@@ -29,12 +29,12 @@ def units(notes: Path) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def examples(units: pa.Table) -> pd.DataFrame:
-    splits = make_examples(units, LabelSettings()).splits
+    splits = make_examples(units, LabelSettings(task="multiclass")).splits
     return pd.concat([splits[split] for split in SPLITS], ignore_index=True)
 
 
 def test_masking_is_that_of_the_masked_run(rewriter: Rewriter, examples: pd.DataFrame, units: pa.Table) -> None:
-    splits = make_examples(units, LabelSettings(mentions="mask")).splits
+    splits = make_examples(units, LabelSettings(task="multiclass", mentions="mask")).splits
     expected = pd.concat([splits[split] for split in SPLITS], ignore_index=True)["text"]
     masked = [
         rewriter.masked(text, symptom) for text, symptom in zip(examples["text"], examples["symptom"], strict=True)
@@ -93,8 +93,8 @@ def test_a_new_name_is_one_that_training_never_showed(rewriter: Rewriter) -> Non
 
 
 def test_training_and_validation_never_show_the_forms_held_back(units: pa.Table) -> None:
-    held = make_examples(units, LabelSettings(hold_back=2), seed=3)
-    free = make_examples(units, LabelSettings(), seed=3)
+    held = make_examples(units, LabelSettings(task="multiclass", hold_back=2), seed=3)
+    free = make_examples(units, LabelSettings(task="multiclass"), seed=3)
     assert set(held.held_back) == set(held.symptoms) == set(free.symptoms)
     forms = [form for of_class in held.held_back.values() for form in of_class]
     assert len(forms) >= 8
@@ -103,6 +103,6 @@ def test_training_and_validation_never_show_the_forms_held_back(units: pa.Table)
         assert not held.splits[split]["text"].str.contains(pattern).any()
         assert free.splits[split]["text"].str.contains(pattern).any()
     assert held.splits["test"].equals(free.splits["test"])
-    again = make_examples(units, LabelSettings(hold_back=2), seed=3)
+    again = make_examples(units, LabelSettings(task="multiclass", hold_back=2), seed=3)
     assert again.held_back == held.held_back
     assert again.fingerprint() == held.fingerprint() != free.fingerprint()

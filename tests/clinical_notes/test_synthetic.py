@@ -52,7 +52,7 @@ def test_tfidf_does_not_solve_it_and_is_no_guess_either(tmp_path: Path) -> None:
     path = tmp_path / "NOTEEVENTS.csv.gz"
     write_synthetic_notes(path, patients=DEFAULT_PATIENTS, seed=0)
     units = pa.concat_tables(annotate_notes(read_notes(path), Annotator(load_lexicon(), "sentence")))
-    examples = make_examples(units, LabelSettings())
+    examples = make_examples(units, LabelSettings(task="multiclass"))
     train, test = examples.splits["train"], examples.splits["test"]
     places = [examples.symptoms.index(name) for name in train["symptom"]]
     probabilities = fitted_control("control-tfidf", list(train["text"]), np.array(places))(list(test["text"]))

@@ -24,16 +24,18 @@ def test_a_cluster_makes_the_same_examples_and_tells_a_bad_row_in_one_line(
     notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], local_ray: None
 ) -> None:
     monkeypatch.setattr(cluster_notes, "_BLOCK_BYTES", 20_000)  # many tasks, which end in any order
-    settings = run_settings(notes=str(notes))
+    settings = run_settings(task="multiclass", notes=str(notes))
     told: dict[str, list[str]] = {"here": [], "there": []}
     here = make_run_examples(settings, workers=1, tell=told["here"].append)
     bad = tmp_path / "bad.csv"
     bad.write_text("SUBJECT_ID,TEXT\n" + '1,"Has fever."\n' * 30 + '1,"Private words",second\n')
     with connected(None, verbose=False):
         monkeypatch.chdir(notes.parent)  # where Ray's processes are not
-        there = make_run_examples(run_settings(notes=notes.name), workers=1, on_cluster=True, tell=told["there"].append)
+        there = make_run_examples(
+            run_settings(task="multiclass", notes=notes.name), workers=1, on_cluster=True, tell=told["there"].append
+        )
         with pytest.raises(InputError) as caught:
-            make_run_examples(run_settings(notes=str(bad)), workers=1, on_cluster=True)
+            make_run_examples(run_settings(task="multiclass", notes=str(bad)), workers=1, on_cluster=True)
         monkeypatch.setattr(Dataset, "iter_batches", lose_the_node)
         with pytest.raises(InputError, match=r"^address: .*NodeDiedError") as lost:
             make_run_examples(settings, workers=1, on_cluster=True)

@@ -106,3 +106,9 @@ def test_problems_reach_another_process_whole() -> None:
     """Ray carries errors from its workers by pickle."""
     problems = Problem("notes", "n.csv is empty", "give a table with notes"), Problem(None, "run.json is damaged")
     assert copy.copy(InputError(*problems)).problems == problems  # as pickle does
+
+
+def test_a_run_older_than_the_choice_of_a_task_is_multiclass() -> None:
+    record = run_settings(strategies=("baseline",)).record()
+    assert record.pop("task") == "multilabel"
+    assert RunSettings.of_run(record).labels.task == "multiclass"

@@ -223,7 +223,7 @@ def _create(folder: Folder, settings: RunSettings, execution: Execution, console
 
 def _differences(run: Run, settings: RunSettings, resume_command: str, *, with_files: bool) -> list[Problem]:
     """Why this launch does not continue the run, if so."""
-    recorded, asked = RunSettings.from_record(run.manifest.settings).record(), settings.record()
+    recorded, asked = RunSettings.of_run(run.manifest.settings).record(), settings.record()
     changed = [name for name in asked if asked[name] != recorded[name]]
     if changed:
         differences = ", ".join(f"{name} {recorded[name]!r} → {asked[name]!r}" for name in changed)
