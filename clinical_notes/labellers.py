@@ -47,6 +47,9 @@ def _imported(name: str) -> Callable[[Lexicon], Labeller]:
     except Exception as error:  # the module is the user's, and may raise anything
         message = f"{quoted(name)} cannot be imported ({first_line(error)})"
         raise InputError(Problem("labeller", message, "install it, or put its folder on PYTHONPATH")) from error
+    if not isinstance(found, type) or not callable(getattr(found, "find", None)):
+        message = f"{quoted(name)} is no class with a method find"
+        raise InputError(Problem("labeller", message, "name one that is made with the lexicon"))
     return found
 
 

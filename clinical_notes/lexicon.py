@@ -13,6 +13,8 @@ from run_folder.yaml_file import read_yaml
 
 _DEFAULT = Path(__file__).with_name("lexicon.yaml")
 _LONGEST_NAME = 100
+_SEPARATORS = ";,="
+"""What parts names in options and in tables of labels."""
 _KEYS = ("forms", "negative", "exclude", "shared", "parents")
 Kind = Literal["forms", "negative", "exclude"]
 _PATTERN = re.compile(r"/(?P<expression>.+)/", re.DOTALL)
@@ -162,6 +164,9 @@ def _read(path: Path) -> Lexicon:
         for parent in concept.parents:
             if parent not in concepts:
                 raise InputError(Problem("lexicon", f"{path}: {concept.name}: the lexicon has no parent {parent!r}"))
+            if parent == concept.name or concept.name in concepts[parent].parents:
+                message = f"{path}: {concept.name} and {parent} cannot be parents of each other"
+                raise InputError(Problem("lexicon", message, "keep one of the two"))
     return Lexicon(concepts)
 
 
@@ -174,6 +179,9 @@ def _named(path: Path, content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
         if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
             message = f"{path}: {quoted(name)} cannot be the name of a concept"
             raise InputError(Problem("lexicon", message, f"give a name of 1 to {_LONGEST_NAME} letters in one line"))
+        if found := set(name) & set(_SEPARATORS):
+            message = f"{path}: {quoted(name)}: names of concepts stand apart by {min(found)!r}"
+            raise InputError(Problem("lexicon", message, "leave it out"))
         yield name, body
 
 

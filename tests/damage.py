@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas as pd
+
 from analysis.evaluation import costs
 from analysis.report import build
 from run_folder.folder import Folder
@@ -261,6 +263,8 @@ def _result_damages() -> Iterator[Damage]:
     for way in ("cut", "garbage", "deleted", "emptied"):
         yield _file("results/predictions/baseline-*[0-9].parquet", way)
     yield _file("results/predictions/baseline-*-validation.parquet", "cut")
+    yield Damage("predictions written by another program", lambda home: _reversed_answers(home))
+    yield Damage("figures without their seal", lambda home: _unsealed(home))
     yield _taken_from("results/predictions/baseline-*[0-9].parquet", "results/predictions/[d-z]*-[0-9]*[0-9].parquet")
     for name in ("leaderboard.csv", "insight.csv", "robustness.csv", "table1.md", "report.html"):
         yield _file(f"results/{name}", "cut")
@@ -268,6 +272,22 @@ def _result_damages() -> Iterator[Damage]:
         yield _file(f"results/{name}", "a folder")
     yield Damage("results deleted", lambda home: shutil.rmtree(home / "results"))
     yield Damage("results a file", lambda home: _replace(home / "results", b"x"))
+
+
+def _reversed_answers(home: Path) -> None:
+    path = _first(home, "results/predictions/baseline-*[0-9].parquet")
+    table = pd.read_parquet(path)
+    columns = [name for name in table if name.startswith("probability_")]
+    table[columns] = table[columns[::-1]].to_numpy()
+    table.to_parquet(path)
+
+
+def _unsealed(home: Path) -> None:
+    path = _first(home, "results/trials/baseline-*.json")
+    record = json.loads(path.read_text())
+    del record["content_sha256"]
+    record["test"]["f1"] = 0.99
+    path.write_text(json.dumps(record))
 
 
 def _other_damages() -> Iterator[Damage]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.evaluation.result_files import SEAL, seal_of, warn_of_damage
+from analysis.evaluation.result_files import SEAL, seal_fits, seal_of, warn_of_damage
 from run_folder.names import LABEL, RESULTS, SPLITS
 from run_folder.results import Labels, Metrics
 from run_folder.run import Run
@@ -101,7 +101,7 @@ def read_predictions(run: Run, name: str, split: str) -> Predictions | None:
         table = pq.read_table(io.BytesIO(run.folder.read(path)))
         found = _sorted_by_id(table.to_pandas(), run.symptoms, _thresholds_in(table))
         seal = (table.schema.metadata or {}).get(SEAL.encode())
-        if seal is None or seal.decode() == seal_of(run, path, found.digest.encode()):
+        if seal_fits(run, path, None if seal is None else seal.decode(), found.digest.encode()):
             return found
     except (pa.ArrowException, ValueError, TypeError, KeyError):
         pass

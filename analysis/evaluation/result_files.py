@@ -31,9 +31,9 @@ def read_result(run: Run, path: str, of: type[_Record], made_by: str = "evaluate
     try:
         values = json.loads(run.folder.read(path))
         seal = values.pop(SEAL, None)
-        if seal is None or seal == seal_of(run, path, _canonical(values)):
+        if seal_fits(run, path, seal, _canonical(values)):
             return from_plain(values, of, path)
-    except (ValueError, TypeError, AttributeError, RecursionError):  # InputError is a ValueError
+    except (ValueError, TypeError, AttributeError, RecursionError, IsADirectoryError):  # InputError is a ValueError
         pass
     warn_of_damage(run, path, made_by)
     return None
@@ -54,6 +54,11 @@ def write_result(run: Run, path: str, record: Any, indent: int | None = 2) -> No
 def seal_of(run: Run, path: str, content: bytes) -> str:
     """SHA-256 of a file's content, its place and its run."""
     return hashlib.sha256(b"\0".join((run.identity.encode(), path.encode(), content))).hexdigest()
+
+
+def seal_fits(run: Run, path: str, seal: str | None, content: bytes) -> bool:
+    """Whether a file's seal is that of its content. Files without one are of runs of version 0.2 alone."""
+    return not run.manifest.ends_noted if seal is None else seal == seal_of(run, path, content)
 
 
 def figures_path(name: str) -> str:

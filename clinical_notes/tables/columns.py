@@ -108,6 +108,9 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
         if candidates:
             if header.count(candidates[0]) > 1:
                 raise TableError(f" has the column {candidates[0]} twice; rename one")
+            if twice := next((known for known, name in names.items() if name == candidates[0]), None):
+                message = f" has one column {candidates[0]} for {role} and {twice}"
+                raise TableError(message, "name a column for each", setting=f"{role}_column")
             names[role] = candidates[0]
             others[role] = tuple(name for name in candidates[1:] if header.count(name) == 1)
         elif asked and (role == "text" or asked != getattr(DEFAULT, role)):
@@ -125,7 +128,7 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
 
 
 def is_header(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
-    """Whether a row is the header, perhaps with the mark at a file's start.
+    """Whether a row is the header, perhaps with the mark at a file's start, or with other usual names.
 
     Args:
         row: data rows before it.
@@ -138,7 +141,11 @@ def is_header(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
         raise TableError(
             f": data row {row + 1} is a header with the columns in another order", "give each part by itself"
         )
-    return found == names
+    return len(found) == len(names) and all(map(_same_role, found, names))
+
+
+def _same_role(name: str, other: str) -> bool:
+    return name == other or any(is_usual(name, role) and is_usual(other, role) for role in ROLES)
 
 
 def longest_name(header: Sequence[str]) -> int:

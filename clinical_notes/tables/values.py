@@ -186,13 +186,22 @@ def _by_value(column: pa.Array, read: Callable[[Any], Any], to: pa.DataType, fir
     """Each different value read once; null where it is null."""
     encoded = column.dictionary_encode()
     found = []
-    for code, value in enumerate(encoded.dictionary.to_pylist()):
+    for code, scalar in enumerate(encoded.dictionary):
         try:
+            value = _python_value(scalar)
             found.append(None if value is None else read(value))
         except _BadValueError as error:
             row = first_row + 1 + pc.index(encoded.indices, code).as_py()
             raise TableError(f": data row {row}: {error}", error.fix, setting=error.setting) from None
     return pa.array(found, to).take(encoded.indices)
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    """Raises: _BadValueError: a date of a year that Python does not know, or of an unknown time zone."""
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):  # Arrow's own errors are ValueErrors
+        raise _BadValueError(f"a value of type {scalar.type} cannot be read", "write such values as texts") from None
 
 
 def plain(column: pa.Array) -> pa.Array:

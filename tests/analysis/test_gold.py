@@ -1,6 +1,6 @@
 """Models, controls and rules, judged by labels that people made."""
 
-import json
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.gold import RULES, evaluate_gold, gold_table, read_gold_results, read_labels
+from analysis.evaluation.result_files import write_result
 from analysis.report.build import write_report
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.run_examples import run_lexicon
@@ -118,11 +119,10 @@ def test_evaluate_judges_by_gold_and_says_so_once_a_later_model_is_not_judged(
     assert "Against people's labels of 60 texts" in printed
     assert "less the rules" in " ".join(printed.split())
     assert MARKER not in printed
-    file = Path(run.folder.uri, "results", "gold.json")
-    record = json.loads(file.read_text())
-    name = run.best("baseline", 1)[0].name
-    del record["models"][name], record["content_sha256"]
-    file.write_text(json.dumps(record))
+    found, name = read_gold_results(run), run.best("baseline", 1)[0].name
+    assert found is not None
+    others = {model: of for model, of in found.models.items() if model != name}
+    write_result(run, "results/gold.json", dataclasses.replace(found, models=others))
     assert f"{name} came later" in run.folder.read(write_report(open_run(run.folder))).decode()
 
 

@@ -209,6 +209,11 @@ def test_texts_taken_for_types_of_notes_are_not_shown(tmp_path: Path) -> None:
     path = write_mimic(
         tmp_path / "n.csv", ("Patient John Smith denies fever and chills, and has had a cough since May.",)
     )
+    table = pd.read_csv(path)
+    table.assign(OTHER=table["TEXT"]).to_csv(path, index=False)
     with pytest.raises(InputError, match=r"^category: ") as raised:
-        read_all(path, columns=NoteColumns(category="TEXT"), categories=("Nursing",))
+        read_all(path, columns=NoteColumns(category="OTHER"), categories=("Nursing",))
     assert "Smith" not in str(raised.value)
+    for role in ("patient", "category"):
+        with pytest.raises(InputError, match=rf"^{role}_column: .*one column TEXT for {role} and text"):
+            read_all(path, columns=NoteColumns(**{role: "TEXT"}))

@@ -875,3 +875,23 @@ def test_what_was_read_and_left_out_is_counted(tmp_path: Path) -> None:
         "Without a patient: 1 note, each counted as one patient",
         "Under more than one patient: 2 texts; where few share one, they stay on one side",
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.date32(), pa.timestamp("us", "Nowhere/X")])
+def test_dates_that_python_does_not_know_are_told_with_their_row(tmp_path: Path, kind: pa.DataType) -> None:
+    dates = pa.array([0, 2**30 if kind == pa.date32() else 2**60], pa.int32() if kind == pa.date32() else pa.int64())
+    if pa.types.is_timestamp(kind) and kind.tz:
+        dates = pa.array([None, 0], pa.int64())
+    columns = {"SUBJECT_ID": ["1", "2"], "TEXT": ["fever", "cough"], "CATEGORY": dates.cast(kind)}
+    pq.write_table(pa.table(columns), tmp_path / "n.parquet")
+    with pytest.raises(InputError, match=r"data row 2: a value of type .* cannot be read; write such values as texts"):
+        list(read_notes(tmp_path / "n.parquet"))
+
+
+@pytest.mark.parametrize("again", ["patient_id,TEXT", "subject_id,note_text", "MRN,Report"])
+def test_a_header_with_other_usual_names_between_the_rows_is_dropped(tmp_path: Path, again: str) -> None:
+    (tmp_path / "n.csv").write_text(f"SUBJECT_ID,TEXT\n1,has fever\n{again}\n2,has a cough\n")
+    tally = Tally()
+    frame = pd.concat(list(read_notes(tmp_path / "n.csv", tally=tally)))
+    assert frame["text"].tolist() == ["has fever", "has a cough"]
+    assert "1 header" in "\n".join(tally.lines())

@@ -47,6 +47,8 @@ NEAR = (
     Row("launch --strategies pruning", ("--strategies", "add baseline")),
     Row("launch --symptoms fevr,pain", ("--symptoms", "did you mean 'fever'?")),
     Row("launch --symptoms FEVER,pain", ("--symptoms", "no 'FEVER'")),
+    Row("launch --labeller os:getcwd", ("--labeller", "no class with a method find")),
+    Row("launch --labeller json:JSONDecoder", ("--labeller", "no class with a method find")),
     Row("launch --symptoms ,", ("--symptoms", "at least 1")),
     Row("launch --symptoms 0", ("--symptoms", "at least 1", "got 0")),
     Row("launch --symptoms -3", ("--symptoms", "at least 1", "got -3")),

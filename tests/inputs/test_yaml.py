@@ -109,6 +109,9 @@ SPACES = (
 
 LEXICONS = (
     lexicon("", "must map concepts to their forms"),
+    lexicon("'a;b': {forms: [a]}", "'a;b'", "stand apart by ';'"),
+    lexicon("{a: {forms: [a], parents: [a]}}", "cannot be parents of each other"),
+    lexicon("{a: {forms: [a], parents: [b]}, b: {forms: [b], parents: [a]}}", "cannot be parents of each other"),
     lexicon("{}", "must map concepts to their forms"),
     lexicon("[fever]", "must map concepts to their forms"),
     lexicon("fever", "must map concepts to their forms"),
