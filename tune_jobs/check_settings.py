@@ -35,7 +35,7 @@ def problems_of(settings: RunSettings) -> list[Problem]:
     labels = settings.labels
     if labels.hold_back and labels.mentions == "mask":
         problems.append(Problem("hold_back", "mentions are masked, which hides every form", "set only one of the two"))
-    problems += _label_problems(labels)
+    problems += _label_problems(labels) + _raw_window_problems(labels)
     problems += _multilabel_problems(settings) if labels.task == "multilabel" else _multiclass_problems(settings)
     unknown = [status for status in labels.positive if status not in STATUSES]
     if unknown or not labels.positive:
@@ -96,6 +96,13 @@ def _multilabel_problems(settings: RunSettings) -> list[Problem]:
     elif labels.symptoms == ():
         problems.append(Problem("symptoms", "name at least 1"))
     return problems
+
+
+def _raw_window_problems(labels: LabelSettings) -> list[Problem]:
+    if not labels.raw_window or (labels.task == "multiclass" and labels.unit == "note"):
+        return []
+    message = "the author's own run reads the start of notes as written, in a multiclass task"
+    return [Problem("protocol", message, "omit it, or the other task or unit")]
 
 
 def _strategy_problems(strategies: Sequence[str]) -> list[Problem]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import fitted_with_thresholds, thresholds_of
 from analysis.evaluation.onnx_graphs import runnable
-from analysis.evaluation.predictions import said_of
+from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import BASELINE, DifferenceFigure, Interval, ModelFigure, figure_table
 from analysis.labels.audit import GoldText, read_gold
@@ -30,6 +30,7 @@ from analysis.text_tables import Row, cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
 from clinical_notes.inputs import InputMaker
 from clinical_notes.labellers import labeller_of
+from clinical_notes.lexicon import Lexicon
 from clinical_notes.own_labels import RowAnnotator
 from clinical_notes.run_examples import input_settings, run_lexicon
 from clinical_notes.tables.columns import NoteColumns
@@ -99,6 +100,7 @@ class Gold:
     Attributes:
         table: name of the table of labels.
         sha256: of its texts and labels.
+        left_out: texts that the models were trained or chosen on, and others of their patients.
         patients: the texts count as one patient each where the table has no column of patients.
         reported: by symptom, the number of texts in which people affirm it.
         reference: the row that the others are compared with: the rules, or without them the best baseline.
@@ -108,6 +110,7 @@ class Gold:
     table: str
     sha256: str
     texts: int
+    left_out: int
     patients: int
     reported: Mapping[str, int]
     reference: str
@@ -121,13 +124,25 @@ def read_labels(run: Run, path: str | Path) -> list[GoldText]:
         InputError: there is no such table, or its labels cannot judge the run's models.
     """
     labels = run.settings.labels
-    gold = _rows_with_labels(run, path) if labels.columns else read_gold(path, run_lexicon(run))
+    gold = _rows_with_labels(run, path) if labels.columns else _with_parents(run_lexicon(run), path)
     if not any(_names(text, _positive(run)) & set(run.symptoms) for text in gold):
         message = f"{path}: no row affirms one of the run's symptoms ({', '.join(run.symptoms)})"
         raise InputError(Problem(None, message, "label some"))
     if len(set(_patients(gold))) < 2:
         raise InputError(Problem(None, f"{path}: all rows are of one patient", "give more patients"))
     return gold
+
+
+def _with_parents(lexicon: Lexicon, path: str | Path) -> list[GoldText]:
+    """Labels of a concept are ones of its parents too, as its mentions are."""
+    parents = {name: concept.parents for name, concept in lexicon.concepts.items()}
+    return [
+        replace(
+            text,
+            labels={status: names.union(*(parents[name] for name in names)) for status, names in text.labels.items()},
+        )
+        for text in read_gold(path, lexicon)
+    ]
 
 
 def _rows_with_labels(run: Run, path: str | Path) -> list[GoldText]:
@@ -158,6 +173,11 @@ def evaluate_gold(run: Run, gold: Sequence[GoldText], table: str) -> Gold:
     Raises:
         InputError: a model is not on the storage any more, or is damaged.
     """
+    given, gold = len(gold), _not_seen(run, gold)
+    if len(set(_patients(gold))) < 2:
+        raise InputError(
+            Problem(None, f"{table}: the models were trained or chosen on these texts", "give other texts")
+        )
     reported = np.array([[s in _names(text, _positive(run)) for s in run.symptoms] for text in gold])
     denied = np.array([[s in text.labels[NEGATED] for s in run.symptoms] for text in gold]) & ~reported
     found = dict(_answers(run, [text.text for text in gold]))
@@ -173,6 +193,7 @@ def evaluate_gold(run: Run, gold: Sequence[GoldText], table: str) -> Gold:
         table=table,
         sha256=_fingerprint(gold),
         texts=len(gold),
+        left_out=given - len(gold),
         patients=resampled.patients,
         reported=dict(zip(run.symptoms, reported.sum(axis=0).tolist(), strict=True)),
         reference=reference,
@@ -191,6 +212,21 @@ def evaluate_gold(run: Run, gold: Sequence[GoldText], table: str) -> Gold:
 def read_gold_results(run: Run) -> Gold | None:
     """What ``evaluate_gold`` wrote, or None where there is nothing, or the file is damaged."""
     return read_result(run, GOLD, Gold, made_by="evaluate --gold")
+
+
+def _not_seen(run: Run, gold: Sequence[GoldText]) -> list[GoldText]:
+    """The texts of patients none of whose texts is a training or validation example."""
+    seen = {text for split in (TRAIN, VALIDATION) for text in run.examples(split)["text"]}
+    maker = _maker(run)
+    patients = _patients(gold)
+    known = {
+        patient for patient, text in zip(patients, gold, strict=True) if not seen.isdisjoint(maker.inputs(text.text))
+    }
+    return [text for patient, text in zip(patients, gold, strict=True) if patient not in known]
+
+
+def _maker(run: Run) -> InputMaker:
+    return InputMaker(input_settings(run), load_tokenizer(run.folder.local_copy(MODEL)))
 
 
 def _fingerprint(gold: Sequence[GoldText]) -> str:
@@ -226,10 +262,12 @@ class _Answers:
 def _answers(run: Run, texts: Sequence[str]) -> Iterator[tuple[str, _Answers]]:
     """Of each strategy's best model, the baseline's first, of the controls, and of the rules."""
     tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
-    maker = InputMaker(input_settings(run), tokenizer)
+    maker = _maker(run)
     inputs = [maker.inputs(text) for text in texts]
     text_of = np.repeat(np.arange(len(texts)), [len(parts) for parts in inputs])
     parts = [part for of_text in inputs for part in of_text]
+    if not parts:
+        raise InputError("the labelled texts have no words")
 
     combine = NOTE_RULES[run.settings.labels.note_rule]
 
@@ -341,7 +379,11 @@ def print_gold(found: Gold, console: Console) -> None:
     if none:
         line = f"People affirm no {', '.join(none)} in these texts, so that nothing can be said of it."
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print("Precision and recall are over all symptoms together.", highlight=False, soft_wrap=True)
+    if found.left_out:
+        line = "texts that the models were trained or chosen on, with others of their patients"
+        console.print(f"Left out: {found.left_out:,} {line}.", markup=False, highlight=False, soft_wrap=True)
+    line = "Precision and recall are over all symptoms together, and of texts drawn as these were."
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def with_limits(figure: Interval, sign: str = "") -> str:

@@ -205,7 +205,8 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
     def as_written(name: str, again: Predict) -> Predictions:
         if not run.settings.labels.in_windows:
             return predictions[name].at(np.flatnonzero(drawn))
-        read = again(list(sample["text"]))  # what was kept is of whole notes
+        texts_of_windows = list(sample["text"])  # what was kept is of whole notes
+        read = again(texts_of_windows) if texts_of_windows else np.empty((0, len(run.symptoms)))
         return Predictions(sample["id"].to_numpy(), reported[drawn], read, predictions[name].thresholds)
 
     def figures_of(name: str) -> ModelRobustness:

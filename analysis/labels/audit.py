@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from analysis.text_tables import FORMULA_STARTS
 from clinical_notes.labeller import Labeller, Mention
 from clinical_notes.lexicon import Lexicon
-from clinical_notes.tables.columns import TEXTS_ALONE
+from clinical_notes.tables.columns import TEXTS_ALONE, is_usual
 from clinical_notes.tables.delimited import delimiter_of
 from clinical_notes.tables.errors import NotUtf8Error, TableError
 from clinical_notes.tables.formats import DAMAGED, opened
 from clinical_notes.tables.read import read_sheet
+from clinical_notes.tables.values import BadValueError, canonical
 from clinical_notes.units import AFFIRMED, NEGATED, RESOLVED, UNCERTAIN
 from run_folder.errors import InputError, Problem
 from run_folder.settings import STATUSES
@@ -36,7 +37,7 @@ _NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 _LEAST_LABELLED, _LABELLED_SHARE = 3, 0.75
 """A parent is suggested where people label it in at least this number, and this share, of a concept's texts."""
 _TEXT, _TEXT_NAMES = "text", ("text", "sentence")
-_PATIENT, _PATIENT_NAMES = "patient", ("patient", "subject")
+_PATIENT = "patient"
 _NOTHING = frozenset({"", "-", "none"})
 _LONGEST_NAME = 40
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -148,13 +149,21 @@ def read_gold(path: str | Path, lexicon: Concepts) -> list[GoldText]:
                 if concept is None:
                     problems.setdefault(name, f"{path}: row {number}, {status}: {_unknown(name, lexicon)}")
             labels[status] = frozenset(concept for concept in found.values() if concept is not None)
-        patient = fields[columns[_PATIENT]].strip() or None if _PATIENT in columns else None
+        patient = _patient(fields[columns[_PATIENT]], number, path) if _PATIENT in columns else None
         gold.append(GoldText(number, _plain(fields[columns["text"]]), labels, patient))
     if problems:
         raise InputError(*list(problems.values())[:5])
     if not any(text.labels[status] for text in gold for status in REQUIRED):
         raise InputError(f"{path}: no row names a concept under affirmed or negated; label some")
     return gold
+
+
+def _patient(cell: str, row: int, path: Path) -> str | None:
+    """As the notes' patients are written. Raises: InputError: an identifier that lost digits, or a truth value."""
+    try:
+        return canonical(cell) or None
+    except BadValueError as error:
+        raise InputError(Problem(None, f"{path}: row {row}: {error}", error.fix)) from None
 
 
 def _unknown(name: str, lexicon: Concepts) -> str:
@@ -199,7 +208,8 @@ def _rows(content: str, path: Path) -> tuple[list[str], list[list[str]]]:
 def _places(header: Sequence[str], path: Path) -> dict[str, int]:
     """Column of each part, by names such as "Affirmed concepts"."""
     words = [re.split(r"[\W_]+", name.strip().lower())[0] for name in header]
-    words = [_TEXT if word in _TEXT_NAMES else _PATIENT if word in _PATIENT_NAMES else word for word in words]
+    words = [_TEXT if word in _TEXT_NAMES else word for word in words]
+    words = [_PATIENT if is_usual(name, _PATIENT) else word for name, word in zip(header, words, strict=True)]
     missing = [name for name in (_TEXT, *REQUIRED) if name not in words]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}; the first row must be: text, affirmed, negated")

@@ -50,7 +50,8 @@ class Summary:
         cut: texts that fill all that the model reads, or are longer.
         tokens, unknown, unseen: tokens that were read, those of them that the tokenizer does not know, and those that
             no training text has.
-        unlike: texts with more unseen tokens than nearly all texts of the run's validation set.
+        inputs, unlike: texts, sentences or windows that were read, and those of them with a larger share of unseen
+            tokens than nearly all of the run's validation examples.
     """
 
     texts: int = 0
@@ -59,16 +60,16 @@ class Summary:
     tokens: int = 0
     unknown: int = 0
     unseen: int = 0
+    inputs: int = 0
     unlike: int = 0
 
     @property
     def warnings(self) -> list[str]:
         """What a reader of the labels must know of the texts."""
-        read = max(1, self.texts - self.empty)
         found = []
-        if self.unlike > _MANY_UNLIKE * read:
+        if self.unlike > _MANY_UNLIKE * self.inputs:
             found.append(
-                f"{self.unlike / read:.0%} of the texts have words that training did not show, "
+                f"{self.unlike / self.inputs:.0%} of the texts or their parts have words that training did not show, "
                 f"{self.unseen / max(1, self.tokens):.1%} of all tokens: check the labels of some"
             )
         if self.unknown > _MANY_UNKNOWN * self.tokens:
@@ -84,6 +85,7 @@ class ExportedModel:
 
     Attributes:
         thresholds: (symptoms,) from which probability on each is said; None where the likeliest is, always one.
+        in_windows: whole notes are read, in windows.
         known: tokens of the training texts; None in exports of version 0.2.
         unknown_token_id: None where the tokenizer knows every text.
 
@@ -105,6 +107,7 @@ class ExportedModel:
         self.unknown_token_id: int | None = self._tokenizer.unk_token_id
         self.inputs = InputMaker(settings, self._tokenizer)
         self.combined = NOTE_RULES[settings.note_rule]
+        self.in_windows = settings.task == "multilabel" and settings.unit == "note"
         thresholds = self._header.model.thresholds
         self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
         self._task = TASKS[settings.task]
@@ -209,14 +212,15 @@ def label(model: ExportedModel, rows: Iterable[Text], out: "Writer", form: Label
 
 
 def _count(summary: Summary, model: ExportedModel, read: TokenisedExamples, of_unit: NDArray[np.int64]) -> None:
-    summary.cut += len(np.unique(of_unit[read.lengths >= model.max_length]))
+    if not model.in_windows:  # which are filled to the end, and cut nothing
+        summary.cut += len(np.unique(of_unit[read.lengths >= model.max_length]))
     summary.tokens += len(read.tokens)
     summary.unknown += int((read.tokens == model.unknown_token_id).sum()) if model.unknown_token_id is not None else 0
     if model.known is not None:
         unseen = model.known.unseen(read)
         summary.unseen += int(unseen.sum())
-        of_each, read_of_each = np.bincount(of_unit, unseen), np.bincount(of_unit, read.lengths)
-        summary.unlike += int((of_each > model.known.most_unseen * read_of_each).sum())
+        summary.inputs += len(read)
+        summary.unlike += int((unseen > model.known.most_unseen * read.lengths).sum())
 
 
 @dataclass(frozen=True)

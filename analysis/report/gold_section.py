@@ -26,7 +26,8 @@ def gold(findings: Findings) -> Section:
     reference = "the rules" if found.reference == RULES else found.models[found.reference].strategy
     overall = Table(
         "gold",
-        f"Judged on {found.texts:,} texts{by}. Precision and recall are over all symptoms together",
+        f"Judged on {found.texts:,} texts{by}. Precision and recall are of all symptoms together, of texts drawn as "
+        "these were",
         frame[frame["symptom"] == OVERALL],
         [
             Column("model", "model", "text"),
@@ -57,6 +58,8 @@ def gold(findings: Findings) -> Section:
     )
     missing = [f"People affirm no {name} in these texts." for name, count in found.reported.items() if not count]
     older = [name for name in _best(findings) if name not in found.models]
+    if found.left_out:
+        missing.append(f"Left out: {found.left_out:,} texts that the models were trained or chosen on.")
     if older:
         missing.append(f"{', '.join(older)} came later: judge again.")
     return Section("gold", "By people's labels", _LEAD, [overall, symptoms], missing)

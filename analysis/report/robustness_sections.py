@@ -60,12 +60,17 @@ def _readings_table(findings: Findings, frame: pd.DataFrame) -> Table:
         Column("accuracy", "accuracy"),
         Column("f1", "macro F1"),
         Column("same_f1", "as written", title="macro F1 of the same texts as written"),
-        Column("still_says", "still says it", "percent", "texts for which the symptom denied is the most probable"),
+        Column("still_says", "still says it", "percent", "texts for which the denied symptom is said"),
         Column("mean_confidence", "confidence", title="mean probability of what is predicted"),
     ]
     return Table(
         "robustness",
-        "Each deployed model on the readings of the test set. A denied symptom has no right answer, so no accuracy",
+        "Each deployed model on the readings of the test set. "
+        + (
+            "Where the symptom is denied, to say it is wrong"
+            if findings.run.is_multilabel
+            else "A denied symptom has no right answer, so no accuracy"
+        ),
         frame,
         columns,
         findings.sources(ROBUSTNESS),

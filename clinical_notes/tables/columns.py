@@ -141,7 +141,7 @@ def is_header(fields: Sequence[str], header: Sequence[str], row: int) -> bool:
         raise TableError(
             f": data row {row + 1} is a header with the columns in another order", "give each part by itself"
         )
-    return len(found) == len(names) and all(map(_same_role, found, names))
+    return found == names or (len(found) == len(names) > 1 and all(map(_same_role, found, names)))
 
 
 def _same_role(name: str, other: str) -> bool:

@@ -58,7 +58,7 @@ def marks(column: pa.Array, name: str, first_row: int) -> pa.Array:
         word = text.strip().lower()
         if word in _TRUE or word in _FALSE:
             return word in _TRUE
-        raise _BadValueError(f"{name} holds a mark that is neither true nor false", "write 1 or 0")
+        raise BadValueError(f"{name} holds a mark that is neither true nor false", "write 1 or 0")
 
     return _by_value(texts(column, name, first_row), mark, pa.bool_(), first_row)
 
@@ -111,13 +111,13 @@ def canonical(text: str) -> str:
     A number that passed through a floating-point column loses its ".0", and an exponent as programs write it.
 
     Raises:
-        _BadValueError: a number that lost its last digits.
+        BadValueError: a number that lost its last digits.
     """
     text = text.strip().strip(_INVISIBLE).strip()
     if is_missing(text):
         return ""
     if text.casefold() in ("true", "false"):
-        raise _BadValueError("its patient is a truth value", "name the column of patients", "patient_column")
+        raise BadValueError("its patient is a truth value", "name the column of patients", "patient_column")
     if _ALONE.fullmatch(text):
         return f"patient {text}"
     number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
@@ -146,9 +146,9 @@ def is_missing(text: str) -> bool:
     return text in _NO_PATIENT or text.casefold() in _NO_PATIENT_IN_ANY_CASE
 
 
-def _lost_digits() -> "_BadValueError":
+def _lost_digits() -> "BadValueError":
     message = "its patient's identifier passed through floating-point numbers and lost its last digits"
-    return _BadValueError(message, "export the identifiers as text or as whole numbers", "patient_column")
+    return BadValueError(message, "export the identifiers as text or as whole numbers", "patient_column")
 
 
 def _loose(text: str) -> set[str]:
@@ -174,7 +174,7 @@ def _as_number(text: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
-class _BadValueError(Exception):
+class BadValueError(Exception):
     """A value that cannot be read; the row is not known yet."""
 
     def __init__(self, message: str, fix: str, setting: str | None = None) -> None:
@@ -190,18 +190,18 @@ def _by_value(column: pa.Array, read: Callable[[Any], Any], to: pa.DataType, fir
         try:
             value = _python_value(scalar)
             found.append(None if value is None else read(value))
-        except _BadValueError as error:
+        except BadValueError as error:
             row = first_row + 1 + pc.index(encoded.indices, code).as_py()
             raise TableError(f": data row {row}: {error}", error.fix, setting=error.setting) from None
     return pa.array(found, to).take(encoded.indices)
 
 
 def _python_value(scalar: pa.Scalar) -> Any:
-    """Raises: _BadValueError: a date of a year that Python does not know, or of an unknown time zone."""
+    """Raises: BadValueError: a date of a year that Python does not know, or of an unknown time zone."""
     try:
         return scalar.as_py()
     except (OverflowError, ValueError):  # Arrow's own errors are ValueErrors
-        raise _BadValueError(f"a value of type {scalar.type} cannot be read", "write such values as texts") from None
+        raise BadValueError(f"a value of type {scalar.type} cannot be read", "write such values as texts") from None
 
 
 def plain(column: pa.Array) -> pa.Array:

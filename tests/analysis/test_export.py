@@ -338,7 +338,7 @@ def test_texts_unlike_the_training_texts_are_counted_and_told_by_their_shares(
     assert unseen
     pd.DataFrame({"TEXT": texts}).to_csv(tmp_path / "texts.csv", index=False)
     assert main(["predict", str(folder), str(tmp_path / "texts.csv"), "--out", str(tmp_path / "out.csv")]) == 0
-    assert "warning: 50% of the texts have words that training did not show" in capsys.readouterr().err
+    assert "warning: 50% of the texts or their parts have words that training did not show" in capsys.readouterr().err
     pd.DataFrame({"TEXT": texts[:1]}).to_csv(tmp_path / "usual.csv", index=False)
     assert main(["predict", str(folder), str(tmp_path / "usual.csv"), "--out", str(tmp_path / "usual.out.csv")]) == 0
     assert "training did not show" not in capsys.readouterr().err

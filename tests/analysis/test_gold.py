@@ -98,6 +98,22 @@ def test_texts_of_one_patient_are_drawn_together(run: Run, tmp_path: Path) -> No
     assert (first.low, first.high) != (second.low, second.high)
 
 
+def test_texts_that_the_models_learned_from_are_left_out_with_their_patients(run: Run, tmp_path: Path) -> None:
+    path = sheet(tmp_path / "gold.csv", run, patients=True)
+    clean = evaluate_gold(run, read_labels(run, path), "gold.csv")
+    assert clean.left_out == 0
+    seen = [run.examples(split)["text"].iloc[0] for split in ("train", "validation")]
+    table = pd.read_csv(path, keep_default_na=False)
+    table.loc[[0, 30], "text"] = seen  # of the patients p0 and p10, with three texts each
+    table.to_csv(path, index=False)
+    found = evaluate_gold(run, read_labels(run, path), "gold.csv")
+    assert (found.left_out, found.texts, found.patients) == (6, 54, 18)
+    table["text"] = seen[0]
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"gold\.csv: the models were trained or chosen on these texts"):
+        evaluate_gold(run, read_labels(run, path), "gold.csv")
+
+
 def test_no_text_is_kept(run: Run, tmp_path: Path) -> None:
     evaluate_gold(run, read_labels(run, sheet(tmp_path / "gold.csv", run)), "gold.csv")
     page = run.folder.read(write_report(run)).decode()

@@ -73,6 +73,8 @@ TWICE = (
     Row("launch --task multilabel --unit note --stride 65", ("--stride", "more than half of the 128 tokens")),
     Row("launch --task multiclass --stride 8", ("--stride", "multilabel")),
     Row("launch --task multiclass --note-rule noisy-or", ("--note-rule", "multilabel")),
+    Row("launch --protocol author --task multilabel --no-balance --window-chars 1000", ("--protocol", "as written")),
+    Row("launch --protocol author --unit sentence", ("--protocol", "as written")),
     Row("launch --stride 8", ("--stride", "whole notes")),
     Row("launch --note-rule noisy-or", ("--note-rule", "whole notes")),
     Row("launch --window-chars 500", ("--window-chars", "multiclass")),

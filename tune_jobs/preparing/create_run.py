@@ -251,7 +251,8 @@ def create_run(
     model, tokenizer = load_pretrained(encoder.name, encoder.layers, examples.symptoms, settings.search.seed)
     if settings.labels.task == "multilabel":
         model.config.problem_type = TASKS["multilabel"].problem_type
-        start_at_shares(model, _shares(examples))
+        if encoder.class_weights == "none":  # with weights, both answers count alike from the start
+            start_at_shares(model, _shares(examples))
     for split, frame in examples.splits.items():
         folder.write(f"{DATA}/{split}.parquet", _parquet(frame), private=True)
     _write_model(folder, model, tokenizer)
