@@ -42,7 +42,6 @@ from tests.tiny_runs import FinishedRun
 from tests.waiting import guarded, until
 from trainables.parts.deployed import OnnxRunner, TorchRunner, predict
 from trainables.parts.metrics import classification_metrics, softmax
-from tune_jobs.cli import main
 
 INT8 = ("quantization", "combined")
 
@@ -327,21 +326,26 @@ def test_empty_and_very_long_texts_and_many_rows(exported: dict[str, Path], monk
 
 
 def test_texts_unlike_the_training_texts_are_counted_and_told_by_their_shares(
-    exported: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: dict[str, Path], tmp_path: Path
 ) -> None:
-    folder = exported["baseline"]
-    model = ExportedModel(folder)
+    model = ExportedModel(exported["baseline"])
     assert model.known is not None
-    vocabulary = model._tokenizer.get_vocab()
-    unseen = [word for word, number in vocabulary.items() if word.isalpha() and not model.known.seen[number]]
-    texts = ["patient has pain", " ".join([*unseen[:1]] * 8), ""]
-    assert unseen
-    pd.DataFrame({"TEXT": texts}).to_csv(tmp_path / "texts.csv", index=False)
-    assert main(["predict", str(folder), str(tmp_path / "texts.csv"), "--out", str(tmp_path / "out.csv")]) == 0
-    assert "warning: 50% of the texts or their parts have words that training did not show" in capsys.readouterr().err
-    pd.DataFrame({"TEXT": texts[:1]}).to_csv(tmp_path / "usual.csv", index=False)
-    assert main(["predict", str(folder), str(tmp_path / "usual.csv"), "--out", str(tmp_path / "usual.out.csv")]) == 0
-    assert "training did not show" not in capsys.readouterr().err
+    model.known = dataclasses.replace(model.known, seen=model.known.seen.copy(), most_unseen=0.25)
+    model.known.seen[model._tokenizer.get_vocab()["fever"]] = False
+    rows = [
+        Text(0, "patient has pain"),
+        Text(1, "fever fever"),
+        Text(2, ""),
+        Text(3, "fever and pain and pain and pain"),
+    ]
+    with writer_to(tmp_path / "out.csv") as writer:
+        found = label(model, rows, writer, LabelFormat())
+    assert (found.inputs, found.unlike, found.unseen) == (3, 1, 3)
+    (line,) = (line for line in found.warnings if "training did not show" in line)
+    assert line.startswith("33% of the texts or their parts")
+    with writer_to(tmp_path / "usual.csv") as writer:
+        usual = label(model, rows[:1], writer, LabelFormat())
+    assert not any("training did not show" in line for line in usual.warnings)
 
 
 def test_blank_texts_of_the_papers_protocol_are_empty_too(exported: dict[str, Path]) -> None:
