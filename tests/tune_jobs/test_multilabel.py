@@ -108,7 +108,10 @@ def test_a_run_learns_from_labels_that_a_table_has(
     assert sum(run.examples_by_split.values()) == 160
     soft = run.examples("train")["label_tussive"]
     assert set(soft.astype(float).round(2)) == {0.0, 0.9}
-    pd.DataFrame(rows[:40], columns=["patient", "text", "hot", "tussive"]).to_csv("gold.csv", index=False)
+    gold = pd.DataFrame(rows[:40], columns=["patient", "text", "hot", "tussive"])
+    gold.to_csv("gold.csv", index=False)
+    assert main(["evaluate", "own", "--gold", "gold.csv", "--seeds", "1"]) == 2  # the very texts of training
+    gold.assign(text="again " + gold["text"]).to_csv("gold.csv", index=False)
     assert main(["evaluate", "own", "--gold", "gold.csv", "--seeds", "1"]) == 0
     judged = read_gold_results(run)
     assert judged is not None
