@@ -28,7 +28,11 @@ class KnownTokens:
 
     @classmethod
     def of(cls, train: TokenisedExamples, validation: TokenisedExamples, vocabulary: int) -> "KnownTokens":
-        """Those of these examples, of a vocabulary of so many tokens."""
+        """The tokens of these examples.
+
+        Args:
+            vocabulary: number of tokens that the tokenizer has.
+        """
         seen = np.zeros(vocabulary, bool)
         seen[train.tokens] = True
         shares = cls(seen, 1.0).unseen(validation) / np.maximum(validation.lengths, 1)

@@ -129,9 +129,9 @@ def _identity(run: Run, name: str) -> str:
 
 
 def _evaluate_control(run: Run, name: str) -> None:
-    control, thresholds = fitted_with_thresholds(run, name)
-    texts = {split: _predicted(run, split, control) for split in (VALIDATION, TEST)}
-    found = {split: Predictions(of.ids, of.labels, of.probabilities, thresholds) for split, of in texts.items()}
+    control = control_of(run, name)
+    texts = {VALIDATION: control.validation, TEST: _predicted(run, TEST, control.predict)}
+    found = {split: Predictions(of.ids, of.labels, of.probabilities, control.thresholds) for split, of in texts.items()}
     _write(run, name, found, validation=found[VALIDATION].metrics(run.symptoms))
 
 
@@ -144,15 +144,29 @@ def _predicted(run: Run, split: str, control: Predict) -> WholeTexts:
     )
 
 
-def fitted_with_thresholds(run: Run, name: str) -> tuple[Predict, NDArray[np.float64] | None]:
-    """A control fitted on the run's training examples, and (symptoms,) its thresholds."""
+@dataclass(frozen=True)
+class FittedControl:
+    """A control fitted on a run's training examples.
+
+    Attributes:
+        thresholds: (symptoms,) chosen on validation; None in a multiclass run.
+        validation: what it makes of the validation texts.
+    """
+
+    predict: Predict
+    thresholds: NDArray[np.float64] | None
+    validation: WholeTexts
+
+
+def control_of(run: Run, name: str) -> FittedControl:
+    """The control of this name, fitted again."""
     train = run.examples(TRAIN)
     control = fitted_control(name, list(train["text"]), run.labels(train))
     on_validation = _predicted(run, VALIDATION, control)
     thresholds = TASKS[run.settings.labels.task].thresholds(
         on_validation.labels, on_validation.probabilities, run.settings.model.sensitivity
     )
-    return control, thresholds
+    return FittedControl(control, thresholds, on_validation)
 
 
 def thresholds_of(run: Run, name: str) -> NDArray[np.float64] | None:

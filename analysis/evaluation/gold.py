@@ -17,7 +17,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.evaluate import fitted_with_thresholds, thresholds_of
+from analysis.evaluation.evaluate import control_of, thresholds_of
 from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
 from analysis.evaluation.result_files import read_result, write_result
@@ -285,8 +285,8 @@ def _answers(run: Run, texts: Sequence[str]) -> Iterator[tuple[str, _Answers]]:
         logits = predict(model.logits, encoded, run.manifest.pad_token_id)
         yield name, answers(task.probabilities(logits), thresholds_of(run, name))
     for name in CONTROLS:
-        control, thresholds = fitted_with_thresholds(run, name)
-        yield name, answers(control(parts), thresholds)
+        control = control_of(run, name)
+        yield name, answers(control.predict(parts), control.thresholds)
     labels = run.settings.labels
     if labels.unit != "row":  # else they played no part
         labeller, positive = labeller_of(labels.labeller, run_lexicon(run)), _positive(run)
