@@ -40,6 +40,11 @@ class InputSettings:
     stride: int = 0
     note_rule: Literal["largest", "noisy-or"] = "largest"
 
+    @property
+    def in_windows(self) -> bool:
+        """As ``LabelSettings.in_windows``."""
+        return self.task == "multilabel" and self.unit == "note"
+
     def record(self) -> dict[str, Any]:
         """Plain data."""
         plain = {name: value for name, value in asdict(self).items() if name != "lexicon"}
@@ -66,10 +71,9 @@ class InputMaker:
 
     def inputs(self, text: str) -> list[str]:
         """What a model reads of a text, none if it has no words; ``note_rule`` makes their probabilities the text's."""
-        task, unit = self._settings.task, self._settings.unit
-        if task == "multilabel" and unit == "sentence":
+        if self._settings.task == "multilabel" and self._settings.unit == "sentence":
             return [cleaned for _, cleaned in self.sentences(text) if cleaned.strip()]
-        if task == "multilabel" and unit == "note":
+        if self._settings.in_windows:
             return [self._masked(*window) for window in self._windows.windows(note_sentences(text, self._finder))]
         made = self.text(text)
         return [made] if made.strip() else []

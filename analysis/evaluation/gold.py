@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from scipy.stats import binomtest
+from transformers import PreTrainedTokenizerBase
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import control_of, thresholds_of
@@ -22,7 +22,7 @@ from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import BASELINE, DifferenceFigure, Interval, ModelFigure, figure_table
-from analysis.labels.audit import GoldText, read_gold
+from analysis.labels.audit import GoldText, read_gold, wilson
 from analysis.statistics.comparison import compare, swap_test
 from analysis.statistics.intervals import figure_intervals
 from analysis.statistics.resampling import OVERALL, Resampled, resample
@@ -63,8 +63,8 @@ class Share:
         count, of = int(which.sum()), len(which)
         if not of:
             return cls(count=0, of=0, low=None, high=None)
-        limits = binomtest(count, of).proportion_ci(method="wilson")
-        return cls(count=count, of=of, low=float(limits.low), high=float(limits.high))
+        low, high = wilson(count, of)
+        return cls(count=count, of=of, low=low, high=high)
 
     @property
     def value(self) -> float | None:
@@ -173,14 +173,16 @@ def evaluate_gold(run: Run, gold: Sequence[GoldText], table: str) -> Gold:
     Raises:
         InputError: a model is not on the storage any more, or is damaged.
     """
-    given, gold = len(gold), _not_seen(run, gold)
+    tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
+    maker = InputMaker(input_settings(run), tokenizer)
+    given, (gold, inputs) = len(gold), _not_seen(run, gold, [maker.inputs(text.text) for text in gold])
     if len(set(_patients(gold))) < 2:
         raise InputError(
             Problem(None, f"{table}: the models were trained or chosen on these texts", "give other texts")
         )
     reported = np.array([[s in _names(text, _positive(run)) for s in run.symptoms] for text in gold])
     denied = np.array([[s in text.labels[NEGATED] for s in run.symptoms] for text in gold]) & ~reported
-    found = dict(_answers(run, [text.text for text in gold]))
+    found = dict(_answers(run, [text.text for text in gold], inputs, tokenizer))
     reference = RULES if RULES in found else next(iter(found))
     names = list(found)
     resampled = resample(
@@ -214,19 +216,19 @@ def read_gold_results(run: Run) -> Gold | None:
     return read_result(run, GOLD, Gold, made_by="evaluate --gold")
 
 
-def _not_seen(run: Run, gold: Sequence[GoldText]) -> list[GoldText]:
-    """The texts of patients none of whose texts is a training or validation example."""
+def _not_seen(
+    run: Run, gold: Sequence[GoldText], inputs: Sequence[list[str]]
+) -> tuple[list[GoldText], list[list[str]]]:
+    """The texts, and what a model reads of them, of patients none of whose texts is a training or validation example.
+
+    Args:
+        inputs: what a model reads of each text.
+    """
     seen = {text for split in (TRAIN, VALIDATION) for text in run.examples(split)["text"]}
-    maker = _maker(run)
     patients = _patients(gold)
-    known = {
-        patient for patient, text in zip(patients, gold, strict=True) if not seen.isdisjoint(maker.inputs(text.text))
-    }
-    return [text for patient, text in zip(patients, gold, strict=True) if patient not in known]
-
-
-def _maker(run: Run) -> InputMaker:
-    return InputMaker(input_settings(run), load_tokenizer(run.folder.local_copy(MODEL)))
+    known = {patient for patient, parts in zip(patients, inputs, strict=True) if not seen.isdisjoint(parts)}
+    kept = [place for place, patient in enumerate(patients) if patient not in known]
+    return [gold[place] for place in kept], [inputs[place] for place in kept]
 
 
 def _fingerprint(gold: Sequence[GoldText]) -> str:
@@ -259,11 +261,14 @@ class _Answers:
     said: NDArray[np.bool_]
 
 
-def _answers(run: Run, texts: Sequence[str]) -> Iterator[tuple[str, _Answers]]:
-    """Of each strategy's best model, the baseline's first, of the controls, and of the rules."""
-    tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
-    maker = _maker(run)
-    inputs = [maker.inputs(text) for text in texts]
+def _answers(
+    run: Run, texts: Sequence[str], inputs: Sequence[list[str]], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[str, _Answers]]:
+    """Of each strategy's best model, the baseline's first, of the controls, and of the rules.
+
+    Args:
+        inputs: what a model reads of each text.
+    """
     text_of = np.repeat(np.arange(len(texts)), [len(parts) for parts in inputs])
     parts = [part for of_text in inputs for part in of_text]
     if not parts:

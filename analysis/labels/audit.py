@@ -340,15 +340,15 @@ def _scores(
         for k, symptom in enumerate(symptoms):
             tp, fp, fn = (int(n) for n in totals[:, j, k])
             limits = {
-                "precision": _wilson(tp, tp + fp),
-                "recall": _wilson(tp, tp + fn),
-                "f1": tuple(2 * jaccard / (1 + jaccard) for jaccard in _wilson(tp, tp + fp + fn)),
+                "precision": wilson(tp, tp + fp),
+                "recall": wilson(tp, tp + fn),
+                "f1": tuple(2 * jaccard / (1 + jaccard) for jaccard in wilson(tp, tp + fp + fn)),
             }
             rows.append(_row(symptom, status, (tp, fp, fn), _figures(totals[:, j, k]), limits))
         for name, average in ((MICRO, _micro), (MACRO, _macro)):
             averages, spread = average(totals[:, j]), average(resampled[:, :, j])
             limits = {
-                figure: _wilson(n := int(counts[counted, :, j].any(axis=(0, 2)).sum()), n)
+                figure: wilson(n := int(counts[counted, :, j].any(axis=(0, 2)).sum()), n)
                 if value == 1
                 else _ends(values)
                 for (figure, counted), value, values in zip(_COUNTED.items(), averages, spread, strict=True)
@@ -378,7 +378,8 @@ def _row(
     return row
 
 
-def _wilson(successes: int, total: int) -> tuple[float, float]:
+def wilson(successes: int, total: int) -> tuple[float, float]:
+    """95 % limits of a share (Wilson 1927); NaN where there is nothing to share."""
     if not total:
         return np.nan, np.nan
     z = _NORMAL_QUANTILE

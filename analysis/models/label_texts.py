@@ -107,7 +107,7 @@ class ExportedModel:
         self.unknown_token_id: int | None = self._tokenizer.unk_token_id
         self.inputs = InputMaker(settings, self._tokenizer)
         self.combined = NOTE_RULES[settings.note_rule]
-        self.in_windows = settings.task == "multilabel" and settings.unit == "note"
+        self.in_windows = settings.in_windows
         thresholds = self._header.model.thresholds
         self.thresholds = None if thresholds is None else np.array([thresholds[name] for name in self.symptoms])
         self._task = TASKS[settings.task]

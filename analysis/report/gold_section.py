@@ -10,8 +10,8 @@ from analysis.report.page import Section
 from analysis.statistics.resampling import OVERALL
 
 _LEAD = (
-    "The models, the controls and the rules that labelled the notes, judged by labels that people made. "
-    "All other figures of this page are by the rules' labels."
+    "The models, the controls and, where they labelled the notes, the rules, judged by labels that people made. "
+    "All other figures of this page are by the labels that the run learned from."
 )
 
 
