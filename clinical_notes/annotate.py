@@ -197,7 +197,7 @@ def note_window(text: str, labeller: Labeller, window_chars: int) -> tuple[str, 
 def _cleaned(text: str, start: int, end: int, mentions: list[Mention]) -> tuple[str, list[Mention]]:
     cleaned, places = clean(text, (start, end), [(m.start, m.end) for m in mentions])
     return cleaned, [
-        replace(mention, start=place[0], end=place[1])
+        Mention(mention.concept, mention.assertion, *place)
         for mention, place in zip(mentions, places, strict=True)
         if place is not None
     ]

@@ -6,10 +6,12 @@ Numbers and in-word apostrophes stay; a hyphen separates words.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 Span = tuple[int, int]
+_START, _END = itemgetter(0), itemgetter(1)
 
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*"
 _REMOVED = re.compile(
@@ -82,26 +84,28 @@ def sentences(text: str) -> Iterator[Sentence]:
 
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
-    after = text[match.end() : match.end() + 24].lstrip()
-    if text[match.start()] == "?" and after[:1].islower() and not text[start : match.start()].strip()[-1:].isalnum():
-        return False  # "? seizure"
-    if text[match.start()] != ".":
+    mark, end = match.span()
+    after = text[end : end + 24].lstrip()
+    if text[mark] != ".":
+        if text[mark] == "?" and after[:1].islower() and not text[start:mark].strip()[-1:].isalnum():
+            return False  # "? seizure"
         return not _ANSWER.match(after)  # "Fever? No."
-    if after and after[0].islower():
+    if after[:1].islower():
         return False
-    before = text[max(start, match.start() - 12) : match.start()]
+    before = text[max(start, mark - 12) : mark]
     word = before[before.rfind(" ") + 1 :]
     if word.isalpha() and word.isascii():  # most are
         return len(word) > 1 and word.lower() not in _ABBREVIATIONS
-    if before.strip().isdigit() and not text[start : match.start()].strip(" \n\t0123456789"):
+    if before.strip().isdigit() and not text[start:mark].strip(" \n\t0123456789"):
         return False  # the number of a list item
     return not _ABBREVIATION.search(before)
 
 
 def _sentence(text: str, start: int, end: int) -> Sentence:
     header = HEADER.match(text, start, end) if text.find(":", start, end) != -1 else None
-    header = header or _CAPITALS_ALONE.match(text, start, end)
-    if header:
+    if header is None:
+        header = _CAPITALS_ALONE.match(text, start, end)
+    if header is not None:
         return Sentence(start, header.end(), end, header["title"].strip())
     mark = _LIST_MARK.match(text, start, end)
     return Sentence(start, mark.end() if mark else start, end, None)
@@ -114,27 +118,30 @@ def clean(text: str, span: Span, marks: Sequence[Span] = ()) -> tuple[str, list[
     """
     start, end = span
     removed = [match.span() for match in _REMOVED.finditer(text, start, end)]
-    words: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    places: list[Span] = []
-    position = gone = 0
-    for match in _TOKEN.finditer(text, start, end):
-        first, last = match.span()
-        if removed:
-            while gone < len(removed) and removed[gone][1] <= first:
-                gone += 1
-            if gone < len(removed) and removed[gone][0] <= first:
-                continue
-        word = match[0].lower()
-        words.append(word)
-        starts.append(first)
-        ends.append(last)
-        places.append((position, position + len(word)))
-        position += len(word) + 1
-    return " ".join(words), [_carry(mark, starts, ends, places) for mark in marks]
+    tokens = [match.span() for match in _TOKEN.finditer(text, start, end)]
+    if removed:
+        tokens = _outside(removed, tokens)
+    words = [text[first:last].lower() for first, last in tokens]
+    return " ".join(words), [_carry(mark, tokens, words) for mark in marks]
 
 
-def _carry(mark: Span, starts: Sequence[int], ends: Sequence[int], places: Sequence[Span]) -> Span | None:
-    first, last = bisect_right(ends, mark[0]), bisect_left(starts, mark[1]) - 1
-    return (places[first][0], places[last][1]) if first <= last else None
+def _outside(removed: Sequence[Span], tokens: Iterable[Span]) -> list[Span]:
+    """The tokens that begin in none of the removed parts; both are in order."""
+    kept = []
+    gone = 0
+    for token in tokens:
+        while gone < len(removed) and removed[gone][1] <= token[0]:
+            gone += 1
+        if gone == len(removed) or token[0] < removed[gone][0]:
+            kept.append(token)
+    return kept
+
+
+def _carry(mark: Span, tokens: Sequence[Span], words: Sequence[str]) -> Span | None:
+    """The place in the joined words of a span of the text that the tokens are of."""
+    first = bisect_right(tokens, mark[0], key=_END)
+    after = bisect_left(tokens, mark[1], lo=first, key=_START)
+    if first == after:
+        return None
+    begin = sum(map(len, words[:first])) + first
+    return begin, begin + sum(map(len, words[first:after])) + after - first - 1

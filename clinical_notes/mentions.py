@@ -235,7 +235,7 @@ def _asserted(
     text, lowered = squeezed.text, squeezed.lowered[part.body : part.end]
     found = [
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
-        for match in cues.in_sentence.finditer(lowered)
+        for match in cues.in_sentence(lowered)
     ]
     found = _with_signs_read(found, text, matches)
     if any(cue.kind == "post_resolved" for cue in found):
