@@ -135,7 +135,8 @@ def run_search(
 ) -> list[dict[str, Any]]:
     """Times of each trial of a search by this project."""
     settings = run_settings(task="multiclass", 
-        strategies=("baseline",), trials=trials, epochs=epochs, reduction_factor=0, max_length=64,
+        strategies=("baseline",), trials=trials, epochs=epochs, cycles=0, reduction_factor=0,
+        max_length=64,
         space={"baseline": {"batch_size": BATCH}},
     )  # fmt: skip
     execution = Execution(TrialResources(cpus=1), max_concurrent=workers)

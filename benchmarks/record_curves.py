@@ -255,6 +255,7 @@ def prepare(options: argparse.Namespace) -> tuple[Shared, dict[str, Any]]:
     """What the trials share, and the recording's header. Raises: InputError."""
     settings = run_settings(
         task="multiclass",
+        cycles=0,
         notes=options.notes,
         patients=options.patients,
         unit="sentence",

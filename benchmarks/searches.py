@@ -77,7 +77,7 @@ class Task:
 
 def our_search(task: Task, reduction_factor: int = 0) -> Found:
     settings = run_settings(task="multiclass", 
-        strategies=(STRATEGY,), trials=task.trials, epochs=task.epochs, reduction_factor=reduction_factor,
+        strategies=(STRATEGY,), trials=task.trials, epochs=task.epochs, cycles=0, reduction_factor=reduction_factor,
         space={STRATEGY: dict(task.overrides)}, precision=task.precision, seed=task.seed,  # type: ignore[arg-type]
     )  # fmt: skip
     execution = Execution(TrialResources(cpus=1), max_concurrent=task.threads)

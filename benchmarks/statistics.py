@@ -192,10 +192,10 @@ def false_alarms(generator: np.random.Generator, patients: int, runs: int, world
 
 def said(generator: np.random.Generator, patients: int, runs: int, world: World) -> Figures:
     """How often a verdict is said of any strategy, five of them against the first model."""
-    strategies = {str(model): [model] for model in range(1, len(world.own))}
+    compared = {str(model): ([model], [0]) for model in range(1, len(world.own))}
     outcomes = []
     for _ in range(runs):
-        judged = verdicts(resampled(world.draw(generator, patients), 1), strategies, [0]).values()
+        judged = verdicts(resampled(world.draw(generator, patients), 1), compared).values()
         outcomes.append(
             {
                 "better or worse": any(v.outcome in (Outcome.BETTER, Outcome.WORSE) for v in judged),

@@ -14,7 +14,7 @@ from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult, EpochResult
 from run_folder.trials import TrialRecord
 
-_TRIAL_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{4,}(-seed[0-9]+)?")
+_TRIAL_NAME = re.compile(r"(?P<of_search>[a-z][a-z0-9_]*-[0-9]{4,})(-cycle[0-9]+)?(-seed[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Suggested:
     continues: str | None = None
     until: int | None = None
     repeats: str | None = None
+    trains_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -226,11 +227,13 @@ def _names_are_sound(event: Event) -> bool:
     """Whether an event's trials have names such as a search gives: they become paths, also of what is deleted."""
     names = [] if isinstance(event, Skipped | Unskipped | Extended) else [event.trial]
     if isinstance(event, Suggested):
-        names += [name for name in (event.retry_of, event.continues, event.repeats) if name is not None]
+        others = (event.retry_of, event.continues, event.repeats, event.trains_on)
+        names += [name for name in others if name is not None]
         if event.teacher is not None:
             parent, _, teacher = event.teacher.partition("/")
             names.append(teacher if parent == TRIALS else parent)
-        if event.trial.partition("-seed")[0] != f"{event.strategy}-{event.number:04d}":
+        of_search = _TRIAL_NAME.fullmatch(event.trial)
+        if of_search is None or of_search["of_search"] != f"{event.strategy}-{event.number:04d}":
             return False
     return all(_TRIAL_NAME.fullmatch(name) for name in names)
 
@@ -257,6 +260,7 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
                 continues=event.continues,
                 until=event.until,
                 repeats=event.repeats,
+                trains_on=event.trains_on,
             )
         case EpochEnded():
             trial = _known(trials, event.trial)
@@ -284,6 +288,11 @@ def trials_of(events: Iterable[Event]) -> dict[str, TrialRecord]:
     for event in events:
         apply_event(trials, event)
     return trials
+
+
+def teacher_of(events: Iterable[Event]) -> str | None:
+    """The trial that the run's compressed models start from, as last chosen."""
+    return next((event.trial for event in reversed(list(events)) if isinstance(event, TeacherChosen)), None)
 
 
 def apply_skip(skipped: dict[str, str], event: Event) -> None:

@@ -90,7 +90,7 @@ class Ledger:
             self.teacher = event.trial
         apply_skip(self.skipped, event)
         apply_event(self.trials, event)
-        if isinstance(event, Suggested) and event.repeats is None:
+        if isinstance(event, Suggested) and self.trials[event.trial].of_search:
             self._names.setdefault(event.strategy, []).append(event.trial)
             self._asked[event.strategy] += event.retry_of is None and event.continues is None
 
@@ -101,9 +101,9 @@ class Ledger:
     def to_retry(self) -> list[TrialRecord]:
         """Failed trials that no other has run again."""
         again = {trial.retry_of for trial in self.trials.values()}
-        failed = [trial for trial in self.trials.values() if trial.state == "failed" and trial.repeats is None]
+        failed = [trial for trial in self.trials.values() if trial.state == "failed" and trial.of_search]
         return [trial for trial in failed if trial.name not in again]
 
     def of(self, strategy: str) -> list[TrialRecord]:
-        """The trials of the strategy's search; its repetitions with other seeds are none."""
+        """The trials of the strategy's search; repetitions and further cycles are none."""
         return [self.trials[name] for name in self._names.get(strategy, ())]

@@ -60,6 +60,7 @@ class EpochResult:
         train_loss: mean over the training examples.
         selectable: whether the model as it stood could be deployed.
         seconds: of training and validation.
+        validation_loss: mean over the validation examples, without smoothing or weights; older versions kept none.
     """
 
     epoch: int
@@ -71,6 +72,7 @@ class EpochResult:
     train_loss: float
     selectable: bool
     seconds: float
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,7 @@ class DeployedResult(ModelFacts):
         epoch: whose weights were deployed; 0 where nothing was trained.
         seconds: of all epochs.
         sha256: of the model's files, by name; None where an older version deployed it.
+        validation_loss: as ``EpochResult`` says.
     """
 
     validation: Metrics
@@ -151,6 +154,7 @@ class DeployedResult(ModelFacts):
     epoch: int
     seconds: float
     sha256: Mapping[str, str] | None = None
+    validation_loss: float | None = None
 
     def figure(self, metric: str) -> float:
         """A validation metric (``f1``), or a figure of the model itself (``bytes``, ``macs``)."""

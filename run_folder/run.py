@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from run_folder.errors import InputError
-from run_folder.events import Extended, read_chain, trials_of
+from run_folder.events import Extended, read_chain, teacher_of, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger_end import END_FILE, EventsMissingError, digest, read_end
 from run_folder.names import DATA, FORMAT, LABEL, LEDGER, LEXICON_FILE, MODEL, NOTE, RESULTS, RUN_FILE, SPLITS, TRIALS
@@ -21,7 +21,7 @@ from run_folder.records import from_plain, to_json
 from run_folder.results import Labels
 from run_folder.settings import RunSettings
 from run_folder.symptom_choice import SymptomChoice
-from run_folder.trials import Objective, TrialRecord, best_trials, repetitions_of
+from run_folder.trials import Objective, TrialRecord, best_of_strategy, repetitions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,14 @@ class Run:
 
     Attributes:
         settings: as last extended.
+        teacher: the trial that the compressed models start from, once chosen.
     """
 
     folder: Folder
     settings: RunSettings
     manifest: RunManifest
     trials: Mapping[str, TrialRecord]
+    teacher: str | None = None
 
     @cached_property
     def identity(self) -> str:
@@ -166,9 +168,8 @@ class Run:
         return list(self.manifest.objectives[strategy])
 
     def best(self, strategy: str, top: int) -> list[TrialRecord]:
-        """The strategy's best finished trials; see ``best_trials``."""
-        mine = (trial for trial in self.trials.values() if trial.strategy == strategy)
-        return best_trials(mine, top, self.objectives(strategy))
+        """The strategy's best finished trials; see ``best_of_strategy``."""
+        return best_of_strategy(self.trials, strategy, top, self.objectives(strategy), self.teacher)
 
     def repetitions(self, name: str) -> list[TrialRecord]:
         """The finished trials that train a trial's configuration with other seeds, in order."""
@@ -201,7 +202,7 @@ def open_run(folder: Folder) -> Run:
     for event in chain.events:
         if isinstance(event, Extended):
             settings = settings.changed(trials=event.trials)
-    return Run(folder, settings, manifest, trials_of(chain.events))
+    return Run(folder, settings, manifest, trials_of(chain.events), teacher_of(chain.events))
 
 
 def _read_manifest(folder: Folder) -> RunManifest:

@@ -20,7 +20,7 @@ DeployedEpoch = Literal["best", "last"]
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy's and scikit-learn's generators take."""
-MOST_PATIENTS, MOST_TRIALS, MOST_EPOCHS = 1_000_000, 100_000, 10_000
+MOST_PATIENTS, MOST_TRIALS, MOST_EPOCHS, MOST_CYCLES = 1_000_000, 100_000, 10_000, 100
 """More than any search needs: what is larger was mistyped."""
 
 
@@ -289,6 +289,13 @@ class SearchSettings:
             unless=0,
         ),
     )  # fmt: skip
+    cycles: int = field(
+        default=3,
+        metadata=option(
+            "times at most that the best baseline is trained for as many epochs again, until that gains nothing",
+            metavar="N", low=0, high=MOST_CYCLES,
+        ),
+    )  # fmt: skip
     space: dict[str, dict[str, Any]] = field(
         default_factory=dict,
         metadata=option("narrow or fix hyperparameters, in YAML; replaces the built-in encoder's file", metavar="FILE"),
@@ -336,8 +343,8 @@ class RunSettings:
 
     @classmethod
     def of_run(cls, record: Mapping[str, Any], where: str = "settings") -> "RunSettings":
-        """As ``from_record``, of a run that may be older than the choice of a task."""
-        return cls.from_record({"task": "multiclass", **record}, where)
+        """As ``from_record``, of a run that may be older than the choice of a task, or than cycles of its baseline."""
+        return cls.from_record({"task": "multiclass", "cycles": 0, **record}, where)
 
     def changed(self, **values: Any) -> "RunSettings":
         """A copy with other values, by the names of ``record``. Raises: TypeError: there is no such name."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from run_folder.names import TRIALS
 from run_folder.results import DeployedResult, EpochResult
 
 State = Literal["running", "stopped", "failed", "finished"]
@@ -25,7 +26,8 @@ class TrialRecord:
         retry_of: the failed trial whose configuration and seed it runs again.
         continues: the finished trial that it trains on, from its last epoch.
         until: epochs that it trains, where that is not the run's setting.
-        repeats: the trial whose configuration it trains again with another seed; it is no part of the search then.
+        repeats: the trial whose configuration it trains again with another seed.
+        trains_on: the trial whose deployed model it trains further, in one more cycle of the same configuration.
     """
 
     name: str
@@ -43,6 +45,12 @@ class TrialRecord:
     continues: str | None = None
     until: int | None = None
     repeats: str | None = None
+    trains_on: str | None = None
+
+    @property
+    def of_search(self) -> bool:
+        """Whether the search suggested it: repetitions and further cycles are no part of it."""
+        return self.repeats is None and self.trains_on is None
 
     @property
     def score(self) -> float:
@@ -73,7 +81,7 @@ def best_trials(trials: Iterable[TrialRecord], top: int, objectives: Sequence[Ob
     Args:
         top: how many, where macro F1 is the only objective; where there are several, all of the Pareto front.
     """
-    of_the_search = (t for t in trials if t.state == "finished" and t.repeats is None)
+    of_the_search = (t for t in trials if t.state == "finished" and t.of_search)
     finished = sorted(of_the_search, key=lambda t: (-t.score, t.number))
     if len(objectives) == 1:
         return finished[:top]
@@ -96,3 +104,33 @@ def pareto_front(points: Sequence[Sequence[float]], objectives: Sequence[Objecti
 def repetitions_of(trials: Mapping[str, TrialRecord], name: str) -> list[TrialRecord]:
     """The finished trials that train a trial's configuration with other seeds, in order."""
     return [trial for trial in trials.values() if trial.repeats == name and trial.state == "finished"]
+
+
+def training_chain(trials: Mapping[str, TrialRecord], trial: TrialRecord) -> list[TrialRecord]:
+    """A trial and all whose models it was made from, the first one first."""
+    chain = [trial]
+    while (teacher := trials.get(teacher_name(chain[0]) or "")) is not None and teacher not in chain:
+        chain.insert(0, teacher)
+    return chain
+
+
+def teacher_name(trial: TrialRecord) -> str | None:
+    """The trial whose model a trial starts from, or learns from."""
+    return None if trial.teacher is None else trial.teacher.removeprefix(f"{TRIALS}/")
+
+
+def best_of_strategy(
+    trials: Mapping[str, TrialRecord], strategy: str, top: int, objectives: Sequence[Objective], teacher: str | None
+) -> list[TrialRecord]:
+    """As ``best_trials``; the trial whose further cycles made the teacher is there as the teacher.
+
+    Args:
+        teacher: the trial that compressed models start from, once chosen.
+    """
+    mine = [trial for trial in trials.values() if trial.strategy == strategy]
+    last = trials.get(teacher or "")
+    if last is None or last.trains_on is None or last.strategy != strategy:
+        return best_trials(mine, top, objectives)
+    first = training_chain(trials, last)[0]
+    others = [trial for trial in best_trials(mine, len(mine), objectives) if trial.name != first.name]
+    return sorted([last, *others], key=lambda trial: (-trial.score, trial.number))[:top]

@@ -70,6 +70,7 @@ class SearchOptions(TypedDict, total=False):
     epochs: int
     reduction_factor: int
     space: str | Path | Mapping[str, Mapping[str, Any]]
+    cycles: int
     warm_start: str | Path
     seed: int
     name: str

@@ -88,7 +88,7 @@ def settings_for(model_folder: Path, **changes: object) -> RunSettings:
     """Settings of a run of seconds."""
     values = {
         "patients": 50, "model": str(model_folder), "max_length": 40, "trials": 5, "epochs": 3, "space": FAST,
-        "task": "multiclass",
+        "task": "multiclass", "cycles": 0,
     }  # fmt: skip
     return run_settings(**{**values, **changes})  # type: ignore[arg-type]
 

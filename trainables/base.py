@@ -126,7 +126,7 @@ class Trial:
             self.schedule = get_scheduler(
                 self.hyperparameters.get("lr_schedule", "linear"),
                 self.optimizer,
-                num_warmup_steps=round(self.hyperparameters.get("warmup_ratio", 0.0) * self.total_steps),
+                num_warmup_steps=round(self.warmup_ratio * self.total_steps),
                 num_training_steps=self.total_steps,
             )
 
@@ -148,6 +148,11 @@ class Trial:
         if self.settings.precision != "auto":
             return self.settings.precision
         return "bfloat16" if has_bfloat16(self.settings.device) else "float32"
+
+    @classmethod
+    def starts_from_teacher(cls, hyperparameters: Hyperparameters) -> bool:
+        """Whether the model starts from the teacher's weights, so that the teacher's training counts as its own."""
+        return cls.needs_teacher
 
     def build_model(self) -> nn.Module:
         """The model to train, in the state that training starts from."""
@@ -223,6 +228,11 @@ class Trial:
         return float(self.hyperparameters["learning_rate"])
 
     @property
+    def warmup_ratio(self) -> float:
+        """Share of the steps in which the learning rate rises from 0."""
+        return float(self.hyperparameters.get("warmup_ratio", 0.0))
+
+    @property
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.data.train) / self.batch_size)
 
@@ -254,7 +264,7 @@ class Trial:
         start = time.perf_counter()
         number = len(self.results) + 1
         train_loss = self._train(number)
-        metrics = self.validate()
+        metrics, loss = self.validate()
         if self.selectable and self._is_better(metrics.f1):
             self._chosen = (metrics.f1, {name: t.clone() for name, t in self._trained_state().items()})
         result = EpochResult(
@@ -267,6 +277,7 @@ class Trial:
             train_loss=train_loss,
             selectable=self.selectable,
             seconds=time.perf_counter() - start,
+            validation_loss=loss,
         )
         self.results.append(result)
         return result
@@ -311,12 +322,12 @@ class Trial:
             return tensor
         return tensor.pin_memory().to(self.settings.device, non_blocking=True)
 
-    def validate(self) -> Metrics:
-        """Validation figures of the model in training. Raises: TrialError: a logit is not finite."""
+    def validate(self) -> tuple[Metrics, float]:
+        """Validation figures and loss of the model in training. Raises: TrialError: a logit is not finite."""
         live = TorchRunner(self.model)  # type: ignore[arg-type]
         with self._autocast():
             logits = predict(live.logits, self.data.validation, self.data.pad_token_id)
-        return self._scores(logits)[0]
+        return self._scores(logits)[0], self._validation_loss(logits)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.settings.device, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -332,6 +343,10 @@ class Trial:
         thresholds = self.task.thresholds(found.labels, found.probabilities, self.data.sensitivity)
         return self.task.metrics(found.labels, found.probabilities, self.data.symptoms, thresholds), thresholds
 
+    def _validation_loss(self, logits: NDArray[np.float32]) -> float:
+        """Mean over the validation examples, without smoothing and weights: comparable between trials."""
+        return float(self.task.loss(torch.from_numpy(logits), torch.from_numpy(self.data.validation.labels), None, 0.0))
+
     def deploy(self, directory: Path) -> DeployedResult:
         """Write the chosen epoch's model to ``directory`` and measure what was written; the trial ends with it.
 
@@ -346,7 +361,8 @@ class Trial:
         self.write_model(directory)
         deployed = load_deployed(directory, self.settings.threads, self.settings.device)
         facts = {field.name: getattr(deployed.card, field.name) for field in fields(ModelFacts)}
-        metrics, thresholds = self._scores(predict(deployed.logits, self.data.validation, self.data.pad_token_id))
+        logits = predict(deployed.logits, self.data.validation, self.data.pad_token_id)
+        metrics, thresholds = self._scores(logits)
         return DeployedResult(
             **facts,
             validation=metrics,
@@ -355,6 +371,7 @@ class Trial:
             epoch=self._chosen_epoch(),
             seconds=sum(result.seconds for result in self.results),
             sha256=deployed.card.sha256,
+            validation_loss=self._validation_loss(logits),
         )
 
     def _chosen_epoch(self) -> int:

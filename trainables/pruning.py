@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainables.base import Trial
+from trainables.base import Hyperparameters, Trial
 from trainables.parts.deployed import deploy_torch
 from trainables.parts.model import encoder
 from trainables.parts.model.masks import RatioSchedule, ratio_of
@@ -28,6 +28,10 @@ class PruningTrial(Trial):
     scheme_notes: ClassVar[Mapping[str, str]] = {
         "unstructured": "its zeros cost no disk, but a CPU's dense kernels run no faster for them."
     }
+
+    @classmethod
+    def starts_from_teacher(cls, hyperparameters: Hyperparameters) -> bool:
+        return bool(hyperparameters["start"] == "baseline")
 
     def build_model(self) -> nn.Module:
         self._scheme: Structured | Unstructured

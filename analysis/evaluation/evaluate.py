@@ -21,9 +21,10 @@ from analysis.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
+from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
-from analysis.evaluation.run_statistics import BASELINE, write_statistics
+from analysis.evaluation.run_statistics import compared_trials, write_statistics
 from analysis.statistics.verdict import MARGIN
 from run_folder.names import NOTE
 from run_folder.records import to_plain
@@ -67,6 +68,7 @@ def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = S
         InputError: a model to evaluate is not on the storage any more, or is damaged.
     """
     names = [trial.name for strategy in run.strategies for trial in run.best(strategy, top)]
+    names += [trials[0] for trials in compared_trials(run).values() if trials[0] not in names]
     evaluate_trials(run, names + [seed.name for name in names for seed in run.repetitions(name)])
     for name in CONTROLS:
         if not _is_done(run, name):

@@ -20,8 +20,9 @@ from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import control_of, thresholds_of
 from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
+from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, write_result
-from analysis.evaluation.run_statistics import BASELINE, DifferenceFigure, Interval, ModelFigure, figure_table
+from analysis.evaluation.run_statistics import DifferenceFigure, Interval, ModelFigure, figure_table
 from analysis.labels.audit import GoldText, read_gold, wilson
 from analysis.statistics.comparison import compare, swap_test
 from analysis.statistics.intervals import figure_intervals

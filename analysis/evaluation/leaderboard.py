@@ -14,12 +14,13 @@ from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.costs import Costs, read_costs
 from analysis.evaluation.evaluate import Evaluation, read_evaluation
 from analysis.evaluation.predictions import TEST, VALIDATION
+from analysis.evaluation.references import BASELINE, epochs_in_all
 from analysis.evaluation.run_statistics import (
-    BASELINE,
     ModelStatistics,
     SeedsFigure,
     Statistics,
     StrategyStatistics,
+    compared_trials,
     read_statistics,
 )
 from analysis.statistics.resampling import METRICS, OVERALL
@@ -78,23 +79,30 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     best = {strategy: run.best(strategy, top) for strategy in run.strategies}
     costs = read_costs(run)
     reference = best[BASELINE][0].name if best.get(BASELINE) else None
-    names = [trial.name for trials in best.values() for trial in trials]
+    longer = {row: names[0] for row, names in compared_trials(run).items() if row not in best}
+    names = [*(trial.name for trials in best.values() for trial in trials), *longer.values()]
     figures = {name: found for name in (*names, *CONTROLS) if (found := read_evaluation(run, name))}
     trials = sorted((t for trials in best.values() for t in trials), key=lambda t: (-t.score, t.strategy, t.number))
     front = pareto_front(
         [[trial.figure(metric) for metric, _ in SIZE_AND_QUALITY] for trial in trials], SIZE_AND_QUALITY
     )
-    rows = [
-        _trial_row(rank, trial, figures.get(trial.name), on_front, _cost_columns(costs, trial.name, reference))
-        for rank, (trial, on_front) in enumerate(zip(trials, front, strict=True), start=1)
-    ]
-    rows += [_control_row(name, figures[name]) for name in CONTROLS if name in figures]
-    first = {strategy: trials[0].name for strategy, trials in best.items() if trials}
+    first = {strategy: trials[0].name for strategy, trials in best.items() if trials} | longer
     first |= {name: name for name in CONTROLS if name in figures}
-    evaluated = {strategy: figures[name].test for strategy, name in first.items() if name in figures}
-    without = {strategy: _why_none(run, strategy) for strategy, trials in best.items() if not trials}
     statistics = read_statistics(run)
     known = _known(statistics, first)
+    tested = _tested(figures, known)
+    rows = [
+        _trial_row(run, trial, tested.get(trial.name), _cost_columns(costs, trial.name, reference))
+        | {"rank": rank, "pareto": on_front}
+        for rank, (trial, on_front) in enumerate(zip(trials, front, strict=True), start=1)
+    ]
+    rows += [
+        _trial_row(run, run.trials[name], tested.get(name), _cost_columns(costs, name, reference)) | {"strategy": row}
+        for row, name in longer.items()
+    ]
+    rows += [_control_row(name, figures[name]) for name in CONTROLS if name in figures]
+    evaluated = {strategy: figures[name].test for strategy, name in first.items() if name in figures}
+    without = {strategy: _why_none(run, strategy) for strategy, trials in best.items() if not trials}
     return Leaderboard(
         best=pd.DataFrame(rows, dtype=object),  # keeps integers next to gaps
         table1=_frame(
@@ -122,6 +130,15 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
         notes=_notes(statistics, known),
         without=without,
     )
+
+
+def _tested(figures: Mapping[str, Evaluation], known: Known) -> dict[str, Row]:
+    """By trial, its figures on the test set as the leaderboard shows them: the mean over its seeds, as in Table I."""
+    rows = {name: _prefixed(TEST, found.test) for name, found in figures.items()}
+    for found in _of_strategies(known).values():
+        means = {metric: figure.point for metric, figure in found.figures[OVERALL].items()}
+        rows[found.trial] = {f"{TEST}_{m}": NOT_DEFINED if mean is None else mean for m, mean in means.items()}
+    return rows
 
 
 def _known(statistics: Statistics | None, first: Mapping[str, str]) -> Known:
@@ -188,7 +205,11 @@ def _words(known: Known, strategy: str) -> str | None:
     if strategy == BASELINE:
         return "the baseline"
     verdict = _verdict(known, strategy)
-    return verdict.words if verdict else "no baseline to compare with"
+    if verdict is None and strategy.startswith(f"{BASELINE}-"):
+        return "the baseline, trained on"
+    if verdict is not None:
+        return verdict.words
+    return "no baseline was trained for as many epochs" if BASELINE in known else "no baseline to compare with"
 
 
 _VERDICT = ("p_not_worse", "not_worse", "margin", "patients", "patients_needed", "of_training")
@@ -201,6 +222,7 @@ def _verdict_rows(strategies: Sequence[str], known: Known, without: Mapping[str,
         found, verdict = judged.get(strategy), _verdict(known, strategy)
         row: Row = {"strategy": strategy, "trial": found.trial if found else None}
         row |= {"seeds": len(found.seeds) if found else None}
+        row |= {"epochs": found.epochs if found else None, "reference": found.reference if found else None}
         row |= {"outcome": str(verdict.outcome) if verdict else None, **_difference(verdict)}
         row |= {name: getattr(verdict, name, None) for name in _VERDICT}
         missing = f"no model ({without[strategy]})" if strategy in without else NOT_EVALUATED
@@ -224,7 +246,19 @@ def _notes(statistics: Statistics | None, known: Known) -> tuple[str, ...]:
         notes.append(
             f"Verdicts: macro F1 against the baseline, p corrected over the strategies, margin {statistics.margin:g}."
         )
+        notes += _longer_notes(strategies)
     return (*notes, *([f"Note: {statistics.undefined_note}."] if statistics.undefined_note else []))
+
+
+def _longer_notes(strategies: Mapping[str, StrategyStatistics]) -> list[str]:
+    """Which strategies are compared with a baseline that was trained further than the best one."""
+    longer = sorted({s.reference for s in strategies.values() if s.reference not in (None, BASELINE)})  # type: ignore[type-var]
+    compared = {row: [name for name, s in strategies.items() if s.reference == row] for row in longer}
+    return [
+        f"{row}: the baseline, trained on for as long as the models that start from it; {', '.join(names)} "
+        f"{'is' if len(names) == 1 else 'are'} compared with it."
+        for row, names in compared.items()
+    ]
 
 
 def _seed_notes(strategies: Mapping[str, StrategyStatistics]) -> list[str]:
@@ -255,16 +289,17 @@ def _cost_columns(costs: Costs, name: str, reference: str | None) -> Row:
     return columns
 
 
-def _trial_row(rank: int, trial: TrialRecord, figures: Evaluation | None, on_front: bool, costs: Row) -> Row:
+def _trial_row(run: Run, trial: TrialRecord, tested: Row | None, costs: Row) -> Row:
     final = trial.deployed
     return {
-        "rank": rank,
+        "rank": None,
         "strategy": trial.strategy,
         **_prefixed(VALIDATION, final.validation),
-        **_prefixed(TEST, figures.test if figures else None),
+        **(tested or _prefixed(TEST, None)),
         **{name: getattr(final, name) for name in _SIZES},
         **costs,
-        "pareto": on_front,
+        "pareto": False,
+        "epochs": epochs_in_all(run.trials, trial),
         "best_epoch": final.epoch,
         "training_seconds": round(final.seconds, 2),
         "trial": trial.name,
@@ -295,7 +330,7 @@ def _why_none(run: Run, strategy: str) -> str:
     skipped = skipped_strategies(read_events(run.folder))
     if strategy in skipped:
         return skipped[strategy]
-    trials = [trial for trial in run.trials.values() if trial.strategy == strategy and trial.repeats is None]
+    trials = [trial for trial in run.trials.values() if trial.strategy == strategy and trial.of_search]
     failures = [trial for trial in trials if trial.state == "failed"]
     if trials and len(failures) == len(trials):
         reasons = "; ".join(dict.fromkeys(str(trial.reason) for trial in failures))
@@ -353,6 +388,7 @@ _SHOWN = {
     "scheme": "scheme",
     "validation_f1": "val F1",
     "test_f1": "test F1",
+    "epochs": "epochs",
     "bytes": "MB",
     "latency_median": "ms",
     "speed_up": "speed-up",
@@ -396,6 +432,7 @@ def _print_best(best: pd.DataFrame, console: Console) -> None:
     console.print(table)
     console.print(
         "MB: weights on disk. ms: one text, one thread. speed-up: against the best baseline.\n"
+        "epochs: of training in all, with those of the models that it started from.\n"
         "Pareto: no other row is both better (val F1) and smaller.",
         highlight=False,
     )

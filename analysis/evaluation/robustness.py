@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, Predictions, read_predictions
+from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, write_result
-from analysis.evaluation.run_statistics import BASELINE
 from analysis.statistics.intervals import LEVEL
 from analysis.text_tables import cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise

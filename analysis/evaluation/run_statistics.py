@@ -18,21 +18,21 @@ from analysis.evaluation.predictions import (
     predictions_path,
     read_predictions,
 )
+from analysis.evaluation.references import BASELINE, epochs_in_all, reference_in
 from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.statistics.calibration import Reliability, fit_temperature, reliability, tempered
 from analysis.statistics.comparison import McNemar, compare, delong, delong_p, holm, mcnemar, swap_test
 from analysis.statistics.intervals import LEVEL, figure_intervals
 from analysis.statistics.resampling import METRICS, OVERALL, RESAMPLES, Resampled, resample
 from analysis.statistics.seeds import figures_over_seeds
-from analysis.statistics.verdict import MARGIN, Verdict, verdicts
+from analysis.statistics.verdict import MARGIN, Sides, Verdict, verdicts
 from run_folder.errors import InputError
 from run_folder.names import RESULTS
 from run_folder.run import Run
+from run_folder.trials import TrialRecord
 
 STATISTICS = f"{RESULTS}/statistics.json"
-BASELINE = "baseline"
-"""The strategy that the others are compared with."""
-_VERSION = 3
+_VERSION = 4
 """Version of the method; results of another version are computed again."""
 
 Found = Mapping[str, Predictions]
@@ -135,10 +135,12 @@ class CorrectedMcNemar(McNemar):
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyStatistics:
-    """Statistics of one strategy; the comparison with the baseline is None for the baseline, or where there is none.
+    """Statistics of one strategy; the comparison with a baseline is None for baselines, or where there is none.
 
     Attributes:
         trial: the best one.
+        epochs: of training in all; see ``references.epochs_in_all``.
+        reference: the row that it is compared with, ``BASELINE`` or a name of ``longer_baseline``.
         seeds: the trial and its repetitions.
         figures: by ``OVERALL`` or symptom, then by metric; differences likewise.
         mcnemar: of the best trials' accuracy.
@@ -153,6 +155,8 @@ class StrategyStatistics:
     delong: Mapping[str, float | None] | None = None
     verdict: Verdict | None = None
     delong_holm: Mapping[str, float | None] | None = None
+    epochs: int | None = None
+    reference: str | None = None
 
     @property
     def macro_f1(self) -> SeedsFigure:
@@ -170,6 +174,8 @@ class Statistics:
         level: of the intervals.
         patients, examples: in the test set.
         models: by trial or control.
+        strategies: by strategy; baselines that were trained longer than the best one are there too, by
+            ``longer_baseline``.
         undefined_note: what is not defined, and why.
     """
 
@@ -193,7 +199,7 @@ def write_statistics(run: Run, margin: float) -> None:
     Args:
         margin: of macro F1, above 0.
     """
-    wanted, known = _wanted(run), read_statistics(run)
+    wanted, known = compared_trials(run), read_statistics(run)
     kept, lost = _kept(run, [*(name for trials in wanted.values() for name in trials), *CONTROLS], TEST)
     seeds = {s: [name for name in trials if name in kept] for s, trials in wanted.items() if trials[0] in kept}
     names = [name for trials in seeds.values() for name in trials] + [name for name in CONTROLS if name in kept]
@@ -237,10 +243,25 @@ def resampled_figures(found: Sequence[Predictions], patients: NDArray[Any], resa
     return resample(found[0].reported, patients, probabilities, said, resamples=resamples)
 
 
-def _wanted(run: Run) -> dict[str, list[str]]:
-    """By strategy, its best trial and that trial's repetitions."""
+def longer_baseline(run: Run, trial: TrialRecord) -> str:
+    """The row of a baseline that was trained further than the best one."""
+    return f"{BASELINE}-{epochs_in_all(run.trials, trial)}-epochs"
+
+
+def row_of_reference(run: Run, trial: TrialRecord) -> str | None:
+    """The row that a trial is compared with; None where every baseline was trained for fewer epochs in all."""
+    reference = reference_in(run, trial)
+    if reference is None:
+        return None
+    return BASELINE if reference.name == run.best(BASELINE, 1)[0].name else longer_baseline(run, reference)
+
+
+def compared_trials(run: Run) -> dict[str, list[str]]:
+    """By row, its trial and that trial's repetitions: each strategy's best one, and longer baselines that they need."""
     best = {strategy: found[0] for strategy in run.strategies if (found := run.best(strategy, 1))}
-    return {s: [trial.name, *(again.name for again in run.repetitions(trial.name))] for s, trial in best.items()}
+    references = [r for s, trial in best.items() if s != BASELINE and (r := reference_in(run, trial)) is not None]
+    rows = best | {longer_baseline(run, r): r for r in references if r.name != best[BASELINE].name}
+    return {row: [trial.name, *(again.name for again in run.repetitions(trial.name))] for row, trial in rows.items()}
 
 
 def _kept(run: Run, names: Sequence[str], split: str) -> tuple[dict[str, Predictions], list[str]]:
@@ -278,7 +299,11 @@ def _statistics(
     places = {strategy: [names.index(name) for name in trials] for strategy, trials in seeds.items()}
     strategies = {
         strategy: StrategyStatistics(
-            trial=trials[0], seeds=tuple(trials), figures=_over_seeds(run, resampled, places[strategy])
+            trial=trials[0],
+            seeds=tuple(trials),
+            figures=_over_seeds(run, resampled, places[strategy]),
+            epochs=epochs_in_all(run.trials, run.trials[trials[0]]),
+            reference=row_of_reference(run, run.trials[trials[0]]) if strategy in _judged(run) else None,
         )
         for strategy, trials in seeds.items()
     }
@@ -355,21 +380,23 @@ def _compared(
     patients: NDArray[Any],
     margin: float,
 ) -> Mapping[str, StrategyStatistics]:
-    """The strategies with what tells each from the baseline; tests of examples compare the best trials alone."""
-    others = {strategy: models for strategy, models in places.items() if strategy != BASELINE}
-    if BASELINE not in places or not others:
+    """The strategies with what tells each from its baseline; tests of examples compare the best trials alone."""
+    compared = {
+        strategy: (places[strategy], places[of.reference])
+        for strategy, of in strategies.items()
+        if of.reference is not None and of.reference in places
+    }
+    if not compared:
         return strategies
-    baseline = places[BASELINE]
-    judged = verdicts(resampled, others, baseline, margin=margin)
+    judged = verdicts(resampled, compared, margin=margin)
     models = list(on_test.values())
-    theirs = models[baseline[0]]
-    best = [models[models_of_one[0]] for models_of_one in others.values()]
-    tests = [mcnemar(ours.right, theirs.right) for ours in best]
+    best = [(models[ours[0]], models[theirs[0]]) for ours, theirs in compared.values()]
+    tests = [mcnemar(ours.right, theirs.right) for ours, theirs in best]
     corrected = holm([test.p for test in tests])
-    areas = np.array([_delong(run, ours, theirs, patients) for ours in best])
-    differences = _differences(run, resampled, list(others.values()), baseline)
+    areas = np.array([_delong(run, ours, theirs, patients) for ours, theirs in best])
+    differences = _differences(run, resampled, list(compared.values()))
     found = dict(strategies)
-    for i, (strategy, p, p_holm) in enumerate(zip(others, areas, _holm_of_columns(areas), strict=True)):
+    for i, (strategy, p, p_holm) in enumerate(zip(compared, areas, _holm_of_columns(areas), strict=True)):
         found[strategy] = replace(
             strategies[strategy],
             differences=differences[i],
@@ -381,12 +408,17 @@ def _compared(
     return found
 
 
+def _judged(run: Run) -> list[str]:
+    """Strategies that are compared with a baseline."""
+    return [strategy for strategy in run.strategies if strategy != BASELINE]
+
+
 def _differences(
-    run: Run, resampled: Resampled, others: Sequence[Sequence[int]], baseline: Sequence[int]
+    run: Run, resampled: Resampled, compared: Sequence[Sides]
 ) -> list[Mapping[str, Mapping[str, DifferenceFigure]]]:
-    """A table for each of the ``others``, whose places in ``resampled`` these are."""
-    found = [compare(resampled, models, baseline) for models in others]
-    for models, difference in zip(others, found, strict=True):
+    """A table for each of those compared."""
+    found = [compare(resampled, *sides) for sides in compared]
+    for (models, baseline), difference in zip(compared, found, strict=True):
         if len(models) == len(baseline) == 1:  # as in verdicts
             difference.p[:, :-1] = swap_test(resampled, models[0], baseline[0])
     overall = _holm_of_columns(np.array([difference.p[0] for difference in found]))

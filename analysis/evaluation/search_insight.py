@@ -167,7 +167,7 @@ def insight(run: Run, identity: str = "") -> Insight:
 
 def _searched(run: Run) -> list[TrialRecord]:
     """The search's trials in the order of suggestion."""
-    return [trial for trial in run.trials.values() if trial.repeats is None]
+    return [trial for trial in run.trials.values() if trial.of_search]
 
 
 def _identity(run: Run) -> str:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.evaluation.evaluate import read_evaluation
 from analysis.evaluation.predictions import TEST, read_predictions
+from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, warn_of_damage, write_result
 from analysis.evaluation.run_statistics import (
-    BASELINE,
     STATISTICS,
     Interval,
     Statistics,

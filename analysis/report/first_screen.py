@@ -10,8 +10,9 @@ import yaml
 
 from analysis.evaluation.costs import COSTS
 from analysis.evaluation.predictions import TEST
+from analysis.evaluation.references import BASELINE
 from analysis.evaluation.robustness import NEGATED
-from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Interval
+from analysis.evaluation.run_statistics import STATISTICS, Interval
 from analysis.report.findings import Findings, lacking, trial_file
 from analysis.report.html_table import Column, Table, megabytes
 from analysis.report.recommend import RULE, Recommendation, recommend

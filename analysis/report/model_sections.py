@@ -6,7 +6,8 @@ import pandas as pd
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.costs import COSTS
-from analysis.evaluation.run_statistics import BASELINE, STATISTICS, Calibration, ModelStatistics, StrategyStatistics
+from analysis.evaluation.references import BASELINE
+from analysis.evaluation.run_statistics import STATISTICS, Calibration, ModelStatistics, StrategyStatistics
 from analysis.report import figures as draw
 from analysis.report.figures import DifferenceRow, Point, ReliabilityLines
 from analysis.report.findings import (

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.run_statistics import BASELINE
+from analysis.evaluation.references import BASELINE
 from analysis.report.findings import Findings
 from analysis.report.html_table import megabytes
 from analysis.statistics.verdict import Outcome

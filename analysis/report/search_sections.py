@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.run_statistics import BASELINE
+from analysis.evaluation.references import BASELINE
 from analysis.evaluation.search_insight import INSIGHT, Gap, StrategyInsight
 from analysis.report import figures as draw
 from analysis.report.figures import Band, Curve
@@ -23,7 +23,7 @@ def search(findings: Findings) -> Section:
     lead = "How each strategy's search went, by validation figures alone; whether more of it would pay."
     if not findings.run.trials:
         return Section("search", "The search", lead, missing=["No trial has started yet."])
-    of_search = [t for t in findings.run.trials.values() if t.repeats is None]
+    of_search = [t for t in findings.run.trials.values() if t.of_search]
     strategies = findings.run.strategies
     curves = {s: [_curve(t) for t in of_search if t.strategy == s and (t.epochs or t.final)] for s in strategies}
     curves = {s: mine for s, mine in curves.items() if mine}

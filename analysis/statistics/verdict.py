@@ -92,15 +92,18 @@ class Verdict:
         return f"about {self.patients_needed:,} test patients would tell a difference of {self.margin:g}"
 
 
+Sides = tuple[Sequence[int], Sequence[int]]
+"""Models of a strategy and those of the baseline that it is compared with, as places in ``Resampled``, one per seed."""
+
+
 def verdicts(
     resampled: Resampled,
-    strategies: Mapping[str, Sequence[int]],
-    baseline: Sequence[int],
+    compared: Mapping[str, Sides],
     *,
     margin: float = MARGIN,
     seed: int = 0,
 ) -> dict[str, Verdict]:
-    """A verdict on every strategy's macro F1 against the baseline's, all claims corrected together.
+    """A verdict on every strategy's macro F1 against its baseline's, all claims corrected together.
 
     - better, worse: the Holm-corrected p value is at most 0.05 and the 95 % interval leaves out 0. With one model on
       each side, p is of the swap test; with seeds, of the t test that accounts for training. So when all are equal,
@@ -112,8 +115,7 @@ def verdicts(
     - otherwise not known.
 
     Args:
-        strategies: for each, its models in ``resampled``, one per seed; without the baseline.
-        baseline: the baseline's models.
+        compared: by strategy, which models are compared.
         margin: of macro F1, above 0.
 
     Raises:
@@ -121,12 +123,12 @@ def verdicts(
     """
     if margin <= 0:
         raise ValueError(f"a margin of {margin} is not above 0")
-    found = {name: compare(resampled, models, baseline) for name, models in strategies.items()}
+    found = {name: compare(resampled, *sides) for name, sides in compared.items()}
     point, low, high, p, error, degrees = (
         np.array([getattr(difference, figure)[_MACRO_F1] for difference in found.values()])
         for figure in ("point", "low", "high", "p", "standard_error", "degrees_of_freedom")
     )
-    for i, models in enumerate(strategies.values()):
+    for i, (models, baseline) in enumerate(compared.values()):
         if len(models) == len(baseline) == 1:
             p[i] = swap_test(resampled, models[0], baseline[0], seed=seed)[_MACRO_F1]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -140,7 +142,7 @@ def verdicts(
         outcome = _outcome(
             different=bool(corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0)),
             above=bool(point[i] > 0),
-            same=_same(resampled, strategies[name], baseline),
+            same=_same(resampled, *compared[name]),
             not_worse=at_least,
             within=bool(equivalent[i] <= ALPHA / 2 and high[i] < margin),
         )

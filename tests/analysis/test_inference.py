@@ -119,7 +119,7 @@ def test_figures_agree_with_scikit_learn_and_verdicts_with_the_statistics(tmp_pa
     assert model.calibration.temperature == pytest.approx(fit_temperature(LABELS, validation.probabilities))
 
     resampled = resample(LABELS, PATIENTS, np.stack(list(of.values())))
-    expected = verdicts(resampled, {"pruning": [1], "low_rank": [2]}, [0], margin=0.01)
+    expected = verdicts(resampled, {"pruning": ([1], [0]), "low_rank": ([2], [0])}, margin=0.01)
     pruning = found.strategies["pruning"]
     assert pruning.verdict == expected["pruning"]
     assert pruning.verdict.outcome is Outcome.WORSE

@@ -109,7 +109,7 @@ def test_nothing_depends_on_the_order_of_the_rows(sample: Sample, resampled: Res
     shuffled = resample(labels[order], patients[order], probabilities[:, order], resamples=RESAMPLES)
     for figures in ("point", "replicates", "jackknife", "confusions"):
         np.testing.assert_array_equal(getattr(shuffled, figures), getattr(resampled, figures))
-    assert verdicts(shuffled, {"other": [1]}, [0]) == verdicts(resampled, {"other": [1]}, [0])
+    assert verdicts(shuffled, {"other": ([1], [0])}) == verdicts(resampled, {"other": ([1], [0])})
     np.testing.assert_allclose(
         delong(labels[order] == 1, probabilities[:, order, 1], patients[order])[1],
         delong(labels == 1, probabilities[:, :, 1], patients)[1],
@@ -144,7 +144,7 @@ def test_resamples_without_a_rare_symptom_are_counted_not_averaged() -> None:
     assert intervals.undefined[0, F1] == pytest.approx(1000 * (1 - 1 / 30) ** 30, rel=0.15)
     assert intervals.undefined[0, 0] == 0
     assert np.isnan(compare(found, [1], [0]).low[0, F1])  # of one patient nothing is known
-    assert verdicts(found, {"other": [1]}, [0])["other"].outcome is Outcome.NOT_KNOWN
+    assert verdicts(found, {"other": ([1], [0])})["other"].outcome is Outcome.NOT_KNOWN
 
 
 def test_a_perfect_model_has_the_exact_interval_and_one_class_alone_no_auroc() -> None:
@@ -280,25 +280,25 @@ def test_verdicts_say_what_the_data_bear() -> None:
     baseline = probabilities[0]
     models = np.stack([baseline, np.roll(baseline, 1, axis=1), baseline, np.eye(4)[labels]])
     found = resample(labels, patients, models, resamples=1)
-    judged = verdicts(found, {"wrong": [1], "copy": [2], "perfect": [3]}, [0])
+    judged = verdicts(found, {"wrong": ([1], [0]), "copy": ([2], [0]), "perfect": ([3], [0])})
     assert [v.outcome for v in judged.values()] == [Outcome.WORSE, Outcome.SAME, Outcome.BETTER]
     seeds = resample(labels, patients, np.concatenate([probabilities, probabilities]), resamples=1)
     again = len(probabilities)
-    copies = verdicts(seeds, {"copy": [again, again + 1]}, [0, 1])  # of other seeds each, seed by seed the same
+    copies = verdicts(seeds, {"copy": ([again, again + 1], [0, 1])})  # of other seeds each, seed by seed the same
     assert copies["copy"].outcome is Outcome.SAME
     similar = resample(labels, patients, probabilities, resamples=1)
-    unknown = verdicts(similar, {"other": [1]}, [0], margin=0.001)["other"]
+    unknown = verdicts(similar, {"other": ([1], [0])}, margin=0.001)["other"]
     assert unknown.outcome is Outcome.NOT_KNOWN
     assert unknown.patients_needed is not None
     assert unknown.patients_needed > 300
     assert f"{unknown.patients_needed:,} test patients" in unknown.words
-    assert verdicts(similar, {"other": [1]}, [0], margin=0.2)["other"].outcome is Outcome.EQUIVALENT
+    assert verdicts(similar, {"other": ([1], [0])}, margin=0.2)["other"].outcome is Outcome.EQUIVALENT
     with pytest.raises(ValueError, match="margin"):
-        verdicts(similar, {"other": [1]}, [0], margin=0.0)
+        verdicts(similar, {"other": ([1], [0])}, margin=0.0)
 
 
 def test_patients_needed_fall_with_the_square_of_the_margin(resampled: Resampled) -> None:
-    needed = [verdicts(resampled, {"other": [1]}, [0], margin=m)["other"].patients_needed for m in (0.002, 0.001)]
+    needed = [verdicts(resampled, {"other": ([1], [0])}, margin=m)["other"].patients_needed for m in (0.002, 0.001)]
     assert needed[0] is not None
     assert needed[1] == pytest.approx(4 * needed[0], rel=0.01)
 
@@ -404,7 +404,7 @@ def test_figures_of_a_multilabel_task_are_those_of_scikit_learn() -> None:
         assert found.point[model, 2, F1] == pytest.approx(fever)
     assert found.examples_of_classes.sum(axis=0).tolist() == reported.sum(axis=0).tolist()
     assert (swap_test(found, 0, 2) == 1).all()
-    judged = verdicts(found, {"same": [2], "other": [1]}, [0])
+    judged = verdicts(found, {"same": ([2], [0]), "other": ([1], [0])})
     assert judged["same"].outcome is Outcome.SAME
     assert judged["other"].difference == pytest.approx(found.point[1, 0, F1] - found.point[0, 0, F1])
     assert swap_test(found, 0, 1)[0, F1] == pytest.approx(compare(found, [0], [1]).p[0, F1], abs=0.3)

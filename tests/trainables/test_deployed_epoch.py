@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clinical_notes.batches import TrialData
-from run_folder.results import DeployedResult, EpochResult
+from run_folder.results import DeployedResult, EpochResult, Metrics
 from run_folder.settings import DeployedEpoch
 from trainables.base import Trial
 from trainables.parts.deployed import predict
@@ -30,7 +30,12 @@ def begun(
     changes = EARLY if variant.startswith("pruning") else {}
     trial = start(variant, configuration(variant, teacher, **changes), data, weights, epochs=len(f1), deploy=deploy)
     measured = trial.validate
-    trial.validate = lambda: replace(measured(), f1=f1[len(trial.results)])  # type: ignore[method-assign]
+
+    def validate() -> tuple[Metrics, float]:
+        metrics, loss = measured()
+        return replace(metrics, f1=f1[len(trial.results)]), loss
+
+    trial.validate = validate  # type: ignore[method-assign]
     return trial
 
 

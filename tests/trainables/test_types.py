@@ -58,7 +58,7 @@ def test_a_model_of_every_type_is_trained_for_the_int8_grid(
     trial = start(name, config, trial_data, EncoderWeights.of(model), epochs=1)
     while not trial.is_trained:
         trial.epoch()
-    assert 0 <= trial.validate().f1 <= 1
+    assert 0 <= trial.validate()[0].f1 <= 1
 
 
 @pytest.mark.parametrize("model", [name for name in ARCHITECTURES if name not in EXPORTED_ELSEWHERE], indirect=True)

@@ -206,7 +206,8 @@ def fits_in_memory(
             (Path(teacher) / "deployed").mkdir()
             deploy_torch(encoder.build(), Path(teacher) / "deployed", data)
         try:
-            trial = cls(TrialConfig(hyperparameters, 0, Folder(teacher)), data, encoder, settings)
+            started_from = Folder(teacher) if cls.needs_teacher else None
+            trial = cls(TrialConfig(hyperparameters, 0, started_from), data, encoder, settings)
             while not trial.is_trained:
                 trial.epoch()
         except Exception as error:  # any other error will end its trial with a reason

@@ -70,7 +70,8 @@ def _problems_of_first_models(settings: RunSettings, model: PreTrainedModel, dat
                 message = f"{tempfile.gettempdir()} takes no copy of {name} ({first_line(error)})"
                 return [Problem("model", message, "set TMPDIR to a larger folder")]
         for strategy in strategies:
-            config = TrialConfig(_first_configuration(strategy, settings.search), settings.search.seed, Folder(teacher))
+            started_from = Folder(teacher) if trainable_class(strategy).needs_teacher else None
+            config = TrialConfig(_first_configuration(strategy, settings.search), settings.search.seed, started_from)
             try:
                 _run(strategy, config, data, encoder, untrained)
             except Exception as error:

@@ -26,7 +26,7 @@ def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, lis
         raise InputError(
             Problem("warm_start", "the paper's configuration is the only trial", "ask for 2 trials or more")
         )
-    finished = [trial for trial in earlier.trials.values() if trial.state == "finished" and trial.repeats is None]
+    finished = [trial for trial in earlier.trials.values() if trial.state == "finished" and trial.of_search]
     found: dict[str, list[Configuration]] = {}
     for strategy in (name for name in settings.strategies if name in STRATEGIES):
         mine = [trial for trial in finished if trial.strategy == strategy]

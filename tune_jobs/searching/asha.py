@@ -16,8 +16,8 @@ from tune_jobs.searching.ray_adapters import record_of
 class StrategyASHA(FIFOScheduler):
     """Holds one ASHA per strategy; results reach it under the trial's name in the run, not Ray's id.
 
-    A strategy with several objectives has none: a trial that is weak by one may be the best by another. A trial's
-    repetition with another seed races nobody.
+    A strategy with several objectives has none: a trial that is weak by one may be the best by another.
+    Repetitions with other seeds and further cycles race nobody.
 
     Args:
         epochs: of a full trial.
@@ -63,7 +63,7 @@ class StrategyASHA(FIFOScheduler):
     def _replay(self, events: Iterable[Event]) -> None:
         strategies: dict[str, str] = {}
         for event in events:
-            if isinstance(event, Suggested) and event.repeats is None:
+            if isinstance(event, Suggested) and event.repeats is None and event.trains_on is None:
                 strategies[event.trial] = event.strategy
                 self._enter(event.strategy, event.trial)
             elif isinstance(event, EpochEnded) and event.trial in strategies:
@@ -89,12 +89,12 @@ class StrategyASHA(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         record = record_of(trial.config)
-        if not record.repeats:
+        if record.of_search:
             self._enter(record.strategy, record.name)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         record = record_of(trial.config)
-        if record.repeats:
+        if not record.of_search:
             return str(TrialScheduler.CONTINUE)
         return self.race(record.strategy, record.name, result["epoch"], result["f1"])
 

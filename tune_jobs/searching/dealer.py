@@ -9,14 +9,15 @@ from run_folder.names import TRIALS
 from run_folder.trials import TrialRecord, best_trials
 from search_spaces import objectives_of
 from trainables import trainable_class
+from tune_jobs.searching.cycles import Cycles
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.repetitions import Repetitions
 from tune_jobs.searching.study import StrategyStudy, seed_of
-from tune_jobs.searching.teacher import Readiness
+from tune_jobs.searching.teacher import TEACHER_STRATEGY, Readiness, baselines_ended
 
 
 class Dealer:
-    """Deals trials: interrupted ones first, then retries, best ones to train for longer, new ones, and repetitions.
+    """Deals trials: interrupted ones first, retries, the baseline's cycles, longer training, new ones, repetitions.
 
     A new trial is of the strategy that is furthest behind its budget. Repetitions with other seeds come once the
     search is over.
@@ -24,6 +25,7 @@ class Dealer:
     Attributes:
         active: names of the trials that were dealt and have not ended.
         retries: failed trials that are still to run again.
+        cycles: of the best baseline; None where the search has none.
         repetitions: of the best trials, with other seeds.
     """
 
@@ -32,6 +34,11 @@ class Dealer:
         self._readiness = Readiness(folder, ledger)
         self.active: set[str] = set()
         self.retries = ledger.to_retry() if plan.retry_failed else []
+        self.cycles = (
+            Cycles(ledger, TEACHER_STRATEGY, plan.seed, plan.cycles, retry_failed=plan.retry_failed)
+            if TEACHER_STRATEGY in studies and plan.cycles
+            else None
+        )
         self._to_train_longer = to_continue(ledger, studies, plan.train_to) if plan.train_to else []
         self.repetitions = Repetitions(ledger, list(studies), plan.seed, plan.seeds, retry_failed=plan.retry_failed)
         self._interrupted: list[TrialRecord] = []
@@ -65,13 +72,15 @@ class Dealer:
             if self._readiness.of(record.strategy, self.active):
                 self.retries.remove(record)
                 return self._variant_of(record, retry_of=record.name, continues=record.continues, until=record.until)
+        if self._cycle_is_due() and self.cycles is not None and (cycle := self.cycles.next()) is not None:
+            return cycle
         if self._to_train_longer:
             record = self._to_train_longer.pop(0)
             return self._variant_of(record, continues=record.name, until=self._plan.train_to)
         ready = [name for name in self._open_strategies() if self._readiness.of(name, self.active)]
         if ready:
             return self._new_trial(min(ready, key=self._ledger.asked))
-        searching = self._search_remains() or any(self._ledger.trials[name].repeats is None for name in self.active)
+        searching = self._search_remains() or any(not self._ledger.trials[name].repeats for name in self.active)
         return None if searching else self.repetitions.next()
 
     def continued(self) -> set[str]:
@@ -80,7 +89,14 @@ class Dealer:
         return {trial.name for trial in self._to_train_longer}.union(name for name in running if name)
 
     def _search_remains(self) -> bool:
-        return bool(self._interrupted or self.retries or self._to_train_longer or self._open_strategies())
+        more = self._interrupted or self.retries or self._to_train_longer or self._open_strategies()
+        return bool(more) or self._cycle_is_due()
+
+    def _cycle_is_due(self) -> bool:
+        """Whether the best baseline is known, and is to be trained further."""
+        if self.cycles is None or self._plan.only_seeds:
+            return False
+        return baselines_ended(self._ledger, self._plan.trials, self.retries) and self.cycles.missing() is not None
 
     def _open_strategies(self) -> Sequence[str]:
         if self._plan.only_seeds:

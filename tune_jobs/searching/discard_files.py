@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import TRIALS, checkpoints_of
-from run_folder.trials import best_trials, repetitions_of
+from run_folder.trials import best_trials, repetitions_of, training_chain
 from search_spaces import objectives_of
 from tune_jobs.searching.halt import Halt
 
@@ -47,19 +47,27 @@ class TrialFiles:
         if record.state != "finished":
             self._discard(self._folder.delete_folder, f"{TRIALS}/{name}")
             return
-        if record.repeats:
+        if not record.of_search:
             self._discard(self._delete_checkpoints, name, keep_last=False)
             return
         rivals = [self._ledger.trials[rival] for rival in (*self._models[record.strategy], name)]
         best = best_trials(rivals, self._keep, objectives_of(record.strategy))
         kept = {trial.name for trial in best} | set(continued)
+        ancestors = self._ancestors()
         for trial in rivals:
-            if trial.name in kept or trial.name == self._ledger.teacher:
+            if trial.name in kept or trial.name in ancestors:
                 self._discard_checkpoints(trial.name, keep_last=trial is best[0] or trial.name in continued)
                 continue
             for surpassed in (trial, *repetitions_of(self._ledger.trials, trial.name)):
                 self._discard(self._folder.delete_folder, f"{TRIALS}/{surpassed.name}")
         self._models[record.strategy] = [trial.name for trial in rivals if trial.name in kept]
+
+    def _ancestors(self) -> set[str]:
+        """The teacher, and the models that it and the baseline next to it were made from."""
+        baselines = [trial for trial in self._ledger.trials.values() if trial.trains_on]
+        if self._ledger.teacher is not None:
+            baselines.append(self._ledger.trials[self._ledger.teacher])
+        return {trial.name for last in baselines for trial in training_chain(self._ledger.trials, last)}
 
     def discard_leftovers(self, continued: Collection[str], to_run_again: Collection[str]) -> None:
         """Drop what a killed process left: it may have recorded a trial's end, and left its files.

@@ -13,6 +13,7 @@ class SearchPlan:
         keep: finished trials per strategy whose models stay on the storage, best first.
         retry_failed: run failed trials again, each as a new trial of the same configuration and seed.
         train_to: train the best finished trial of each strategy for longer, to this many epochs, as a new trial.
+        cycles: see ``cycles.Cycles``; 0: the best baseline of the search is the teacher, and is trained no further.
         seeds: train the best configuration of each strategy with this many seeds, once the search is over; a
             compressed model's start from the baseline's of the same seed. The trial that was found counts as one.
         only_seeds: do that alone, with the search as it stands.
@@ -23,5 +24,6 @@ class SearchPlan:
     keep: int = 3
     retry_failed: bool = False
     train_to: int | None = None
+    cycles: int = 0
     seeds: int = 1
     only_seeds: bool = False

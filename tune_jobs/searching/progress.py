@@ -25,7 +25,7 @@ def status_table(
     if repeated:
         table.add_column("seeds more", justify="right")
     for strategy in strategies:
-        mine = [trial for trial in trials.values() if trial.strategy == strategy and trial.repeats is None]
+        mine = [trial for trial in trials.values() if trial.strategy == strategy and trial.of_search]
         counts = [sum(trial.state == state for trial in mine) for state in ("finished", "stopped", "failed", "running")]
         best = max((trial.best_f1 or 0.0 for trial in mine if trial.state != "failed"), default=0.0)
         note = f"{best:.4f}" if best else skipped.get(strategy, "–")

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Iterable
 
+from analysis.evaluation.references import BASELINE, reference_of
 from run_folder.events import Suggested
 from run_folder.ledger import Ledger
 from run_folder.names import TRIALS
-from run_folder.trials import TrialRecord, best_trials
+from run_folder.trials import TrialRecord, best_of_strategy, training_chain
 from search_spaces import objectives_of
 from tune_jobs.searching.study import seed_of
 
@@ -20,26 +21,35 @@ def missing_repetitions(
 ) -> list[tuple[TrialRecord, int]]:
     """The trials still to be trained with other seeds, each with the seed's number, in the order to run them.
 
-    They are the best of each strategy and, before it, the trial that its model starts from. Where that fails with a
-    seed, those that start from it are not trained with that seed.
+    They are the best of each strategy and what it is compared with, and before each the trials that its model was made
+    from. Where one of those fails with a seed, what starts from it is not trained with that seed.
 
     Args:
         seeds: of each strategy in all, the searched trial's own counted.
         again: failed repetitions that are to run once more.
     """
+    found = {s: best_of_strategy(ledger.trials, s, 1, objectives_of(s), ledger.teacher)[:1] for s in strategies}
+    best = {strategy: trials[0] for strategy, trials in found.items() if trials}
     asked: list[tuple[TrialRecord, int]] = []
     for seed_number in range(1, seeds):
-        for strategy in strategies:
-            best = best_trials(ledger.of(strategy), 1, objectives_of(strategy))[:1]
-            for trial in best:
-                teacher = ledger.trials[trial.teacher.removeprefix(f"{TRIALS}/")] if trial.teacher else None
-                started = ledger.trials.get(repetition_name(teacher.name, seed_number)) if teacher else None
-                if started is not None and started.state == "failed" and started.name not in again:
-                    continue
-                asked += [(original, seed_number) for original in (teacher, trial) if original is not None]
+        for trial in best.values():
+            reference = reference_of(trial, ledger.trials, best.get(BASELINE))
+            for original in (reference, trial) if reference is not None else (trial,):
+                asked += [(step, seed_number) for step in _trainable_with(ledger, original, seed_number, again)]
     waiting = {(original.name, seed_number): (original, seed_number) for original, seed_number in asked}
     done = ledger.trials.keys() - set(again)
     return [pair for (name, n), pair in waiting.items() if repetition_name(name, n) not in done]
+
+
+def _trainable_with(
+    ledger: Ledger, trial: TrialRecord, seed_number: int, again: Collection[str]
+) -> Iterable[TrialRecord]:
+    """A trial and those that its model was made from, up to the first that cannot be trained with a seed."""
+    for step in training_chain(ledger.trials, trial):
+        yield step
+        started = ledger.trials.get(repetition_name(step.name, seed_number))
+        if started is not None and started.state == "failed" and started.name not in again:
+            return
 
 
 class Repetitions:

@@ -84,6 +84,7 @@ def _search(
                 keep=execution.keep,
                 retry_failed=execution.retry_failed,
                 train_to=execution.train_to,
+                cycles=wanted.cycles,
                 seeds=execution.seeds,
                 only_seeds=execution.only_seeds,
             ),

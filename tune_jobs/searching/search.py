@@ -178,8 +178,8 @@ class Search:
         self._ended(record.name)
 
     def _study_of(self, record: TrialRecord) -> StrategyStudy | None:
-        """The study that hears of a trial; of a repetition none does."""
-        return None if record.repeats else self._studies[record.strategy]
+        """The study that hears of a trial; of repetitions and cycles none does."""
+        return self._studies[record.strategy] if record.of_search else None
 
     def _ended(self, name: str) -> None:
         self._dealer.active.discard(name)
@@ -189,7 +189,7 @@ class Search:
 
     def _choose_teacher(self) -> None:
         if self._baselines_ended():
-            choose_teacher(self.ledger, self._studies)
+            choose_teacher(self.ledger, self._studies, self._dealer.cycles)
 
     def _baselines_ended(self) -> bool:
         return baselines_ended(self.ledger, self._plan.trials, self._dealer.retries)

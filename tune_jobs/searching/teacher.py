@@ -9,6 +9,7 @@ from run_folder.names import TRIALS
 from run_folder.trials import TrialRecord
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
+from tune_jobs.searching.cycles import Cycles
 
 TEACHER_STRATEGY = "baseline"
 
@@ -20,14 +21,19 @@ def baselines_ended(ledger: Ledger, budget: int, retries: Iterable[TrialRecord])
     return all(trial.state != "running" for trial in ledger.of(TEACHER_STRATEGY))
 
 
-def choose_teacher(ledger: Ledger, strategies: Iterable[str]) -> None:
-    """Make the best baseline the teacher; where none has finished, skip the strategies that need one."""
+def choose_teacher(ledger: Ledger, strategies: Iterable[str], cycles: Cycles | None) -> None:
+    """Make the best baseline the teacher, once it has settled; where there is none, skip what needs one.
+
+    Args:
+        cycles: of the best baseline; None where it is trained no further.
+    """
     if ledger.teacher is not None:
         return
     finished = [trial for trial in ledger.of(TEACHER_STRATEGY) if trial.state == "finished"]
     if finished:
-        best = max(finished, key=lambda trial: (trial.score, -trial.number))
-        ledger.append(TeacherChosen(best.name))
+        best = max(finished, key=lambda trial: (trial.score, -trial.number)) if cycles is None else cycles.settled
+        if best is not None:
+            ledger.append(TeacherChosen(best.name))
         return
     for strategy in strategies:
         if trainable_class(strategy).needs_teacher and strategy not in ledger.skipped:
