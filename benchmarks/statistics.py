@@ -30,6 +30,8 @@ SHARES = np.array([0.40, 0.25, 0.18, 0.11, 0.06])
 POPULATION = 40_000
 """Number of patients from which a figure's true value is computed."""
 RESAMPLES = 2_000
+NEARLY_ALIKE = 0.97
+"""Share of the patients whom models that are nearly the same predict alike."""
 SPREAD = 0.3
 """Standard deviation between trainings, in logits."""
 MACRO_F1 = (0, METRICS.index("f1"))
@@ -46,11 +48,13 @@ class World:
         signal: (models,) how much the true symptom stands out.
         own: (models,) standard deviation of what a model errs alone.
         lean: (models, symptoms) what a model adds to each symptom's logit.
+        alike: share of the patients of whom the second model predicts what the first does.
     """
 
     signal: NDArray[np.float64]
     own: NDArray[np.float64]
     lean: NDArray[np.float64]
+    alike: float = 0.0
 
     def draw(self, generator: np.random.Generator, patients: int) -> Sample:
         """Labels (n,), patients (n,) and probabilities (models, n, symptoms)."""
@@ -69,6 +73,8 @@ class World:
             for signal, own, lean in zip(self.signal, self.own, self.lean, strict=True)
         ]  # fmt: skip
         powers = np.exp(np.stack(logits))
+        alike = (generator.random(patients) < self.alike)[numbers]
+        powers[1:2, alike] = powers[0, alike]
         return labels, numbers, powers / powers.sum(axis=-1, keepdims=True)
 
     def truth(self) -> NDArray[np.float64]:
@@ -88,8 +94,8 @@ def equals(models: int) -> World:
 
 def amount_of(change: Callable[[World, float], World], f1: float) -> float:
     """How much of the change brings the second of two equal models to this macro F1, by bisection."""
-    low, high = 0.0, 2.0
-    for _ in range(12):
+    low, high = 0.0, 8.0
+    for _ in range(14):
         middle = (low + high) / 2
         low, high = (middle, high) if change(equals(2), middle).true_f1(1) > f1 else (low, middle)
     return low
@@ -112,6 +118,12 @@ def rarest_lost(world: World, amount: float) -> World:
     lean = np.zeros((len(world.own), len(SHARES)))
     lean[1:, -1] = -amount
     return replace(world, own=np.full(len(world.own), 0.05), lean=lean)
+
+
+def nearly_alike(world: World, amount: float) -> World:
+    """The second differs from the first in few patients, and sees less in these."""
+    signal = world.signal - amount * (np.arange(len(world.signal)) == 1)
+    return replace(world, signal=signal, alike=NEARLY_ALIKE)
 
 
 def trained(generator: np.random.Generator, strategies: int, seeds: int, spread: float) -> World:
@@ -190,17 +202,17 @@ def false_alarms(generator: np.random.Generator, patients: int, runs: int, world
     return {name: float(np.mean([row[name] <= 0.05 for row in found])) for name in found[0]}
 
 
-def said(generator: np.random.Generator, patients: int, runs: int, world: World) -> Figures:
-    """How often a verdict is said of any strategy, five of them against the first model."""
-    compared = {str(model): ([model], [0]) for model in range(1, len(world.own))}
+def said(generator: np.random.Generator, patients: int, runs: int, world: World, judged: int | None = None) -> Figures:
+    """How often a verdict is said of any strategy: of all models against the first, or of the first so many others."""
+    compared = {str(model): ([model], [0]) for model in range(1, len(world.own) if judged is None else 1 + judged)}
     outcomes = []
     for _ in range(runs):
-        judged = verdicts(resampled(world.draw(generator, patients), 1), compared).values()
+        found = verdicts(resampled(world.draw(generator, patients), 1), compared).values()
         outcomes.append(
             {
-                "better or worse": any(v.outcome in (Outcome.BETTER, Outcome.WORSE) for v in judged),
-                "not worse": any(v.not_worse for v in judged),
-                "not known": all(v.outcome is Outcome.NOT_KNOWN for v in judged),
+                "better or worse": any(v.outcome in (Outcome.BETTER, Outcome.WORSE) for v in found),
+                "not worse": any(v.not_worse for v in found),
+                "not known": all(v.outcome is Outcome.NOT_KNOWN for v in found),
             }
         )
     return {name: float(np.mean([row[name] for row in outcomes])) for name in outcomes[0]}
@@ -258,6 +270,15 @@ def experiments(runs: int) -> dict[str, Callable[[np.random.Generator], Figures]
         found[f"said of 5 equal strategies, {patients} patients"] = partial(said, **of, world=six)
         found[f"said of 5 worse by the margin, {patients} patients"] = partial(said, **of, world=worse)
         found[f"the same, lost in the rarest symptom alone, {patients} patients"] = partial(said, **of, world=lost)
+    near = nearly_alike(six, amount_of(nearly_alike, base - MARGIN))
+    for patients in (100, 300, 1_000):
+        of = {"patients": patients, "runs": runs}
+        found[f"nearly the same model, worse by the margin, {patients} patients"] = partial(
+            said, **of, world=near, judged=1
+        )
+        found[f"nearly the same model, as good, {patients} patients"] = partial(
+            said, **of, world=nearly_alike(six, 0.0), judged=1
+        )
     of = {"patients": 100, "runs": runs}
     found["coverage of differences by BCa, 100 patients"] = partial(difference_coverage, **of, of_bca=True)
     found["coverage of differences of unlike models, 100 patients"] = partial(difference_coverage, **of, world=unlike)

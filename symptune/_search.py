@@ -89,6 +89,7 @@ class SearchOptions(TypedDict, total=False):
     storage: str | Path
     top: int
     margin: float
+    prefer: Literal["bytes", "latency"]
     smallest_group: int
 
 

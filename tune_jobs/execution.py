@@ -120,7 +120,7 @@ class EvaluationOptions:
     """What is evaluated after a search, and by which rule.
 
     Attributes:
-        margin: None for the one that was given last, or the default.
+        margin, prefer: None for what was given last, or the default.
     """
 
     top: int = field(
@@ -133,6 +133,12 @@ class EvaluationOptions:
             default="0.01, or as last given",
         ),
     )  # fmt: skip
+    prefer: Literal["bytes", "latency"] | None = field(
+        default=None,
+        metadata=option(
+            "recommend the proven model of fewest bytes, or of lowest latency", default="bytes, or as last given"
+        ),
+    )
     smallest_group: int = field(
         default=20,
         metadata=option(

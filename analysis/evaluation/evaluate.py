@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.costs import measure_costs, read_costs
+from analysis.evaluation.front import Cost, on_front, write_fronts
 from analysis.evaluation.onnx_graphs import agreement, check_kept, runnable, tokenised
 from analysis.evaluation.predictions import (
     TEST,
@@ -53,7 +54,9 @@ class Evaluation:
     validation: Metrics | None = None
 
 
-def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = SMALLEST_GROUP) -> None:
+def evaluate(
+    run: Run, top: int, margin: float = MARGIN, smallest_group: int = SMALLEST_GROUP, prefer: Cost = "bytes"
+) -> None:
     """Write the test figures and costs of each strategy's ``top`` best trials, and the figures of the controls.
 
     A model's figures go to ``results/trials/<name>.json``, its predictions, by example id and without text, in
@@ -63,18 +66,22 @@ def evaluate(run: Run, top: int, margin: float = MARGIN, smallest_group: int = S
     Args:
         margin: of macro F1, by which a strategy may be worse than the baseline and still be good enough.
         smallest_group: see ``robustness.measure_robustness``.
+        prefer: the cost by which a model is recommended.
 
     Raises:
         InputError: a model to evaluate is not on the storage any more, or is damaged.
     """
     names = [trial.name for strategy in run.strategies for trial in run.best(strategy, top)]
     names += [trials[0] for trials in compared_trials(run).values() if trials[0] not in names]
+    if BASELINE in run.strategies:
+        names += [name for name in on_front(run) if name not in names]
     evaluate_trials(run, names + [seed.name for name in names for seed in run.repetitions(name)])
     for name in CONTROLS:
         if not _is_done(run, name):
             _evaluate_control(run, name)
     write_statistics(run, margin)
     measure_costs(run, names, {name: _identity(run, name) for name in names})
+    write_fronts(run, margin, prefer)
     measure_robustness(run, {name: _identity(run, name) for name in (*names, *CONTROLS)}, smallest_group)
 
 

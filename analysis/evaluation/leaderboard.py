@@ -13,6 +13,7 @@ from rich.table import Table
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.costs import Costs, read_costs
 from analysis.evaluation.evaluate import Evaluation, read_evaluation
+from analysis.evaluation.front import tested_front
 from analysis.evaluation.predictions import TEST, VALIDATION
 from analysis.evaluation.references import BASELINE, epochs_in_all
 from analysis.evaluation.run_statistics import (
@@ -80,9 +81,12 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
     costs = read_costs(run)
     reference = best[BASELINE][0].name if best.get(BASELINE) else None
     longer = {row: names[0] for row, names in compared_trials(run).items() if row not in best}
-    names = [*(trial.name for trials in best.values() for trial in trials), *longer.values()]
+    names = [*(trial.name for trials in best.values() for trial in trials), *longer.values(), *tested_front(run)]
     figures = {name: found for name in (*names, *CONTROLS) if (found := read_evaluation(run, name))}
-    trials = sorted((t for trials in best.values() for t in trials), key=lambda t: (-t.score, t.strategy, t.number))
+    shown = {t.name: t for trials in best.values() for t in trials} | {
+        name: run.trials[name] for name in tested_front(run)
+    }
+    trials = sorted(shown.values(), key=lambda t: (-t.score, t.strategy, t.number))
     front = pareto_front(
         [[trial.figure(metric) for metric, _ in SIZE_AND_QUALITY] for trial in trials], SIZE_AND_QUALITY
     )

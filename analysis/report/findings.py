@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.evaluation.costs import Costs, read_costs
 from analysis.evaluation.evaluate import Evaluation, read_evaluation
+from analysis.evaluation.front import Fronts, read_fronts
 from analysis.evaluation.gold import Gold, read_gold_results
 from analysis.evaluation.leaderboard import Leaderboard, build_leaderboard
 from analysis.evaluation.robustness import Robustness, read_robustness
@@ -32,7 +33,7 @@ class Findings:
         tests: figures on the test set of each trial and control that was evaluated.
         records: by trial, the ledger's last file about it.
         files: names in ``results/``, where the page will be.
-        statistics, robustness, insight, paper, gold: what the analyses wrote, or None.
+        statistics, robustness, insight, paper, gold, fronts: what the analyses wrote, or None.
     """
 
     run: Run
@@ -46,6 +47,7 @@ class Findings:
     insight: Insight | None
     paper: PaperComparison | None
     gold: Gold | None
+    fronts: Fronts | None
 
     def sources(self, *paths: str) -> list[tuple[str, str]]:
         """Those of these files in ``results/`` that exist: path in the run's folder, and address for the page."""
@@ -93,6 +95,7 @@ def read_findings(run: Run) -> Findings:
         insight=read_insight(run),
         paper=read_paper(run),
         gold=read_gold_results(run),
+        fronts=read_fronts(run),
     )
 
 

@@ -4,19 +4,19 @@ import shlex
 from dataclasses import dataclass
 
 from analysis.evaluation.controls import CONTROLS
+from analysis.evaluation.front import Fronts
 from analysis.evaluation.references import BASELINE
 from analysis.report.findings import Findings
 from analysis.report.html_table import megabytes
-from analysis.statistics.verdict import Outcome
 from run_folder.folder import Folder
 from run_folder.trials import TrialRecord
 
 RULE = (
-    "Of the baseline and the strategies whose verdict is better, equivalent, not worse by more than the margin or the "
-    "same predictions, the smallest in bytes. Verdicts are of the test patients, so that the recommended model's test "
-    "figures are slightly in its favour."
+    "Of the models that no other surpasses in both validation macro F1 and size (or latency, if asked), from the largest "
+    "to the smallest as far as each is shown to be no worse than its baseline by more than the margin: the last one. "
+    "The order is fixed before the test set is opened, so that each is tested at 5 % without a correction."
 )
-_GOOD_ENOUGH = (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NOT_WORSE, Outcome.SAME)
+_LESS = {"bytes": "fewer bytes", "latency": "a lower latency"}
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,23 @@ class Recommendation:
 
 
 def recommend(findings: Findings) -> Recommendation | None:
-    """The configuration to take: by ``RULE`` where verdicts are known, else the best by validation.
+    """The configuration to take: by ``RULE`` where models were tested, else the best by validation.
 
     None where no trial left a model.
     """
     left = {strategy: trial for strategy in findings.run.strategies if (trial := findings.best(strategy))}
     if not left:
         return None
-    verdicts = {strategy: verdict for strategy in left if (verdict := findings.verdict(strategy))}
-    if BASELINE not in left or not verdicts:
-        lacking = (
-            "no baseline left a model to compare with" if BASELINE not in left else "no verdict has been worked out"
-        )
+    fronts, baseline = findings.fronts, left.get(BASELINE)
+    if baseline is None or fronts is None:
+        lacking = "no baseline left a model to compare with" if baseline is None else "no model has been tested yet"
         trial = max(left.values(), key=lambda t: (t.score, -t.deployed.bytes))
         return _recommended(findings, trial, f"The best by validation macro F1, since {lacking}.")
-    fit = [left[s] for s in verdicts if s != BASELINE and verdicts[s].outcome in _GOOD_ENOUGH]
-    trial = min([left[BASELINE], *fit], key=lambda t: (t.deployed.bytes, -t.score))
-    return _recommended(findings, trial, _why(trial, left[BASELINE], findings, bool(fit)))
+    member = fronts.smallest_proven
+    if member is None:
+        return _recommended(findings, baseline, _why_baseline(fronts))
+    trial = findings.run.trials[member.trial]
+    return _recommended(findings, trial, _why(findings, trial, baseline, fronts))
 
 
 def _recommended(findings: Findings, trial: TrialRecord, why: str) -> Recommendation:
@@ -59,18 +59,27 @@ def _recommended(findings: Findings, trial: TrialRecord, why: str) -> Recommenda
     return Recommendation(trial, why, export_line(findings, trial), mind)
 
 
-def _why(trial: TrialRecord, baseline: TrialRecord, findings: Findings, any_fit: bool) -> str:
-    if trial is baseline:
-        found = "no smaller strategy is" if any_fit else "no compressed strategy is"
-        return f"The baseline: {found} known to be as good within the margin, with this much test data."
-    verdict = findings.verdict(trial.strategy)
-    assert verdict is not None
-    outcome = verdict.outcome
-    by = f" of {verdict.margin:g} macro F1" if outcome in (Outcome.EQUIVALENT, Outcome.NOT_WORSE) else ""
-    smaller = baseline.deployed.bytes / trial.deployed.bytes
+def _why_baseline(fronts: Fronts) -> str:
+    first = next(iter(fronts.members.get(fronts.prefer, ())), None)
+    if first is None:
+        return f"The baseline: no compressed model has {_LESS[fronts.prefer]}."
+    tried = "was not compared with a baseline that was trained for as long"
+    if first.found is not None:
+        tried = f"has a macro F1 of {first.found.difference:+.4f} against its baseline's (p {first.found.p:.2g})"
     return (
-        f"{smaller:.1f} × smaller than the baseline ({megabytes(trial.deployed.bytes)} MB against "
-        f"{megabytes(baseline.deployed.bytes)} MB), and {outcome}{by}."
+        f"The baseline: no smaller model is shown to be no worse by more than {fronts.margin:g} with this much test "
+        f"data; {first.trial}, tested first, {tried}."
+    )
+
+
+def _why(findings: Findings, trial: TrialRecord, baseline: TrialRecord, fronts: Fronts) -> str:
+    smaller = baseline.deployed.bytes / trial.deployed.bytes
+    ours, theirs = findings.latency(trial.name), findings.latency(baseline.name)
+    faster = f" and {theirs / ours:.1f} × as fast" if ours and theirs else ""
+    return (
+        f"{trial.strategy.replace('_', ' ')} is {smaller:.1f} × smaller ({megabytes(trial.deployed.bytes)} MB against "
+        f"{megabytes(baseline.deployed.bytes)} MB){faster}, and not worse by more than {fronts.margin:g} macro F1 "
+        f"({fronts.level:.0%})."
     )
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 from scipy.stats import norm, t
 
-from analysis.statistics.comparison import Differences, compare, holm, swap_test
+from analysis.statistics.comparison import Differences, compare, few_changes, holm, swap_test
 from analysis.statistics.resampling import METRICS, Resampled
 
 MARGIN = 0.01
@@ -111,6 +111,8 @@ def verdicts(
     - otherwise equivalent: two one-sided t tests show a difference smaller than the margin either way; not worse: one
       does. Each Holm-corrected over the strategies, at 0.025, and the 95 % interval must lie on the right side of the
       margin. So when all are worse by the margin, "not worse" is said of any in at most 2.5 % of runs.
+    - of one model on each side that predict few patients otherwise, the interval and the tests against the margin are
+      those of ``FewChanges``, where other models tell what a change does.
     - the same predictions: no test example is predicted otherwise, so that nothing tells how rare differences are.
     - otherwise not known.
 
@@ -134,6 +136,11 @@ def verdicts(
     with np.errstate(divide="ignore", invalid="ignore"):
         p_not_worse = t.sf((point + margin) / error, degrees)
         p_not_better = t.cdf((point - margin) / error, degrees)
+    for i, (models, baseline) in enumerate(compared.values()):
+        few = few_changes(resampled, models[0], baseline[0]) if len(models) == len(baseline) == 1 else None
+        if few is not None:
+            low[i], high[i] = point[i] - few.reach(), point[i] + few.reach()
+            p_not_worse[i], p_not_better[i] = few.p_beyond(margin + point[i]), few.p_beyond(margin - point[i])
     corrected, not_worse = holm(p), holm(p_not_worse)
     equivalent = holm(np.maximum(p_not_worse, p_not_better))
     judged = {}

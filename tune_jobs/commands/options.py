@@ -255,7 +255,7 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_leaderboard_options(parser: argparse.ArgumentParser) -> None:
     _add_run_options(parser)
-    _add_fields(parser, EvaluationOptions, only=("top", "margin"))
+    _add_fields(parser, EvaluationOptions, only=("top", "margin", "prefer"))
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:

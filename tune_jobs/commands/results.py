@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from analysis.evaluation.evaluate import evaluate as evaluate_run
+from analysis.evaluation.front import Cost, preferred, write_fronts
 from analysis.evaluation.gold import evaluate_gold, print_gold
 from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
 from analysis.evaluation.robustness import print_robustness
@@ -66,7 +67,7 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console, 
             console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
         _write_report(run, console)
         return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
-    evaluate_run(run, options.top, _margin(run, options), options.smallest_group)
+    evaluate_run(run, options.top, _margin(run, options), options.smallest_group, _preferred(run, options))
     judged = evaluate_gold(run, gold.texts, gold.table) if gold else None
     code = _write_and_print(run, options.top, console)
     if judged:
@@ -78,6 +79,11 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console, 
 def _margin(run: Run, options: argparse.Namespace) -> float:
     """As asked for, else as it was."""
     return margin_of(run) if options.margin is None else float(options.margin)
+
+
+def _preferred(run: Run, options: argparse.Namespace) -> Cost:
+    """As asked for, else as it was."""
+    return preferred(run) if options.prefer is None else options.prefer
 
 
 def _write_and_print(run: Run, top: int, console: Console) -> int:
@@ -108,6 +114,7 @@ def leaderboard(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
     run = opened(options)
     write_statistics(run, _margin(run, options))
+    write_fronts(run, _margin(run, options), _preferred(run, options))
     code = _write_and_print(run, options.top, console)
     _write_report(run, console)
     return code
