@@ -4,7 +4,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,21 +44,26 @@ class Concept:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Concepts by name. Where forms overlap in a text the longest wins, so no form may belong to two concepts."""
+    """Concepts by name. Where forms overlap in a text the longest wins, so no form may belong to two concepts.
+
+    Attributes:
+        takers: by the name of each concept that was absorbed, the one that took it over.
+    """
 
     concepts: Mapping[str, Concept]
+    takers: Mapping[str, str] = field(default_factory=dict)
 
     def absorb(self, merges: Mapping[str, Sequence[str]]) -> "Lexicon":
         """A lexicon in which each key takes over the forms of the concepts listed for it.
 
         Raises:
-            InputError: an unknown concept.
+            InputError: an unknown concept, or one that another has absorbed.
         """
-        concepts = dict(self.concepts)
+        concepts, takers = dict(self.concepts), dict(self.takers)
         for name, others in merges.items():
             for known in (name, *others):
                 if known not in concepts:
-                    raise InputError(Problem("absorb", f"the lexicon has no {quoted(known)}", self.hint(known)))
+                    raise InputError(replace(self, takers=takers).missing("absorb", known))
             parts = [concepts[name], *(concepts.pop(other) for other in others if other != name)]
             forms = tuple(form for part in parts for form in part.forms)
             negative = tuple(form for part in parts for form in part.negative)
@@ -67,8 +72,8 @@ class Lexicon:
             shared = tuple(dict.fromkeys(form for part in parts for form in part.shared))
             parents = tuple(dict.fromkeys(parent for part in parts for parent in part.parents))
             concepts[name] = Concept(name, forms, negative, exclude, shared, parents)
-        takers = {other: name for name, others in merges.items() for other in others}
-        return Lexicon({name: _with_parents(concept, takers) for name, concept in concepts.items()})
+            takers |= {other: name for other in others if other != name}
+        return Lexicon({name: _with_parents(concept, takers) for name, concept in concepts.items()}, takers)
 
     def phrases(self) -> Iterator[tuple[str, Kind, tuple[str, ...]]]:
         """Each phrase with its kind and the concepts that it names."""
@@ -83,8 +88,8 @@ class Lexicon:
             yield phrase, kind, tuple(names)
 
     def concept_of(self, name: str) -> str | None:
-        """The concept of this name, or else the one that has it as a form."""
-        plain = " ".join(name.lower().replace("_", " ").split())
+        """The concept of this name, or the one that absorbed it, or else the one that has it as a form."""
+        plain = _taker(" ".join(name.lower().replace("_", " ").split()), self.takers)
         if plain in self.concepts:
             return plain
         return next((concept.name for concept in self.concepts.values() if plain in concept.forms), None)
@@ -93,6 +98,13 @@ class Lexicon:
         """What was probably meant by an unknown concept."""
         near = difflib.get_close_matches(name.lower()[:_LONGEST_NAME], self.concepts, n=1)
         return f"did you mean {near[0]!r}?" if near else "see the lexicon for what there is"
+
+    def missing(self, setting: str, name: str) -> Problem:
+        """What is said of a concept that is named in a setting and is none."""
+        taker = _taker(name, self.takers)
+        if taker == name:
+            return Problem(setting, f"the lexicon has no {quoted(name)}", self.hint(name))
+        return Problem(setting, f"{name!r} was absorbed into {taker!r}", f"name {taker!r}, or do not absorb {name!r}")
 
     def record(self) -> dict[str, dict[str, list[str]]]:
         """Plain data, in the form of a lexicon file."""
@@ -111,9 +123,16 @@ _KINDS: tuple[Kind, ...] = ("exclude", "negative", "forms")
 """Forms come last, so that what one concept excludes ("sore throat" for pain) may name another."""
 
 
+def _taker(name: str, takers: Mapping[str, str]) -> str:
+    """The concept that has taken over this one, perhaps by way of others; itself where none has."""
+    while name in takers:
+        name = takers[name]
+    return name
+
+
 def _with_parents(concept: Concept, takers: Mapping[str, str]) -> Concept:
     """With the concepts that took over its parents."""
-    parents = dict.fromkeys(takers.get(parent, parent) for parent in concept.parents)
+    parents = dict.fromkeys(_taker(parent, takers) for parent in concept.parents)
     return replace(concept, parents=tuple(parent for parent in parents if parent != concept.name))
 
 

@@ -168,7 +168,7 @@ def rows_of_lines(stream: IO[bytes]) -> Iterator[Text]:
         try:
             yield Text(number, line.decode())
         except UnicodeDecodeError:
-            raise InputError(f"standard input: line {number + 1} is not UTF-8; re-encode it") from None
+            raise InputError(f"standard input: line {number + 1} is not UTF-8; convert it to UTF-8") from None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,12 @@
 """What is wrong with a table."""
 
+ENCODINGS = "UTF-8, UTF-16 and UTF-32 are read"
+
+_CONVERT = (
+    f"its encoding is not known ({ENCODINGS}): convert it from the one that it has, such as with: "
+    "iconv -f ENCODING -t utf-8"
+)
+
 
 class TableError(Exception):
     """What is wrong with a table; the message follows its path.
@@ -16,7 +23,5 @@ class TableError(Exception):
 class NotUtf8Error(TableError):
     """A byte that is not UTF-8."""
 
-    def __init__(
-        self, where: str, byte: int, fix: str = "re-encode the file, such as with: iconv -f latin1 -t utf-8"
-    ) -> None:
+    def __init__(self, where: str, byte: int, fix: str = _CONVERT) -> None:
         super().__init__(f"{where}: byte 0x{byte:02x} is not UTF-8", fix)

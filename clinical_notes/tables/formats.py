@@ -15,7 +15,7 @@ from typing import IO, Literal
 
 import pyarrow as pa
 
-from clinical_notes.tables.errors import TableError
+from clinical_notes.tables.errors import ENCODINGS, TableError
 
 Kind = Literal["parquet", "excel", "json lines", "delimited"]
 
@@ -200,7 +200,8 @@ def _kind(head: bytes, packing: str | None) -> tuple[Kind, str]:
     encoding = encoding_of(head)
     start = head[: len(head) - len(head) % 4].decode(encoding, errors="replace").lstrip("\ufeff \t\r\n")
     if _CONTROL.search(start.partition("\n")[0]):
-        raise TableError(" is not a table", f"give {READ}")
+        message = f" is not a table, or is text whose encoding is not known ({ENCODINGS})"
+        raise TableError(message, f"give {READ}")
     if start.startswith("{"):
         return "json lines", encoding
     if re.match(r"\[\s*[{\]]", start):

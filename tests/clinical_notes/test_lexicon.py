@@ -45,3 +45,14 @@ def test_a_wrong_lexicon_is_one_line_with_its_mend(tmp_path: Path, text: str, wo
 def test_absorbing_an_unknown_concept_suggests_the_near_one() -> None:
     with pytest.raises(InputError, match="did you mean 'edema'"):
         load_lexicon().absorb({"pain": ["edemma"]})
+
+
+def test_an_absorbed_concept_is_said_to_be_in_the_one_that_has_it() -> None:
+    lexicon = load_lexicon().absorb({"pain": ["chest pain"], "fever": ["pain", "chills"]})
+    said = "symptoms: 'chest pain' was absorbed into 'fever'; name 'fever', or do not absorb 'chest pain'"
+    assert str(lexicon.missing("symptoms", "chest pain")) == said
+    assert lexicon.concept_of("Chest_pain") == "fever"
+    with pytest.raises(InputError, match=r"^absorb: 'chills' was absorbed into 'fever'; name 'fever', or do"):
+        load_lexicon().absorb({"fever": ["chills"], "cough": ["chills"]})
+    with pytest.raises(InputError, match=r"^absorb: 'chills' was absorbed into 'fever'"):
+        lexicon.absorb({"chills": ["cough"]})

@@ -386,6 +386,7 @@ def test_categories_and_groups_of_any_type_are_texts(tmp_path: Path, values: pa.
     assert list(notes["category"]) == list(notes["group_UNIT"]) == meant
 
 
+UNKNOWN = "its encoding is not known (UTF-8, UTF-16 and UTF-32 are read): convert it"
 LATIN1 = "fièvre".encode("latin-1")
 
 
@@ -566,8 +567,8 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "Numbers": (_zip_of("Index/Document.iwa"), "is a Numbers or Pages file; save it as"),
     "compress": (_packed(lambda c: b"\x1f\x9d\x90" + c, "n.csv.Z"), "is packed with compress (.Z); unpack it first"),
     "snappy": (_packed(lambda c: b"\xff\6\0\0sNaPpY" + c, "n.csv.sz"), "is packed with snappy; unpack it first"),
-    "raw snappy": (_packed(lambda c: b"\x14L" + c, "n.csv.snappy"), "is not a table; give CSV"),
-    "brotli": (_packed(lambda c: pa.compress(c, "brotli", asbytes=True), "n.csv.br"), "is not a table; give CSV"),
+    "raw snappy": (_packed(lambda c: b"\x14L" + c, "n.csv.snappy"), "is not a table, or is text"),
+    "brotli": (_packed(lambda c: pa.compress(c, "brotli", asbytes=True), "n.csv.br"), "is not a table, or is text"),
     "old lz4": (_packed(lambda c: b"\x02\x21\x4c\x18" + c, "n.csv.lz4"), "is packed with an old lz4; unpack it first"),
     "Git's pointer": (_packed(_plain, "n.csv", "version https://git-lfs.github.com/spec/v1\n"), "fetch it with git"),
     "PGP": (_packed(_plain, "n.csv", "-----BEGIN PGP MESSAGE-----\n"), "is encrypted; decrypt it first"),
@@ -581,12 +582,26 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "SQLite": (_packed(lambda c: b"SQLite format 3\0", "n.db"), "is an SQLite database"),
     "XML": (_packed(_plain, "n.xml", "<?xml version='1.0'?><TEXT>x</TEXT>"), "is XML or HTML"),
     "a JSON array": (_packed(_plain, "n.json", '[{"TEXT": "x"}]'), "is one JSON array; write an object a line"),
-    "bytes": (_packed(lambda c: bytes(range(50)), "n.csv"), "is not a table; give CSV"),
+    "bytes": (_packed(lambda c: bytes(range(50)), "n.csv"), "is not a table, or is text"),
     "half a Parquet": (_packed(lambda c: b"PAR1" + c, "n.parquet"), "is not a readable Parquet file"),
     "Parquet in gzip": (_packed(lambda c: gzip.compress(b"PAR1" + c), "n.gz"), "is Parquet inside gzip; unpack it"),
     "a header in latin-1": (
         _packed(_plain, "n.csv", "SUBJECT_ID,TEXT,FIÈVRE\n1,a,b\n", "latin-1"),
         "its first row: byte 0xc8 is not UTF-8",
+    ),
+    **{
+        f"{encoding}, {kind}": (_packed(_plain, f"n{kind}", content, encoding), f"0x{byte} is not UTF-8; {UNKNOWN}")
+        for encoding, content, kind, byte in (
+            ("cp037", "SUBJECT_ID,TEXT\n1,a\n", ".csv", "e2"),
+            ("cp500", '{"SUBJECT_ID": 1, "TEXT": "a"}\n', ".jsonl", "c0"),
+            ("shift_jis", "SUBJECT_ID,TEXT\n1,発熱\n", ".csv", "94"),
+            ("shift_jis", "患者,TEXT\n1,a\n", ".tsv", "8a"),
+            ("shift_jis", '{"SUBJECT_ID": 1, "TEXT": "発熱"}\n', ".jsonl", "94"),
+        )
+    },
+    "EBCDIC with its own line ends": (
+        _packed(_plain, "n.csv", "SUBJECT_ID,TEXT\x851,a\x85", "cp037"),
+        "is not a table, or is text whose encoding is not known (UTF-8, UTF-16 and UTF-32 are read)",
     ),
     "a line that is no object": (_packed(_plain, "n.jsonl", _json_lines() + "7\n"), "data row 4 is not a JSON object"),
     "half a line": (_packed(_plain, "n.jsonl", _json_lines()[:-9]), "data row 3 is not a JSON object"),
@@ -803,7 +818,9 @@ def test_a_folder_of_texts_is_a_note_each(tmp_path: Path) -> None:
     [
         ({"1/a.txt": "x", "01/b.txt": "y"}, "may be that of"),
         ({"1/a.txt": "x", "b.txt": "y"}, "has 1 .txt files that are in none of its folders"),
-        ({"1/a.txt": "x", "1/b.txt": LATIN1}, "n/1/b.txt: byte 0xe8 is not UTF-8"),
+        ({"1/a.txt": "x", "1/b.txt": LATIN1}, f"n/1/b.txt: byte 0xe8 is not UTF-8; {UNKNOWN}"),
+        ({"1/a.txt": "fever".encode("cp037")}, f"n/1/a.txt: byte 0x86 is not UTF-8; {UNKNOWN}"),
+        ({"1/a.txt": "発熱".encode("shift_jis")}, f"n/1/a.txt: byte 0x94 is not UTF-8; {UNKNOWN}"),
         ({"1/a.txt": "x", "notes.csv": CSV}, "n holds files of several formats (1 .csv, 1 .txt), perhaps of the same"),
         (
             {"a.csv": CSV, "b.CSV": CSV, "c.parquet": b"PAR1"},

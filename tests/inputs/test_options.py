@@ -62,6 +62,7 @@ NEAR = (
     Row("launch --absorb pain=", ("--absorb",)),
     Row("launch --absorb =pain", ("--absorb",)),
     Row("launch --absorb pain=chest_pain", ("--absorb", "no 'chest_pain'", "did you mean 'chest pain'?")),
+    Row("launch --absorb fever=chills --symptoms fever,chills", ("--symptoms", "'chills' was absorbed into 'fever'")),
 )
 
 TWICE = (

@@ -32,10 +32,11 @@ from run_folder.folder import Folder
 from tests.conftest import tiny_model
 from tests.made_runs import write_run_file
 from tests.tiny_runs import settings_for
-from trainables.parts.model import stored
+from trainables.parts.model import encoder, stored
 from tune_jobs.cli import main
 from tune_jobs.preparing import create_run, pretrained
 from tune_jobs.preparing.first_models import model_problems
+from tune_jobs.preparing.model_config import counts_from_padding
 from tune_jobs.preparing.pretrained import check_model, load_pretrained
 
 Damage = Callable[[Path], object]
@@ -152,9 +153,25 @@ def other(architecture: str, **values: Any) -> Damage:
     return both(saved(tiny_model(architecture)), changed(**values))
 
 
+def bare(architecture: str, **values: Any) -> Damage:
+    """An encoder of another type without a head, whose tensors have the same names in all types like BERT."""
+
+    def damage(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        tiny_model(architecture).base_model.save_pretrained(folder)
+
+    return both(damage, changed(**values))
+
+
+def swapped_padding(words: dict[str, int]) -> None:
+    """Number 1 pads, as in RoBERTa."""
+    words["[PAD]"], words["[UNK]"] = words["[UNK]"], words["[PAD]"]
+
+
 QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 DEEP = b"[" * 100_000
 CONFIG = "the config.json of m"
+WRONG = f"{CONFIG} is wrong:"
 UNFIT = "the weights of m do not fit its config.json"
 
 REFUSED: dict[str, tuple[Damage, str]] = {
@@ -168,12 +185,49 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "deeply nested": (written("config.json", DEEP), f"{CONFIG} cannot be read"),
     "a list": (written("config.json", b"[]"), f"{CONFIG} is no JSON object"),
     "a null": (written("config.json", b"null"), f"{CONFIG} is no JSON object"),
-    "text for a number": (changed(hidden_size="wide"), f"{CONFIG} is wrong: Field 'hidden_size' expected int, got str"),
-    "a number as text": (changed(num_hidden_layers="2"), "Field 'num_hidden_layers' expected int, got str"),
-    "text for a fraction": (changed(layer_norm_eps="1e-12"), "Field 'layer_norm_eps' expected float, got str"),
-    "a null for a number": (changed(vocab_size=None), "Field 'vocab_size' expected int, got NoneType"),
-    "half a layer": (changed(num_hidden_layers=1.5), "Field 'num_hidden_layers' expected int, got float"),
-    "labels without numbers": (changed(id2label={"a": "b"}), f"{CONFIG} is wrong: .*'a'"),
+    "text for a number": (changed(hidden_size="wide"), f"{WRONG} hidden_size must be a whole number, got 'wide'; rest"),
+    "a number as text": (changed(num_hidden_layers="2"), f"{WRONG} num_hidden_layers must be a whole number, got '2'"),
+    "text for a fraction": (changed(layer_norm_eps="1e-12"), f"{WRONG} layer_norm_eps must be a number above 0 and "),
+    "a null for a number": (changed(vocab_size=None), f"{WRONG} vocab_size must be a whole number, got None"),
+    "half a layer": (changed(num_hidden_layers=1.5), f"{WRONG} num_hidden_layers must be a whole number, got 1.5"),
+    "truth for a number": (changed(hidden_size=True), f"{WRONG} hidden_size must be a whole number, got True"),
+    "text for an id": (changed(pad_token_id="x"), f"{WRONG} pad_token_id must be a whole number or null, got 'x'"),
+    "text for ids": (changed(eos_token_id="x"), "eos_token_id must be a whole number or a list of whole numbers or nu"),
+    "a number for truth": (changed(use_cache=1), f"{WRONG} use_cache must be true or false, got 1"),
+    "two wrong values": (changed(use_cache=1, bos_token_id="x"), f"{WRONG} (use_cache|bos_token_id) must be"),
+    "NaN as a value": (changed(layer_norm_eps=float("nan")), f"{WRONG} layer_norm_eps must be a number above 0 .* nan"),
+    "NaN anywhere": (changed(more=float("nan")), f"{WRONG} more must be a finite number, got nan"),
+    "a huge epsilon": (changed(layer_norm_eps=1e9), f"{WRONG} layer_norm_eps must be a number above 0 and at most 1"),
+    "no spread": (changed(initializer_range=0.0), f"{WRONG} initializer_range must be a number above 0 .* got 0.0"),
+    "negative spread": (changed(initializer_range=-0.02), f"{WRONG} initializer_range must be a number above 0"),
+    "text for classes": (changed(num_labels="x"), f"{WRONG} num_labels must be a whole number of at least 1, got 'x'"),
+    "no classes": (changed(num_labels=0), f"{WRONG} num_labels must be a whole number of at least 1, got 0"),
+    "labels without numbers": (changed(id2label={"a": "b"}), f"{WRONG} id2label must be an object of numbers and name"),
+    "labels as a list": (changed(id2label=["a", "b"]), f"{WRONG} id2label must be an object of numbers and name"),
+    "labels of labels": (changed(id2label={"0": {"a": 1}}), f"{WRONG} id2label must be an object of numbers and name"),
+    "numbers of labels": (changed(label2id={"a": "x"}), f"{WRONG} label2id must be an object of names and numbers"),
+    "quantized": (
+        changed(quantization_config={"quant_method": "gptq", "bits": 4}),
+        f"{WRONG} quantization_config must be left out.*; give the model as it was before it was quantized$",
+    ),
+    "compressed": (changed(compression_config={"quant_method": "x"}), f"{WRONG} compression_config must be left out"),
+    "unknown attention": (changed(_attn_implementation="nope"), f'{WRONG} _attn_implementation must be "eager" or "sd'),
+    "a GPU's attention": (changed(attn_implementation="flash_attention_2"), f'{WRONG} attn_implementation must be "ea'),
+    "attention by number": (changed(_attn_implementation=5), f"{WRONG} _attn_implementation must be .* got 5"),
+    "unknown experts": (changed(experts_implementation="nope"), f"{WRONG} experts_implementation cannot be used"),
+    "relative positions": (
+        changed(position_embedding_type="relative_key"),
+        f"{WRONG} position_embedding_type must be \"absolute\".*, got 'relative_key'; give a model with absolute",
+    ),
+    "pruned heads": (changed(pruned_heads={"0": [1]}), f"{WRONG} pruned_heads must be empty"),
+    "unknown number type": (changed(dtype="nope"), f"{WRONG} dtype must be a floating-point type"),
+    "whole-number type": (changed(torch_dtype="int8"), f"{WRONG} torch_dtype must be a floating-point type"),
+    "text for a piece": (changed(chunk_size_feed_forward="x"), f"{WRONG} chunk_size_feed_forward must be a whole num"),
+    "outputs of TorchScript": (changed(torchscript=True), f"{WRONG} torchscript must be false or left out, got True"),
+    "a method's name": (changed(to_dict=5), f"{WRONG} to_dict is no field of a configuration"),
+    "a map of names": (changed(attribute_map=5), f"{WRONG} attribute_map cannot be used"),
+    "kinds of layers": (changed(layer_types=["x"]), f"{WRONG} layer_types cannot be used .The .*entries must be in "),
+    "a plan": (changed(base_model_tp_plan=5), f"{WRONG} base_model_tp_plan cannot be used"),
     "endless layers": (changed(num_hidden_layers=2**31), "num_hidden_layers must be at most 100000000, got 2147483648"),
     "endless width": (changed(hidden_size=2**31), "hidden_size must be at most 100000000, got 2147483648"),
     "endless words": (changed(vocab_size=2**31), "vocab_size must be at most 100000000, got 2147483648"),
@@ -191,8 +245,16 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "DistilBERT's names": (other("distilbert", n_heads=5), "dim 32 is no multiple of n_heads 5"),
     "decoder": (changed(is_decoder=True), "is_decoder is true, but only an encoder can be trained"),
     "cross attention": (changed(add_cross_attention=True), "add_cross_attention is true"),
-    "activation": (changed(hidden_act="gulu"), "there is no activation 'gulu'"),
-    "dropout": (changed(hidden_dropout_prob=3), "m/model.safetensors cannot be loaded .*dropout probability"),
+    "activation": (changed(hidden_act="gulu"), f"{WRONG} hidden_act must be the name of an activation .*gelu.*'gulu'"),
+    "no activation": (changed(hidden_act=""), f"{WRONG} hidden_act must be the name of an activation .*, got ''"),
+    "activation by number": (changed(hidden_act=5), f"{WRONG} hidden_act must be the name of an activation .*, got 5"),
+    "dropout": (changed(hidden_dropout_prob=2), f"{WRONG} hidden_dropout_prob must be a number of at least 0 and"),
+    "negative dropout": (changed(attention_probs_dropout_prob=-0.1), f"{WRONG} attention_probs_dropout_prob must be a"),
+    "dropout of all": (changed(hidden_dropout_prob=1.0), f"{WRONG} hidden_dropout_prob must be .* below 1, got 1.0"),
+    "dropout as text": (changed(hidden_dropout_prob="0.1"), f"{WRONG} hidden_dropout_prob must be a number .* '0.1'"),
+    "dropout before the head": (changed(classifier_dropout=2), f"{WRONG} classifier_dropout must be a number of at le"),
+    "DistilBERT's dropout": (other("distilbert", seq_classif_dropout=2), f"{WRONG} seq_classif_dropout must be a numb"),
+    "DistilBERT's activation": (other("distilbert", activation="x"), f"{WRONG} activation must be the name of an acti"),
     "padding outside": (changed(pad_token_id=1000), "pad_token_id 1000 is not below vocab_size 60"),
     "negative padding": (changed(pad_token_id=-1), "pad_token_id -1 is not below vocab_size 60"),
     "RoBERTa without padding": (other("roberta", pad_token_id=None), "pad_token_id is missing, from which positions"),
@@ -224,8 +286,37 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         tensors(lambda state: state.update({"bert.pooler.dense.weight": torch.ones(8, 32)})),
         f"{UNFIT}: tensors of another shape: 1 .*pooler",
     ),
-    "weights of another type": (other("roberta", model_type="bert"), f"{UNFIT}: missing tensors: 37 "),
+    "weights of another type": (other("roberta", model_type="bert", architectures=None), f"{UNFIT}: missing"),
     "weights of nothing known": (tensors(lambda state: (state.clear(), state.update(x=torch.ones(1)))), f"{UNFIT}: "),
+    "XLM-R that is called BERT": (
+        bare("xlm-roberta", model_type="bert", architectures=None),
+        f"{WRONG} model_type is bert, but its weights count positions from the padding token; write the type",
+    ),
+    "CamemBERT that is called ELECTRA": (
+        bare("camembert", model_type="electra", embedding_size=32, architectures=None),
+        f"{WRONG} model_type is electra, but its weights count positions from the padding token",
+    ),
+    "BERT that is called RoBERTa": (
+        bare("bert", model_type="roberta"),
+        f"{WRONG} model_type is roberta, but architectures says BertModel; write the type that its weights are of$",
+    ),
+    "XLM-R that is called BERT and says so": (
+        bare("xlm-roberta", model_type="bert"),
+        f"{WRONG} model_type is bert, but architectures says XLMRobertaModel",
+    ),
+    "zeros": (
+        tensors(lambda state: state[QUERY].zero_()),
+        f"the weights of m are 0.0 everywhere in {QUERY}; copy or download the model again",
+    ),
+    "one number": (tensors(lambda state: state[QUERY].fill_(0.5)), f"the weights of m are 0.5 everywhere in {QUERY}"),
+    "words of zeros": (
+        tensors(lambda state: state["bert.embeddings.word_embeddings.weight"].zero_()),
+        "the weights of m are 0.0 everywhere in bert.embeddings.word_embeddings.weight",
+    ),
+    "a norm of zeros": (
+        tensors(lambda state: state["bert.encoder.layer.0.output.LayerNorm.weight"].zero_()),
+        "the weights of m are 0.0 everywhere in bert.encoder.layer.0.output.LayerNorm.weight",
+    ),
     "far more layers": (changed(num_hidden_layers=100_000), f"{UNFIT}: it describes at least 716,8.*, they hold 19"),
     "far wider": (changed(hidden_size=2**20), f"{UNFIT}: it describes at least "),
     "far more words": (changed(vocab_size=10**8), f"{UNFIT}: it describes at least 3,200,0"),
@@ -323,6 +414,23 @@ TAKEN: dict[str, Damage] = {
     "bfloat16": saved(tiny_model("bert").bfloat16()),
     "no padding index": changed(pad_token_id=None),
     "outputs as tuples": changed(return_dict=False, output_attentions=True, output_hidden_states=True),
+    "a feed-forward in pieces": changed(chunk_size_feed_forward=3),
+    "values of older versions": changed(
+        pruned_heads={},
+        position_embedding_type="absolute",
+        torch_dtype="float16",
+        gradient_checkpointing=False,
+        label2id=None,
+        id2label=None,
+        _attn_implementation_autoset=True,
+        classifier_dropout=None,
+        problem_type=None,
+        quantization_config=None,
+        _name_or_path="m",
+        transformers_version="4.8.2",
+    ),
+    "no labels": changed(id2label={}, num_labels=2),
+    "labels that are numbers": changed(id2label={"0": 0, "1": 1, "2": 2}, label2id={"a": "0"}),
     "a tokenizer with a limit of its own": changed("tokenizer_config.json", model_max_length=8),
 }
 
@@ -341,8 +449,28 @@ def test_a_model_that_fits_is_taken_with_all_its_weights(folder: Path, name: str
     assert all(torch.equal(loaded.state_dict()[key], tensor.float()) for key, tensor in encoder.items())
 
 
+@pytest.mark.parametrize("architecture", encoder.ARCHITECTURES)
+def test_every_type_is_taken_as_it_is_saved(folder: Path, architecture: str) -> None:
+    """Also XLM-R's token types of zeros, and the padding token's position of zeros that RoBERTa's kind has."""
+    model = tiny_model(architecture)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("token_type_embeddings.weight"):
+            tensor.zero_()
+    (folder / WEIGHTS).unlink()
+    model.base_model.save_pretrained(folder)
+    if counts_from_padding(model.config):
+        edited("tokenizer.json", lambda record: swapped_padding(record["model"]["vocab"]))(folder)
+    settings = settings_for(folder, max_length=32, strategies=("baseline",))
+    assert check_model(settings.model) == model_problems(settings) == []
+
+
+def test_a_class_that_is_not_known_says_nothing_of_the_type(folder: Path) -> None:
+    changed(architectures=["HospitalBert", 5])(folder)
+    assert check_model(settings_for(folder, max_length=32).model) == []
+
+
 def test_numbers_too_large_for_the_first_model_are_told_before_the_search(folder: Path) -> None:
-    tensors(lambda state: state["bert.encoder.layer.0.output.dense.weight"].fill_(3e38))(folder)
+    tensors(lambda state: state["bert.encoder.layer.0.output.dense.weight"].uniform_(1e38, 3e38))(folder)
     (problem,) = model_problems(settings_for(folder))
     assert (
         str(problem)

@@ -67,7 +67,7 @@ def _known(names: Sequence[str], lexicon: Lexicon) -> tuple[str, ...]:
     for name in names:
         concept = lexicon.concept_of(name)
         if concept is None:
-            raise InputError(Problem("symptoms", f"the lexicon has no {name!r}", lexicon.hint(name)))
+            raise InputError(lexicon.missing("symptoms", name))
         concepts.append(concept)
     return tuple(dict.fromkeys(concepts))
 

@@ -46,7 +46,7 @@ from trainables.parts.deployed import sha256
 from trainables.parts.model import stored
 from trainables.parts.model.encoder import EncoderWeights, start_at_shares
 from trainables.parts.tasks import TASKS
-from tune_jobs.check_settings import near, problems_of
+from tune_jobs.check_settings import problems_of
 from tune_jobs.preparing.first_models import model_problems
 from tune_jobs.preparing.notes_on_cluster import annotate_on_cluster
 from tune_jobs.preparing.pretrained import check_model, load_pretrained, tokenizer_of
@@ -142,12 +142,10 @@ def _columns(notes: NotesSettings, labels: LabelSettings) -> NoteColumns:
 
 
 def _lexicon_problems(settings: RunSettings) -> list[Problem]:
-    known = list(_lexicon(settings.labels).concepts)
+    lexicon = _lexicon(settings.labels)
     by_rules = isinstance(settings.labels.symptoms, tuple) and not settings.labels.columns
     named = settings.labels.symptoms if by_rules and isinstance(settings.labels.symptoms, tuple) else ()
-    return [
-        Problem("symptoms", f"the lexicon has no {name!r}{near(name, known)}") for name in named if name not in known
-    ]
+    return [lexicon.missing("symptoms", name) for name in named if name not in lexicon.concepts]
 
 
 def _lexicon(labels: LabelSettings) -> Lexicon:

@@ -1,24 +1,27 @@
 """What a model's ``config.json`` says, checked before anything is built from it."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
-from transformers.activations import ACT2FN
+import torch
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from run_folder.errors import InputError, Problem, first_line, quoted
 from trainables.parts.model import encoder
+from tune_jobs.preparing.config_values import build_empty, refused_field, unbuilt_field, wrong_value
 
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
 """Types whose positions are counted from the padding token's id."""
 
+_TYPES_BY_CLASS = {CONFIG_MAPPING[name].__name__.removesuffix("Config"): name for name in encoder.ARCHITECTURES}
+_CLASS = re.compile(r"(\w+?)(?:Model|For[A-Z]\w+|LMHeadModel)$")
+"""Of a class's name, the part that its type has: ``XLMRobertaForMaskedLM``."""
+
 _LARGEST_SIZE = 10**8
 """Of anything in an encoder: more than memory holds, or than any has."""
-
-_MOST_CLASSES = 10**6
 
 _RESTORE = "restore it as save_pretrained wrote it"
 
@@ -41,19 +44,36 @@ def read_config(model: str, path: Path) -> PreTrainedConfig:
         raise InputError(Problem("model", f"the config.json of {model} has no model_type", fix))
     if not isinstance(model_type, str) or model_type not in encoder.ARCHITECTURES:
         raise InputError(Problem("model", f"{model} is of type {model_type!r}; known: {known}"))
-    classes = values.get("num_labels")
-    if isinstance(classes, int | float) and classes > _MOST_CLASSES:  # each of them would get a name
-        raise _wrong(model, f"num_labels must be at most {_MOST_CLASSES}, got {quoted(classes)}")
+    if wrong := wrong_value(values):
+        raise _wrong(model, wrong.message, wrong.fix)
     try:
         config = encoder.config_from(values)
-    except StrictDataclassError as error:
-        raise _wrong(model, _field_error(error)) from error
     except Exception as error:  # a value of the wrong kind raises anything
-        raise _wrong(model, first_line(error)) from error
+        raise _wrong(model, refused_field(values, error)) from error
+    if named := _other_class(values, config.model_type):
+        message = f"model_type is {config.model_type}, but architectures says {named}"
+        raise _wrong(model, message, "write the type that its weights are of")
     contradiction = next(_contradictions(config), None)
     if contradiction is not None:
         raise _wrong(model, contradiction)
     return config
+
+
+def check_built(model: str, path: Path) -> None:
+    """Build a model of the configuration in this file, without its numbers, so that no other file is blamed.
+
+    Args:
+        model: as the user named it.
+        path: of a file that ``read_config`` takes, with sizes that memory holds.
+
+    Raises:
+        InputError: there is none.
+    """
+    values = _json_object(model, path)
+    try:
+        build_empty(values)
+    except Exception as error:  # a value of the wrong kind raises anything
+        raise _wrong(model, unbuilt_field(values, error)) from error
 
 
 def longest_input(config: PreTrainedConfig) -> int:
@@ -67,8 +87,47 @@ def counts_from_padding(config: PreTrainedConfig) -> bool:
     return config.model_type in _POSITIONS_AFTER_PADDING
 
 
-def _wrong(model: str, message: str) -> InputError:
-    return InputError(Problem("model", f"the config.json of {model} is wrong: {message}", _RESTORE))
+def counts_otherwise(config: PreTrainedConfig, positions: torch.Tensor) -> bool:
+    """Whether the weights count positions from the padding token, and the configuration's type does not.
+
+    The row of the padding token's own position stays zero then. In all other types every text has the first positions.
+
+    Args:
+        positions: (positions, width) the position embeddings.
+    """
+    rows = {1, config.pad_token_id or 0} & set(range(len(positions)))
+    return not counts_from_padding(config) and any(not positions[row].any() for row in rows)
+
+
+def other_type(model: str, config: PreTrainedConfig) -> InputError:
+    """The error where ``counts_otherwise``; the model is named as the user did."""
+    message = f"model_type is {config.model_type}, but its weights count positions from the padding token"
+    return _wrong(model, message, f"write the type that they are of: {' or '.join(_POSITIONS_AFTER_PADDING)}")
+
+
+def _other_class(values: Mapping[str, Any], model_type: str) -> str | None:
+    """The first class in ``architectures`` if all are of types that number positions otherwise, or have other layers.
+
+    RoBERTa, XLM-R and CamemBERT are one architecture. A class that is not known says nothing.
+    """
+    named = values.get("architectures")
+    if not isinstance(named, list) or not named:
+        return None
+    own, types = _family(model_type), [_type_of_class(name) for name in named]
+    return str(named[0]) if all(found and _family(found) != own for found in types) else None
+
+
+def _type_of_class(name: Any) -> str | None:
+    found = _CLASS.match(name) if isinstance(name, str) else None
+    return _TYPES_BY_CLASS.get(found[1]) if found else None
+
+
+def _family(model_type: str) -> str:
+    return _POSITIONS_AFTER_PADDING[0] if model_type in _POSITIONS_AFTER_PADDING else model_type
+
+
+def _wrong(model: str, message: str, fix: str = "") -> InputError:
+    return InputError(Problem("model", f"the config.json of {model} is wrong: {message}", fix or _RESTORE))
 
 
 def _json_object(model: str, path: Path) -> dict[str, Any]:
@@ -80,12 +139,6 @@ def _json_object(model: str, path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(Problem("model", f"the config.json of {model} is no JSON object", _RESTORE))
     return values
-
-
-def _field_error(error: StrictDataclassError) -> str:
-    """The line that says what is wrong with which field; the first only names the field."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].partition(": ")[2][:160] or first_line(error)
 
 
 def _contradictions(config: PreTrainedConfig) -> Iterator[str]:
@@ -106,9 +159,6 @@ def _contradictions(config: PreTrainedConfig) -> Iterator[str]:
     for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
         if getattr(config, name, False):
             yield f"{name} is true, but only an encoder can be trained here"
-    activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
-    if activation not in ACT2FN:
-        yield f"there is no activation {activation!r}"
     yield from _padding_contradictions(config)
 
 

@@ -25,12 +25,22 @@ from run_folder.errors import InputError, Problem, first_line
 from run_folder.settings import EMBEDDED_MODEL, ModelSettings
 from trainables.parts.model import encoder
 from trainables.parts.model.stored import CONFIG_FILE
-from tune_jobs.preparing.model_config import counts_from_padding, longest_input, read_config
+from tune_jobs.preparing.model_config import (
+    check_built,
+    counts_from_padding,
+    counts_otherwise,
+    longest_input,
+    other_type,
+    read_config,
+)
 from tune_jobs.preparing.stored_weights import no_encoder, stored_tensors
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 _ADAPTER = "adapter_config.json"
+
+_ZEROS_AT_TIMES = ("token_type_embeddings.weight",)
+"""Ends of names: RoBERTa and XLM-R have a single type of tokens, with zeros."""
 
 _SECONDS_TO_ANSWER = 5
 
@@ -87,7 +97,7 @@ def check_model(settings: ModelSettings) -> list[Problem]:
         InputError: there is no such model, or its configuration is damaged or not that of a known encoder.
     """
     model, layers = settings.name, settings.layers
-    config = _configuration(model, source_of(model))
+    config = read_config(model, _config_file(model, source_of(model)))
     problems = [] if layers is not None and layers < 1 else _layer_problems(layers, model, config)
     longest = longest_input(config)
     if settings.max_length > longest:
@@ -102,7 +112,7 @@ def _layer_problems(layers: int | None, model: str, config: PreTrainedConfig) ->
     return [Problem("layers", f"{model} has {config.num_hidden_layers}, got {layers}")]
 
 
-def _configuration(model: str, source: str) -> PreTrainedConfig:
+def _config_file(model: str, source: str) -> Path:
     try:
         path = cached_file(source, CONFIG_FILE, local_files_only=_only_local(source))
     except (OSError, ValueError) as error:
@@ -117,7 +127,7 @@ def _configuration(model: str, source: str) -> PreTrainedConfig:
         raise _not_loaded(model, error) from error
     if path is None or not Path(path).is_file():
         raise InputError(Problem("model", f"the {CONFIG_FILE} of {model} is not a file", "save the model there again"))
-    return read_config(model, Path(path))
+    return Path(path)
 
 
 def _not_loaded(model: str, error: Exception, fix: str = "give a model folder or a hub name") -> InputError:
@@ -155,10 +165,12 @@ def load_pretrained(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     source = source_of(model)
-    config = _configuration(model, source)
+    path = _config_file(model, source)
+    config = read_config(model, path)
     if problems := _layer_problems(layers, model, config):
         raise InputError(*problems)
     _check_weights(model, source, config)
+    check_built(model, path)
     classifier = _load_classifier(model, source, symptoms, seed)
     tokenizer = _load_tokenizer(model, source)
     _check_tokenizer(model, tokenizer, config)
@@ -214,6 +226,7 @@ def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int
             return_dict=True,  # whatever the folder says of outputs, trials need the logits alone
             output_attentions=False,
             output_hidden_states=False,
+            chunk_size_feed_forward=0,  # pieces save memory, change no number, and fit few lengths
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
     except Exception as error:  # damaged weights raise anything, by their format
@@ -227,7 +240,28 @@ def _load_classifier(model: str, source: str, symptoms: Sequence[str], seed: int
     if broken is not None:
         message = f"the weights of {model} are not all finite numbers ({broken})"
         raise InputError(Problem("model", message, "copy or download the model again"))
+    if constant := _constant(classifier.base_model):
+        message = f"the weights of {model} are {constant[1]} everywhere in {classifier.base_model_prefix}.{constant[0]}"
+        raise InputError(Problem("model", message, "copy or download the model again"))
+    if counts_otherwise(classifier.config, _positions(classifier)):
+        raise other_type(model, classifier.config)
     return classifier
+
+
+def _constant(encoder: torch.nn.Module) -> tuple[str, float] | None:
+    """A matrix of one number alone, or a norm's weights of zeros, that no training leaves: its name, and the number."""
+    for name, tensor in encoder.state_dict().items():
+        if name.endswith(_ZEROS_AT_TIMES) or not tensor.is_floating_point():
+            continue
+        if tensor.ndim > 1 and bool((tensor == tensor.view(-1)[0]).all()):
+            return name, float(tensor.view(-1)[0])
+        if tensor.ndim == 1 and name.endswith(".weight") and not tensor.any():
+            return name, 0.0
+    return None
+
+
+def _positions(classifier: PreTrainedModel) -> torch.Tensor:
+    return classifier.base_model.get_submodule("embeddings.position_embeddings").get_parameter("weight").detach()
 
 
 def _difference(classifier: PreTrainedModel, loading: Mapping[str, Any]) -> str | None:
