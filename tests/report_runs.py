@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.robustness import READINGS
+from analysis.statistics.fixed_sequence import proven_in_turn
 from analysis.statistics.resampling import METRICS
 from analysis.statistics.verdict import Outcome
 from benchmarks.simulated_cluster import deployed_result, epoch_result
@@ -25,9 +26,9 @@ from tune_jobs.check_settings import run_settings
 SYMPTOMS = ("pain", "<script>alert(1)</script>", "edema", "=cost $5 & more")
 OUTCOMES = {
     **dict.fromkeys(STRATEGIES[1:], Outcome.NOT_KNOWN),
-    "distillation": Outcome.WORSE,
-    "low_rank": Outcome.NOT_WORSE,
-    "pruning": Outcome.NOT_KNOWN,
+    "distillation": Outcome.NOT_WORSE,
+    "low_rank": Outcome.NOT_KNOWN,
+    "pruning": Outcome.NOT_WORSE,
     "quantization": Outcome.EQUIVALENT,
     "combined": Outcome.WORSE,
 }
@@ -165,6 +166,7 @@ class Builder:
         run = self.evaluate(absent)
         best = {s: found[0].name for s in self.strategies if (found := run.best(s, 1))}
         self._write("results/statistics.json", self._statistics(run, best, absent))
+        self._write("results/front.json", self._fronts(best))
         self._write("results/robustness.json", self._robustness(best))
         self._write("results/insight.json", self._insight(run))
         claims = [
@@ -268,6 +270,25 @@ class Builder:
             "delong_holm": dict.fromkeys(self.symptoms, 0.9),
             "verdict": verdict,
         }
+
+    def _fronts(self, best: Mapping[str, str]) -> dict[str, Any]:
+        """The compressed strategies from the largest to the smallest, proven as their verdicts say."""
+        smaller = [s for s in best if s != "baseline" and BYTES[s] < BYTES["baseline"]]
+        order = sorted(smaller, key=lambda strategy: -BYTES[strategy])
+        good = [OUTCOMES[s] in (Outcome.BETTER, Outcome.EQUIVALENT, Outcome.NOT_WORSE, Outcome.SAME) for s in order]
+        members = [
+            {
+                "trial": best[strategy],
+                "cost": BYTES[strategy],
+                "reference": best.get("baseline"),
+                "found": {"difference": -0.004, "low": -0.009, "p": 0.02 if is_good else 0.4},
+                "proven": proven,
+            }
+            for strategy, is_good, proven in zip(
+                order, good, proven_in_turn([0.02 if g else 0.4 for g in good]), strict=True
+            )
+        ]
+        return {"identity": "", "margin": 0.01, "level": 0.95, "prefer": "bytes", "members": {"bytes": members}}
 
     def _robustness(self, best: Mapping[str, str]) -> dict[str, Any]:
         models = {}

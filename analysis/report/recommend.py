@@ -12,8 +12,9 @@ from run_folder.folder import Folder
 from run_folder.trials import TrialRecord
 
 RULE = (
-    "Of the models that no other surpasses in both validation macro F1 and size (or latency, if asked), from the largest "
-    "to the smallest as far as each is shown to be no worse than its baseline by more than the margin: the last one. "
+    "Models that no other surpasses in both validation macro F1 and size (or latency, if asked) are tested from the "
+    "largest to the smallest, as long as each is shown to be no worse than its baseline by more than the margin. The "
+    "last of these is recommended. "
     "The order is fixed before the test set is opened, so that each is tested at 5 % without a correction."
 )
 _LESS = {"bytes": "fewer bytes", "latency": "a lower latency"}
