@@ -14,6 +14,8 @@ from analysis.evaluation.robustness import print_robustness
 from analysis.evaluation.run_statistics import margin_of, write_statistics
 from analysis.evaluation.search_insight import write_insight
 from analysis.labels.audit import GoldText
+from analysis.report.findings import read_findings
+from analysis.report.recommend import recommend
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import RESULTS
@@ -73,6 +75,7 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console, 
     if judged:
         print_gold(judged, console)
     _write_report(run, console)
+    _print_recommendation(run, console)
     return code
 
 
@@ -94,6 +97,20 @@ def _write_and_print(run: Run, top: int, console: Console) -> int:
     print_robustness(run, console)
     console.print(f"Written to {run.folder.child(RESULTS)}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _print_recommendation(run: Run, console: Console) -> None:
+    """What to take, in a sentence, and the line that exports it."""
+    found = recommend(read_findings(run))
+    if found is None:
+        return
+    for line in (
+        "",
+        f"Recommended: {found.trial.name}. {found.why}",
+        *([found.mind] if found.mind else []),
+        found.line,
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_report(run: Run, console: Console) -> None:
