@@ -345,7 +345,7 @@ class Trial:
 
     def _validation_loss(self, logits: NDArray[np.float32]) -> float:
         """Mean over the validation examples, without smoothing and weights: comparable between trials."""
-        return float(self.task.loss(torch.from_numpy(logits), torch.from_numpy(self.data.validation.labels), None, 0.0))
+        return float(self.task.loss(torch.tensor(logits), torch.tensor(self.data.validation.labels), None, 0.0))
 
     def deploy(self, directory: Path) -> DeployedResult:
         """Write the chosen epoch's model to ``directory`` and measure what was written; the trial ends with it.

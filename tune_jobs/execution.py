@@ -99,7 +99,7 @@ class Execution:
         default=1,
         metadata=option(
             "number of seeds for each strategy's best configuration, trained after the search; 1 adds none",
-            metavar="N", low=1, high=1000,
+            metavar="N", low=1, high=1000, default="3; the demonstration 1",
         ),
     )  # fmt: skip
     log_level: Level = field(

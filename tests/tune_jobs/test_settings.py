@@ -15,7 +15,13 @@ from run_folder.settings import RunSettings
 from tests.made_runs import write_run_file
 from trainables.parts.deployed import int8_overflows
 from tune_jobs.check_settings import problems_of, run_settings
-from tune_jobs.commands.launch import DEMO_LAYERS, _settings
+from tune_jobs.commands.launch import (
+    DEMO_LAYERS,
+    DEMONSTRATION,
+    TRIALS_OF_OWN_NOTES,
+    _settings,
+    is_demonstration,
+)
 from tune_jobs.commands.options import parser
 
 
@@ -46,9 +52,21 @@ def test_a_setting_of_a_wrong_type_is_told_with_file_and_field(tmp_path: Path) -
         open_run(Folder(tmp_path))
 
 
-def test_a_command_without_options_has_the_defaults_of_the_settings() -> None:
-    asked = _settings(parser().parse_args(["launch"]))
-    assert asked == run_settings(patients=DEFAULT_PATIENTS, layers=DEMO_LAYERS, reduce_range=int8_overflows())
+def test_a_command_without_options_is_the_demonstration() -> None:
+    asked = _settings(parser().parse_args(["launch", "--seed", "7", "--max-concurrent", "1"]))
+    assert asked == run_settings(**DEMONSTRATION, seed=7, reduce_range=int8_overflows())
+    assert is_demonstration(asked)
+
+
+def test_any_other_command_has_the_defaults_of_the_settings_and_own_notes_more_trials() -> None:
+    synthetic = _settings(parser().parse_args(["launch", "--strategies", "baseline"]))
+    assert synthetic == run_settings(
+        strategies=("baseline",), patients=DEFAULT_PATIENTS, layers=DEMO_LAYERS, reduce_range=int8_overflows()
+    )
+    own = _settings(parser().parse_args(["launch", "--notes", "n.csv"]))
+    assert own == run_settings(notes="n.csv", trials=TRIALS_OF_OWN_NOTES, reduce_range=int8_overflows())
+    assert not is_demonstration(synthetic)
+    assert not is_demonstration(own)
 
 
 @pytest.mark.parametrize(

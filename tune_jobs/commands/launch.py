@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -35,7 +36,7 @@ from tune_jobs.commands.find_run import (
     resume_line,
     writable_storage,
 )
-from tune_jobs.commands.options import AUTO, check_limits, cluster_address, limit_problems
+from tune_jobs.commands.options import AUTO, DEFAULT_SEEDS, check_limits, cluster_address, limit_problems
 from tune_jobs.commands.results import Labelled, introduce, show_results, show_status
 from tune_jobs.execution import AskedResources, Execution, TrialResources
 from tune_jobs.preparing.create_run import (
@@ -59,15 +60,32 @@ _log = logging.getLogger(__name__)
 _LOGGED = ("run_folder", "tune_jobs")
 """Packages whose messages are in the driver's log."""
 
+_DEMONSTRATION_LINE = (
+    "Demonstration: synthetic notes of {patients} patients, {trials} trials per strategy of {epochs} epochs, one seed. "
+    "For your own notes: --notes TABLE, which has other defaults."
+)
 _RESOURCES = {option.name for option in dataclasses.fields(AskedResources)}
 
 DEMO_LAYERS = 2
-"""Layers of the encoder that the embedded demonstration keeps, for speed."""
+"""Layers of the encoder that runs on synthetic notes keep, for speed."""
+DEMONSTRATION: Mapping[str, Any] = {
+    "patients": 700,
+    "split": (0.1, 0.05, 0.85),
+    "layers": DEMO_LAYERS,
+    "trials": 2,
+    "epochs": 4,
+    "cycles": 1,
+}
+"""Settings of a launch that asks for none: a few minutes, and test patients enough for a verdict."""
+TRIALS_OF_OWN_NOTES = 20
+"""Trials per strategy by default where notes are given: TPE suggests after the first five."""
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:
     given = {name: value for name, value in vars(options).items() if value is not None}
     values: dict[str, Any] = dict(PROTOCOLS[options.protocol]) if options.protocol else {}
+    if _asks_for_nothing(options):
+        values |= DEMONSTRATION
     values |= {name: given[name] for names in NAMES.values() for name in names if name in given and name != "space"}
     for name in ("category", "absorb", "group_by"):
         values[name] = tuple(dict.fromkeys(values.get(name, ())))
@@ -77,8 +95,29 @@ def _settings(options: argparse.Namespace) -> RunSettings:
         values.setdefault("patients", DEFAULT_PATIENTS)
         if "model" not in values:
             values.setdefault("layers", DEMO_LAYERS)
+    else:
+        values.setdefault("trials", TRIALS_OF_OWN_NOTES)
     values.setdefault("reduce_range", int8_overflows())
     return run_settings(**values)
+
+
+def _asks_for_nothing(options: argparse.Namespace) -> bool:
+    """Whether a launch is the demonstration: no setting of a run is given, but for the seed."""
+    names = {name for of_part in NAMES.values() for name in of_part} - {"seed"}
+    return options.protocol is None and all(getattr(options, name, None) is None for name in names)
+
+
+def is_demonstration(settings: RunSettings) -> bool:
+    """Whether a run has the settings of the demonstration."""
+    record = settings.record()
+    return settings.notes.is_synthetic and all(record[name] == value for name, value in DEMONSTRATION.items())
+
+
+def _with_seeds(execution: Execution, options: argparse.Namespace, settings: RunSettings) -> Execution:
+    """With as many seeds as asked for, else as a run of these settings has by default."""
+    if options.seeds is not None:
+        return execution
+    return replace(execution, seeds=1 if is_demonstration(settings) else DEFAULT_SEEDS)
 
 
 def _with_space(settings: RunSettings, options: argparse.Namespace) -> RunSettings:
@@ -104,7 +143,7 @@ def _execution(options: argparse.Namespace) -> Execution:
         log_level=options.log_level,
         retry_failed=getattr(options, "retry_failed", False),
         train_to=options.epochs if options.command == "resume" else None,
-        seeds=options.seeds,
+        seeds=options.seeds or DEFAULT_SEEDS,
         only_seeds=options.command == "evaluate",
         optuna_storage=options.optuna_storage,
     )
@@ -166,6 +205,9 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     problems += _cluster_problems(execution, problems)
     if problems:
         raise InputError(*problems)
+    execution = _with_seeds(execution, options, settings)
+    if is_demonstration(settings):
+        console.print(_DEMONSTRATION_LINE.format(**DEMONSTRATION), markup=False, highlight=False, soft_wrap=True)
     if exists:
         settings = settings.changed(trials=run.settings.search.trials)  # it may have been extended
         with refusing("storage"):
@@ -243,7 +285,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
     if options.force and not options.dry_run:
         continue_without_lost_events(options)
     run = opened(options)  # before the database is: a look at a new one makes it
-    execution = _execution(options)
+    execution = _with_seeds(_execution(options), options, run.settings)
     problems = _execution_problems(options, execution)
     with refusing("run"):
         changes = [] if options.force else _changes(run, "restore them, or continue with --force")
@@ -273,6 +315,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     execution = _execution(options)
     problems = _execution_problems(options, execution)
     run = opened(options)
+    execution = _with_seeds(execution, options, run.settings)
     with refusing("run"):
         run.check_files()
     settings = run.settings

@@ -233,7 +233,7 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
 def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("execution")
     _add_fields(group, AskedResources)
-    _add_fields(group, Execution, defaults={"seeds": DEFAULT_SEEDS})
+    _add_fields(group, Execution, defaults={"seeds": None})
     _add_fields(parser, StorageOptions)
     _add_fields(parser, EvaluationOptions)
 
