@@ -22,6 +22,7 @@ _PHRASE_KINDS = (
     "pre_historical",
     "past_time",
     "pre_hypothetical",
+    "effect",
     "post_hypothetical",
     "near_post_negation",
     "post_resolved",
@@ -90,7 +91,10 @@ _AFTER_COMMA = (
     rf"|(?:and |with )?{_PRESENT}(?!\w)|\w+ing \w+ly\b|(?:\w+ ){{1,2}}without\b"
 )
 """What begins a new statement after a comma."""
-_DASHED = r"(?:none|negative|denie[sd]|absent)(?=\s*(?:[.,;:)]|$|(?:on|in|at|by|per|today|now|currently|this)\b))"
+_DASHED = (
+    r"(?:none|negative|denie[sd]|absent)"
+    r"(?=\s*(?:[.,;:)]|$|(?:on|in|at|by|per|today|now|currently|this)\b|any\s*(?:[.;]|$)))"
+)
 """An answer after a dash, which is of what stands before it: "cough - denies"; not "Resp - denies cough"."""
 _STOP = (
     r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))"
@@ -121,6 +125,7 @@ class Cues:
         section_header: matches any header that begins a section, wherever it stands.
         qualifiers: the whole text between a line's start and its first symptom, where that text only qualifies it.
         allergen: matches what many are allergic to.
+        allergen_before: finds the same at the end of a text in lower case.
     """
 
     all_kinds: re.Pattern[str]
@@ -136,6 +141,7 @@ class Cues:
     section_header: re.Pattern[str]
     qualifiers: re.Pattern[str]
     allergen: re.Pattern[str]
+    allergen_before: re.Pattern[str]
 
     def in_sentence(self, lowered: str) -> Iterator[re.Match[str]]:
         """The cues of a sentence in lower case, in order; each match's ``lastgroup`` is its kind."""
@@ -181,6 +187,7 @@ def load_cues(path: Path = _FILE) -> Cues:
         section_header=re.compile(rf"(?:{any_of['section_header']})$", re.IGNORECASE),
         qualifiers=re.compile(rf"\s*(?:{any_of['qualifier']})\s+", re.IGNORECASE),
         allergen=re.compile(parts[_ALLERGEN], re.IGNORECASE),
+        allergen_before=re.compile(rf"\b{parts[_ALLERGEN]} ?$"),
     )
 
 

@@ -69,6 +69,8 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 """In a sentence that tells what was, among instructions: "You were admitted with chest pain"."""
+_GIVEN = re.compile(r"\d|\b(?:for|prn|po|iv)\b", re.IGNORECASE)
+"""After a drug that is given, and not one that the patient is allergic to: "Aspirin: 81 mg for chest pain"."""
 _HEADERS_KEPT = 1000
 _GAP = 80
 """Characters before a header in which a blank line, or a header without a colon, is looked for."""
@@ -76,14 +78,15 @@ _BEYOND = re.compile(r",|\b(?:setting of|due to|from|after|with)\b")
 """Between "suspect" and what is not suspected: "suspect sepsis in the setting of cough"."""
 _LASTING = re.compile(
     r" (?:for |x ?)(?:the (?:past|last) )?(?:\d+|several|many|some) (?:day|week|month|year|yr)s?\b(?! (?:ago|prior))"
-    r"|,? (?:today|now|since (?:yesterday|today|this|last (?:night|evening)|(?:mon|tues|wednes|thurs|fri|satur|sun)day))\b"
+    r"| (?:today|now)\b|, today\b"
+    r"|,? since (?:yesterday|today|this|last (?:night|evening)|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b"
 )
 """After "history of" and a symptom that has lasted until now."""
 _OF_ONE_THING = re.compile(r"s/p|status post|prev(?:ious(?:ly)?)?|prior|formerly|remote")
 """What is of the past by what follows it at once, and not by a list: "s/p fall, headache"."""
 _TELLS_NOW = re.compile(
     r"\s*(?:the |this |\d{1,3}[- ]?(?:y/?o|yr|year)[- ]?(?:old )?(?:\w+ )?)?(?:patient|pt|he|she|[mf]|man|woman)\b"
-    r"[^.;:\n]{0,60}?\b(?:presents|reports|complains|c/o|comes|came in|states|arrives|endorses|is (?:here|brought|seen))\b",
+    r"[^.;:\n]{0,60}?\b(?:presents|reports|complains|c/o|comes|came in|states|arrives|endorses|is here)\b",
     re.IGNORECASE,
 )
 """How a paragraph begins that is no part of a list or section above it: "Patient presents with fever"."""
@@ -128,26 +131,31 @@ class MentionFinder(Labeller):
         section = ""
         listed = False  # whether the section's header is still of what follows, if it denies
         alone = False  # whether the section's header has a line for itself, so that it may have subheaders
-        filled = False  # whether anything stands in the section
+        governs = False  # whether the section gives a status to what stands in it
+        filled = False  # whether anything stands in it
         first = 0
         for part in sentences(text):
             after = first
             while after < len(found) and places[after] < part.end:
                 after += 1
             of_part, begin, first = found[first:after], first, after
+            of_drug = False
+            if part.header is not None and of_part:
+                of_drug = self._is_of_drug(text, part, part.header)
+                if of_drug:
+                    part = Sentence(part.start, part.body, part.end, None)
             if part.header is not None and of_part:
                 inner = _in_squeezed(squeezed, part)
-                if self._cues.allergen.fullmatch(part.header):  # "Penicillin: rash" is none either
-                    part = Sentence(part.start, part.start, part.end, None)
-                elif _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
+                if _is_list_of(squeezed.text, inner, of_part, self._cues):  # "Fever, cough: none" is no section
                     part = Sentence(part.start, places[begin], part.end, None)
                     section = section if alone else ""
             if part.header is not None and self._begins_section(text, part, part.header, section, alone):
                 section, listed, alone, filled = part.header, True, _is_alone(text, part), False
+                governs = self._context(section, False) is not None
             elif listed and not _is_list_item(text, part):
                 listed = False
-            if filled and part.header is None and self._context(section, False) and _is_told_apart(text, part):
-                section = ""
+            if governs and part.header is None and filled and _is_told_apart(text, part):
+                section, governs = "", False
             filled = filled or not text[part.body : part.end].isspace()
             matches = of_part and [
                 match for match, place in zip(of_part, places[begin:after], strict=True) if place >= part.body
@@ -155,11 +163,15 @@ class MentionFinder(Labeller):
             if not matches:
                 yield part, []
                 continue
-            context = self._context(section, listed)
+            context = self._context(section, listed) or (HYPOTHETICAL if of_drug else None)
             if context == HYPOTHETICAL and self._tells(section, text, part):
                 context = None
             mentions = _asserted(squeezed, _in_squeezed(squeezed, part), matches, self._cues, context)
             yield part, [_in_note(squeezed, mention) for mention in mentions]
+
+    def _is_of_drug(self, text: str, part: Sentence, header: str) -> bool:
+        """Whether a sentence says what a drug does to the patient, and so begins no section: "Penicillin: rash"."""
+        return self._cues.allergen.fullmatch(header) is not None and not _GIVEN.search(text, part.body, part.end)
 
     def _begins_section(self, text: str, part: Sentence, header: str, section: str, alone: bool) -> bool:
         """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures").
@@ -260,8 +272,12 @@ def _asserted(
         _Cue(match.lastgroup or "", match.start() + part.body, match.end() + part.body)
         for match in cues.in_sentence(lowered)
     ]
-    found = _with_signs_read(found, text, matches)
-    if any(cue.kind == "post_resolved" for cue in found):
+    kinds = {cue.kind for cue in found}
+    if "effect" in kinds:
+        found = _with_effects_read(found, lowered, part.body, cues)
+    if not kinds.isdisjoint(_SIGNS):
+        found = _with_signs_read(found, text, matches)
+    if "post_resolved" in kinds:
         found = _with_resolved_read(found, lowered, [match[0] - part.body for match in matches], part.body)
     mentions = []
     ends = _list_ends(text, matches)
@@ -299,8 +315,6 @@ def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> l
 
     Each answer such as ": no" is of the symptom before it, or else of those after it.
     """
-    if not any(cue.kind in _SIGNS for cue in cues):
-        return cues
     signs = [cue for cue in cues if cue.kind in ("minus", "plus")]
     minus = "pre_negation" if signs and signs[0].start < matches[0][0] else "post_negation"
     read = []
@@ -311,6 +325,17 @@ def _with_signs_read(cues: list[_Cue], text: str, matches: Sequence[Match]) -> l
         if kind == "sign_after" and _denies_what_follows(cue, cues, text, matches):
             kind = "pre_negation"
         read.append(_Cue(kind, cue.start, cue.end))
+    return read
+
+
+def _with_effects_read(found: Sequence[_Cue], lowered: str, offset: int, cues: Cues) -> list[_Cue]:
+    """With those of drugs read as of what may come: "codeine causes nausea", not "exertion causes dyspnea"."""
+    read = []
+    for cue in found:
+        if cue.kind != "effect":
+            read.append(cue)
+        elif cues.allergen_before.search(lowered[max(0, cue.start - offset - _GAP) : cue.start - offset]):
+            read.append(_Cue("pre_hypothetical", cue.start, cue.end))
     return read
 
 

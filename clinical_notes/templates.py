@@ -15,6 +15,7 @@ _SHORT_YES, _SHORT_NO = "(?:y|yes|[1-4]\\+|\\+[1-4])", "(?:n|no|none|ø)"
 _YES = rf"(?:{_SHORT_YES}|pos|positive|present|trace|mild|moderate|severe)"
 _DENIED = "(?:neg|negative|absent|nil|denie[sd])"
 _NO = rf"(?:{_SHORT_NO}|(?:all |both )?{_DENIED}|not present)"
+_TIME = r"(?:today|now|currently|overnight|at present|this (?:morning|am|week))"
 _STOPS = r"\s*(?:[,;.)\]\n]|$)"
 _NEXT_FIELD = r"\s*-?\s*[a-z][a-z /]{2,40}"
 _ENDED = rf"(?={_STOPS}|{_NEXT_FIELD}[:?(])"
@@ -24,7 +25,7 @@ _ANSWER = re.compile(
     rf"\s?[:?=]\s?(?:(?P<yes>{_YES})|{_NO})\)?{_ENDED}"
     rf"|\s?[:=]\s?(?:(?P<plus>\+)|(?P<minus>-))(?={_STOPS}|{_NEXT_FIELD}:\s?[+-])"
     rf"|(?P<dash>\s-\s)(?:(?P<yes_after_dash>{_YES})|{_NO})(?={_STOPS}|{_NEXT_FIELD}[:?])"
-    rf"|\s?[\[(]\s?(?:(?P<yes_in_bracket>{_YES})|{_NO})(?:\s?[\])]|(?=[,;])){_ENDED}"
+    rf"|\s?[\[(]\s?(?:(?P<yes_in_bracket>{_YES})|{_NO})(?: {_TIME})?(?:\s?[\])]|(?=[,;])){_ENDED}"
     rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}|{_DENIED}(?! for\b))\)?{_ENDED}"
     rf"|,?\s(?:all|both) {_DENIED}{_ENDED})"
 )
@@ -57,7 +58,7 @@ _SIDE = re.compile(
     rf"| (?:lower |upper )?(?:leg |arm |foot |ankle |side |[lu]e )?(?P<plain>{_GRADE}))"
 )
 _SIDES = re.compile(rf"\s?:?\s*{_SIDE.pattern}")
-_FIELD = re.compile(r"\s?:(?=\s)")
+_FIELD = re.compile(r"\s?:(?=\s|$)")
 _BLANK_FIELD = re.compile(r"\s?:\s")
 """All that stands between a symptom whose field is blank and the symptom of the next field."""
 _NOTHING = re.compile(r"(?:absent|none|no|n|negative|neg|0|nil)$")
@@ -95,7 +96,7 @@ def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) ->
             or _sides(text, mention, until)
             or (_sign(text, begin, mention) if signed else None)
             or (HYPOTHETICAL if _UNANSWERED.match(text, mention[1], until) else _answer(text, mention, until, end))
-            or (_blank(text, mention, mentions[i + 1]) if until < end else None)
+            or _blank(text, mention, mentions[i + 1] if until < end else None, found.get(i - 1))
         )
         if status is not None:
             found[i] = status
@@ -118,9 +119,16 @@ def _not_before(text: str, start: int, mention: Span) -> bool:
     return _NOT in text[item : mention[0]]
 
 
-def _blank(text: str, mention: Span, following: Span) -> str | None:
-    """ "Fever:    Cough: yes": nobody filled in the first field."""
-    blank = _BLANK_FIELD.fullmatch(text, mention[1], following[0]) and _FIELD.match(text, following[1])
+def _blank(text: str, mention: Span, following: Span | None, before: str | None) -> str | None:
+    """ "Fever:    Cough: yes": nobody filled in the first field; the last is blank where the one before it is.
+
+    Args:
+        before: the status of the symptom before.
+    """
+    if following is None:
+        blank = before == HYPOTHETICAL and _FIELD.fullmatch(text, mention[1], len(text.rstrip()))
+    else:
+        blank = _BLANK_FIELD.fullmatch(text, mention[1], following[0]) and _FIELD.match(text, following[1])
     return HYPOTHETICAL if blank else None
 
 

@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
 
     in_one_line: re.Pattern[str] | None = None
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         folded = node.start_mark.line != node.end_mark.line
         if folded and self.in_one_line and self.in_one_line.fullmatch(node.value):
