@@ -7,7 +7,7 @@ makes them several times as fast as implementations on spaCy (docs/notes.md has 
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -294,7 +294,7 @@ def _asserted(
         elif graded and _is_graded(lowered, start - part.body, end - part.body, following):
             assertion = AFFIRMED
         else:
-            near = _outside_brackets(found, brackets, start)
+            near = _outside_brackets(found, brackets, matches, start)
             assertion = _assertion(near, _Place(lowered, part.body, starts, start, end, list_end), context)
         if kind == DENYING and assertion != OTHER:
             assertion = AFFIRMED if assertion in _ABSENT else NEGATED
@@ -369,17 +369,26 @@ def _list_ends(text: str, matches: Sequence[Match]) -> list[int]:
     return ends
 
 
-def _outside_brackets(cues: Sequence[_Cue], brackets: Sequence[tuple[int, int]], start: int) -> Sequence[_Cue]:
+def _outside_brackets(
+    cues: Sequence[_Cue], brackets: Sequence[tuple[int, int]], matches: Sequence[Match], start: int
+) -> Sequence[_Cue]:
     """The cues without those in brackets that the mention is not in: "well (no cough) when swelling began"."""
     closed = [bracket for bracket in brackets if not bracket[0] <= start < bracket[1]]
     if not closed:
         return cues
-    return [cue for cue in cues if not any(a < cue.start < b - 1 and _is_part(cue, a, b) for a, b in closed)]
+    ends = {match[1] for match in matches}
+    return [cue for cue in cues if not any(_is_inside(cue, a, b, start, ends) for a, b in closed)]
 
 
-def _is_part(cue: _Cue, opening: int, closing: int) -> bool:
-    """Whether a bracket holds more than the cue: "(denies)" is an answer to what stands before it."""
-    return closing - opening - 2 > cue.end - cue.start
+def _is_inside(cue: _Cue, opening: int, closing: int, start: int, ends: Collection[int]) -> bool:
+    """Whether a bracket keeps a cue from the mention at ``start``, as it does where it holds more than the cue.
+
+    "(denies)" is an answer to what stands before it, and so of nothing after it if that is a symptom.
+    """
+    if not opening < cue.start < closing - 1:
+        return False
+    answered = opening in ends or opening - 1 in ends
+    return closing - opening - 2 > cue.end - cue.start or (answered and start >= closing)
 
 
 @dataclass(frozen=True, slots=True)
