@@ -24,7 +24,7 @@ _ANSWER = re.compile(
     r"(?:\s(?:present|reported|noted)(?=\s?[:?]))?(?:"
     rf"\s?[:?=]\s?(?:(?P<yes>{_YES})|{_NO})\)?{_ENDED}"
     rf"|\s?[:=]\s?(?:(?P<plus>\+)|(?P<minus>-))(?={_STOPS}|{_NEXT_FIELD}:\s?[+-])"
-    rf"|(?P<dash>\s-\s)(?:(?P<yes_after_dash>{_YES})|{_NO})(?={_STOPS}|{_NEXT_FIELD}[:?])"
+    rf"|(?P<dash>\s-\s?)(?:(?P<yes_after_dash>{_YES})|{_NO})(?={_STOPS}|{_NEXT_FIELD}[:?])"
     rf"|\s?[\[(]\s?(?:(?P<yes_in_bracket>{_YES})|{_NO})(?: {_TIME})?(?:\s?[\])]|(?=[,;])){_ENDED}"
     rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}|{_DENIED}(?! for\b))\)?{_ENDED}"
     rf"|,?\s(?:all|both) {_DENIED}{_ENDED})"
@@ -33,7 +33,8 @@ _AFFIRMING = ("yes", "plus", "yes_after_dash", "yes_in_bracket", "plain_yes")
 _PLAIN_DENIALS = {"no", "ø", "neg", "negative"}
 """What may stand before a symptom as well as after one."""
 _LAST_NO = re.compile(r"\s(?:no|ø|neg|negative)[\s.]*$")
-_LAST_DASHED = re.compile(rf"\s-\s(?:{_YES}|{_NO})[\s.)]*$")
+_LAST_SIGNED = re.compile(r":\s?[+-][\s.]*$")
+_LAST_DASHED = re.compile(rf"\s-\s?(?:{_YES}|{_NO})[\s.)]*$")
 _BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?P<words>(?:[\w-]+\s){0,2}?)$")
 _DENIAL = re.compile(r"(?:no|not|denies|denied|without)\b")
 _BOX_AFTER = re.compile(r"\s?[:?]?\s?(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))")
@@ -59,6 +60,7 @@ _SIDE = re.compile(
 )
 _SIDES = re.compile(rf"\s?:?\s*{_SIDE.pattern}")
 _FIELD = re.compile(r"\s?:(?=\s|$)")
+_LAST_FIELD = re.compile(r"\s?: ?(?:\n|$)")
 _BLANK_FIELD = re.compile(r"\s?:\s")
 """All that stands between a symptom whose field is blank and the symptom of the next field."""
 _NOTHING = re.compile(r"(?:absent|none|no|n|negative|neg|0|nil)$")
@@ -96,7 +98,8 @@ def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) ->
             or _sides(text, mention, until)
             or (_sign(text, begin, mention) if signed else None)
             or (HYPOTHETICAL if _UNANSWERED.match(text, mention[1], until) else _answer(text, mention, until, end))
-            or _blank(text, mention, mentions[i + 1] if until < end else None, found.get(i - 1))
+            or (_blank(text, mention, mentions[i + 1]) if until < end else None)
+            or (_blank_last(text, mention, end) if found.get(i - 1) == HYPOTHETICAL else None)
         )
         if status is not None:
             found[i] = status
@@ -119,17 +122,15 @@ def _not_before(text: str, start: int, mention: Span) -> bool:
     return _NOT in text[item : mention[0]]
 
 
-def _blank(text: str, mention: Span, following: Span | None, before: str | None) -> str | None:
-    """ "Fever:    Cough: yes": nobody filled in the first field; the last is blank where the one before it is.
-
-    Args:
-        before: the status of the symptom before.
-    """
-    if following is None:
-        blank = before == HYPOTHETICAL and _FIELD.fullmatch(text, mention[1], len(text.rstrip()))
-    else:
-        blank = _BLANK_FIELD.fullmatch(text, mention[1], following[0]) and _FIELD.match(text, following[1])
+def _blank(text: str, mention: Span, following: Span) -> str | None:
+    """ "Fever:    Cough: yes": nobody filled in the first field."""
+    blank = _BLANK_FIELD.fullmatch(text, mention[1], following[0]) and _FIELD.match(text, following[1])
     return HYPOTHETICAL if blank else None
+
+
+def _blank_last(text: str, mention: Span, end: int) -> str | None:
+    """ "Fever:    Cough:": whether the last field of several is blank, as the one before it is."""
+    return HYPOTHETICAL if _LAST_FIELD.match(text, mention[1], end) else None
 
 
 def _boxes_come_first(statement: str, first_mention: int) -> bool | None:
@@ -194,6 +195,8 @@ def _is_of_next(text: str, answer: re.Match[str], until: int, end: int) -> bool:
         return False
     if answer["dash"]:  # "cough - no fever", not "cough - no fever - yes"
         return not _LAST_DASHED.search(text, until, end)
+    if answer["plus"] or answer["minus"]:
+        return not _LAST_SIGNED.search(text, until, end)
     return between == " " and answer[0].strip() in _PLAIN_DENIALS and not _LAST_NO.search(text, until, end)
 
 
