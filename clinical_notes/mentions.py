@@ -102,7 +102,9 @@ class MentionFinder(Labeller):
     def __init__(self, lexicon: Lexicon) -> None:
         self._cues = load_cues()
         self._forms = FormFinder(lexicon)
-        self._context = functools.lru_cache(_HEADERS_KEPT)(self._context_of)  # most headers come again and again
+        # Most headers come again and again.
+        self._context = functools.lru_cache(_HEADERS_KEPT)(self._context_of)
+        self._names_allergen = functools.lru_cache(_HEADERS_KEPT)(self._cues.allergen.fullmatch)
 
     def find(self, text: str) -> list[Mention]:
         return [mention for _, _, mentions in self.mentioning(text) for mention in mentions]
@@ -171,7 +173,7 @@ class MentionFinder(Labeller):
 
     def _is_of_drug(self, text: str, part: Sentence, header: str) -> bool:
         """Whether a sentence says what a drug does to the patient, and so begins no section: "Penicillin: rash"."""
-        return self._cues.allergen.fullmatch(header) is not None and not _GIVEN.search(text, part.body, part.end)
+        return self._names_allergen(header) is not None and not _GIVEN.search(text, part.body, part.end)
 
     def _begins_section(self, text: str, part: Sentence, header: str, section: str, alone: bool) -> bool:
         """Whether a header ends the section that it stands in, and is not a part of it ("Mother: seizures").
