@@ -52,6 +52,8 @@ HEADER = re.compile(r"\s*(?:\d{1,2}[.)]\s+)?(?P<title>[A-Z][A-Za-z0-9 /&'(),-]{1
 """A section header at the start of a sentence."""
 
 _CAPITALS_ALONE = re.compile(rf"\s*(?P<title>{_CAPITALS})(?=[^\S\n]*(?:\n|$))")
+_ASKS = re.compile(r"(?:^|[^\s\w)\]\"'])\s*$")
+"""Before a question mark that stands before what is asked."""
 _LIST_MARK = re.compile(r"\s*(?:\d{1,2}[.)]|[-*•])\s+")
 
 
@@ -87,8 +89,8 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     mark, end = match.span()
     after = text[end : end + 24].lstrip()
     if text[mark] != ".":
-        if text[mark] == "?" and after[:1].islower() and not text[start:mark].strip()[-1:].isalnum():
-            return False  # "? seizure"
+        if text[mark] == "?" and after[:1].isalpha() and _ASKS.search(text[start:mark]):
+            return False  # "? seizure", "Indication: ? Seizure"
         return not _ANSWER.match(after)  # "Fever? No."
     if after[:1].islower():
         return False

@@ -11,7 +11,7 @@ import yaml
 from run_folder.errors import InputError
 
 _FILE = Path(__file__).with_name("cues.yaml")
-_PARTS, _GONE, _OVER = "parts", "gone", "over"
+_PARTS, _GONE, _OVER, _ALLERGEN = "parts", "gone", "over", "allergen"
 _PHRASE_KINDS = (
     "not_a_cue",
     "pseudo_negation",
@@ -22,6 +22,7 @@ _PHRASE_KINDS = (
     "pre_historical",
     "past_time",
     "pre_hypothetical",
+    "effect",
     "post_hypothetical",
     "near_post_negation",
     "post_resolved",
@@ -90,10 +91,15 @@ _AFTER_COMMA = (
     rf"|(?:and |with )?{_PRESENT}(?!\w)|\w+ing \w+ly\b|(?:\w+ ){{1,2}}without\b"
 )
 """What begins a new statement after a comma."""
+_DASHED = (
+    r"(?:none|negative|denie[sd]|absent)"
+    r"(?=\s*(?:[.,;:)]|$|(?:on|in|at|by|per|today|now|currently|this)\b|any\s*(?:[.;]|$)))"
+)
+"""An answer after a dash, which is of what stands before it: "cough - denies"; not "Resp - denies cough"."""
 _STOP = (
     r";|\n|\.(?:(?=\s)|(?<=[a-z]{3}.)(?=[a-z]{3}))"
-    r"|(?<![,;:(])\s--?\s(?!(?:none|negative|denie[sd]|absent|(?:now |has )?(?:resolved|subsided|gone))\b)"
-    rf"|,(?= (?:{_AFTER_COMMA}))"
+    rf"|(?<![,;:(])\s--?\s(?!{_DASHED}|(?:now |has )?(?:resolved|subsided|gone)\b)"
+    rf"|,(?= ?(?:{_AFTER_COMMA}))"
 )
 _BOUNDS = rf"(?P<stop>{_STOP})|(?P<comma>,)"
 
@@ -114,10 +120,12 @@ class Cues:
         family_header: found in the header of a section about relatives.
         relative_header: matches the header of what one relative has.
         historical_header: matches the header of a section about the past.
-        hypothetical_header: matches the beginning of a header above allergies, instructions or indications.
+        hypothetical_header: matches the beginning of a header above allergies, side effects or what to call for.
         instruction_header: matches the beginning of a header above instructions.
         section_header: matches any header that begins a section, wherever it stands.
         qualifiers: the whole text between a line's start and its first symptom, where that text only qualifies it.
+        allergen: matches what many are allergic to.
+        allergen_before: finds the same at the end of a text in lower case.
     """
 
     all_kinds: re.Pattern[str]
@@ -132,6 +140,8 @@ class Cues:
     instruction_header: re.Pattern[str]
     section_header: re.Pattern[str]
     qualifiers: re.Pattern[str]
+    allergen: re.Pattern[str]
+    allergen_before: re.Pattern[str]
 
     def in_sentence(self, lowered: str) -> Iterator[re.Match[str]]:
         """The cues of a sentence in lower case, in order; each match's ``lastgroup`` is its kind."""
@@ -176,6 +186,8 @@ def load_cues(path: Path = _FILE) -> Cues:
         instruction_header=re.compile(rf"(?:{any_of['instruction_header']})", re.IGNORECASE),
         section_header=re.compile(rf"(?:{any_of['section_header']})$", re.IGNORECASE),
         qualifiers=re.compile(rf"\s*(?:{any_of['qualifier']})\s+", re.IGNORECASE),
+        allergen=re.compile(parts[_ALLERGEN], re.IGNORECASE),
+        allergen_before=re.compile(rf"\b{parts[_ALLERGEN]} ?$"),
     )
 
 
@@ -194,8 +206,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     if set(groups) != expected:
         wrong = ", ".join(sorted(map(str, set(groups) ^ expected)))
         raise InputError(f"{path}: groups that are missing or unknown: {wrong}")
-    if not isinstance(groups[_PARTS], dict) or not {_GONE, _OVER} <= set(groups[_PARTS]):
-        raise InputError(f"{path}: {_PARTS} must map names to phrases, {_GONE!r} and {_OVER!r} among them")
+    if not isinstance(groups[_PARTS], dict) or not {_GONE, _OVER, _ALLERGEN} <= set(groups[_PARTS]):
+        needed = f"{_GONE!r}, {_OVER!r} and {_ALLERGEN!r}"
+        raise InputError(f"{path}: {_PARTS} must map names to phrases, {needed} among them")
     parts = groups.pop(_PARTS)
     for name, text in ({f"{_PARTS}: {name}": text for name, text in parts.items()} | groups).items():
         if not isinstance(text, str) or not _phrases(text):

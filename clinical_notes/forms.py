@@ -1,6 +1,7 @@
 """Where a text has the surface forms of a lexicon."""
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import ahocorasick
@@ -26,12 +27,14 @@ class FormFinder:
     def __init__(self, lexicon: Lexicon) -> None:
         self._automaton = ahocorasick.Automaton()
         self._expressions: list[tuple[re.Pattern[str], tuple[str, ...], Kind]] = []
+        self._exclusions: list[tuple[re.Pattern[str], tuple[str, ...], Kind]] = []
         for phrase, kind, concepts in lexicon.phrases():
             expression = expression_of(phrase)
             if expression is None:
                 self._automaton.add_word(phrase, (len(phrase), concepts, kind))
             else:
-                self._expressions.append((expression, concepts, kind))
+                kept = self._exclusions if kind == _EXCLUDED else self._expressions
+                kept.append((expression, concepts, kind))
         self._automaton.make_automaton()
 
     def matches(self, lowered: str) -> list[Match]:
@@ -40,12 +43,9 @@ class FormFinder:
         for last, (length, concepts, kind) in self._automaton.iter(lowered):
             if _are_words(lowered, last - length + 1, last + 1):
                 found.append((last - length + 1, last + 1, concepts, kind))
+        found += _expressed(lowered, self._expressions)
         named = {concept for _, _, concepts, _ in found for concept in concepts}
-        for expression, concepts, kind in self._expressions:
-            if kind != _EXCLUDED or concepts[0] in named:
-                for match in expression.finditer(lowered):
-                    if _are_words(lowered, *match.span()):
-                        found.append((*match.span(), concepts, kind))
+        found += _expressed(lowered, [exclusion for exclusion in self._exclusions if exclusion[1][0] in named])
         found.sort(key=lambda form: (form[0], -form[1]))
         kept: list[Match] = []
         for form in map(Match._make, found):
@@ -56,6 +56,15 @@ class FormFinder:
             elif form.end - form.start > kept[-1].end - kept[-1].start:
                 kept[-1] = form
         return [form for form in kept if form.kind != _EXCLUDED]
+
+
+def _expressed(
+    text: str, expressions: Iterable[tuple[re.Pattern[str], tuple[str, ...], Kind]]
+) -> Iterator[tuple[int, int, tuple[str, ...], Kind]]:
+    for expression, concepts, kind in expressions:
+        for match in expression.finditer(text):
+            if _are_words(text, *match.span()):
+                yield *match.span(), concepts, kind
 
 
 def _names_another(excluded: Match, form: Match) -> bool:

@@ -29,7 +29,7 @@ class Concept:
         negative: phrases that deny it by themselves.
         exclude: phrases that hold a form but name something else.
         shared: forms that name other concepts too, each of which lists it ("n/v").
-        parents: concepts that each of its mentions is a mention of too (hematuria is bleeding).
+        parents: concepts that each of its mentions is a mention of too (hematuria is bleeding), and of their parents.
 
     A form, denial or exclusion between slashes is a regular expression.
     """
@@ -83,9 +83,19 @@ class Lexicon:
                 phrases = (*concept.forms, *concept.shared) if kind == "forms" else getattr(concept, kind)
                 for phrase in phrases:
                     names = named.setdefault((phrase, kind), [])
-                    names += [name for name in (concept.name, *concept.parents) if name not in names]
+                    names += [name for name in (concept.name, *self.ancestors(concept.name)) if name not in names]
         for (phrase, kind), names in named.items():
             yield phrase, kind, tuple(names)
+
+    def ancestors(self, name: str) -> Iterator[str]:
+        """The parents of a concept and theirs, each once and the concept itself never."""
+        seen, waiting = {name}, [name]
+        while waiting:
+            for parent in self.concepts[waiting.pop()].parents:
+                if parent not in seen:
+                    seen.add(parent)
+                    waiting.append(parent)
+                    yield parent
 
     def concept_of(self, name: str) -> str | None:
         """The concept of this name, or the one that absorbed it, or else the one that has it as a form."""
@@ -169,7 +179,7 @@ def _built_in() -> Lexicon:
 
 
 def _read(path: Path) -> Lexicon:
-    content = read_yaml(path, "lexicon")
+    content = read_yaml(path, "lexicon", in_one_line=_PATTERN)
     if not isinstance(content, Mapping) or not content:
         message = f"{path} must map concepts to their forms, such as 'fever: {{forms: [fever]}}'"
         raise InputError(Problem("lexicon", message))
@@ -183,10 +193,24 @@ def _read(path: Path) -> Lexicon:
         for parent in concept.parents:
             if parent not in concepts:
                 raise InputError(Problem("lexicon", f"{path}: {concept.name}: the lexicon has no parent {parent!r}"))
-            if parent == concept.name or concept.name in concepts[parent].parents:
-                message = f"{path}: {concept.name} and {parent} cannot be parents of each other"
-                raise InputError(Problem("lexicon", message, "keep one of the two"))
+    if circle := _circle(concepts):
+        message = f"{path}: a concept cannot be its own parent: {' > '.join(circle)}"
+        raise InputError(Problem("lexicon", message, "leave one of these parents out"))
     return Lexicon(concepts)
+
+
+def _circle(concepts: Mapping[str, Concept]) -> list[str]:
+    """Names from a concept over parents back to it; empty: there is no such way."""
+    left = {name: set(concept.parents) for name, concept in concepts.items()}
+    while ended := [name for name, parents in left.items() if not parents & left.keys()]:
+        for name in ended:
+            del left[name]
+    way: list[str] = []
+    name = next(iter(left), "")
+    while name and name not in way:
+        way.append(name)
+        name = next(parent for parent in concepts[name].parents if parent in left)
+    return [*way[way.index(name) :], name] if way else []
 
 
 def _named(path: Path, content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

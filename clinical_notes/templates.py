@@ -11,15 +11,30 @@ from clinical_notes.units import AFFIRMED, HYPOTHETICAL, NEGATED
 
 Span = tuple[int, int]
 
-_SHORT_YES, _SHORT_NO = "(?:y|yes|[1-4]\\+|\\+[1-4])", "(?:n|no|none)"
+_SHORT_YES, _SHORT_NO = "(?:y|yes|[1-4]\\+|\\+[1-4])", "(?:n|no|none|ø)"
 _YES = rf"(?:{_SHORT_YES}|pos|positive|present|trace|mild|moderate|severe)"
-_NO = rf"(?:{_SHORT_NO}|neg|negative|absent|nil|denie[sd]|not present)"
-_ENDED = r"(?=\s*(?:[,;.)\]\n]|$|-?\s*[a-z][a-z /]{2,40}[:?(]))"
+_DENIED = "(?:neg|negative|absent|nil|denie[sd])"
+_NO = rf"(?:{_SHORT_NO}|(?:all |both )?{_DENIED}|not present)"
+_TIME = r"(?:today|now|currently|overnight|at present|this (?:morning|am|week))"
+_STOPS = r"\s*(?:[,;.)\]\n]|$)"
+_NEXT_FIELD = r"\s*-?\s*[a-z][a-z /]{2,40}"
+_ENDED = rf"(?={_STOPS}|{_NEXT_FIELD}[:?(])"
+"""After an answer: a stop, the next symptom (where the search ends) or the next field."""
 _ANSWER = re.compile(
-    rf"(?:(?:\s(?:present|reported|noted)(?=\s?:))?(?:\s?[:?=]\s?|\s-\s?|\s?\()(?:(?P<yes>{_YES})|(?P<no>{_NO}))"
-    rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}))\)?{_ENDED}"
+    r"(?:\s(?:present|reported|noted)(?=\s?[:?]))?(?:"
+    rf"\s?[:?=]\s?(?:(?P<yes>{_YES})|{_NO})\)?{_ENDED}"
+    rf"|\s?[:=]\s?(?:(?P<plus>\+)|(?P<minus>-))(?={_STOPS}|{_NEXT_FIELD}:\s?[+-])"
+    rf"|(?P<dash>\s-\s?)(?:(?P<yes_after_dash>{_YES})|{_NO})(?={_STOPS}|{_NEXT_FIELD}[:?])"
+    rf"|\s?[\[(]\s?(?:(?P<yes_in_bracket>{_YES})|{_NO})(?: {_TIME})?(?:\s?[\])]|(?=[,;])){_ENDED}"
+    rf"|\s(?:(?P<plain_yes>y|yes)|{_SHORT_NO}|{_DENIED}(?! for\b))\)?{_ENDED}"
+    rf"|,?\s(?:all|both) {_DENIED}{_ENDED})"
 )
-_LAST_NO = re.compile(r"\sno[\s.]*$")
+_AFFIRMING = ("yes", "plus", "yes_after_dash", "yes_in_bracket", "plain_yes")
+_PLAIN_DENIALS = {"no", "ø", "neg", "negative"}
+"""What may stand before a symptom as well as after one."""
+_LAST_NO = re.compile(r"\s(?:no|ø|neg|negative)[\s.]*$")
+_LAST_SIGNED = re.compile(r":\s?[+-][\s.]*$")
+_LAST_DASHED = re.compile(rf"\s-\s?(?:{_YES}|{_NO})[\s.)]*$")
 _BOX_BEFORE = re.compile(r"(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))\s?(?P<words>(?:[\w-]+\s){0,2}?)$")
 _DENIAL = re.compile(r"(?:no|not|denies|denied|without)\b")
 _BOX_AFTER = re.compile(r"\s?[:?]?\s?(?:[\[(](?P<mark>[ x_]?)[\])]|(?P<sign>[☐☒☑✓]))")
@@ -44,11 +59,19 @@ _SIDE = re.compile(
     rf"| (?:lower |upper )?(?:leg |arm |foot |ankle |side |[lu]e )?(?P<plain>{_GRADE}))"
 )
 _SIDES = re.compile(rf"\s?:?\s*{_SIDE.pattern}")
+_FIELD = re.compile(r"\s?:(?=\s|$)")
+_LAST_FIELD = re.compile(r"\s?: ?(?:\n|$)")
+_BLANK_FIELD = re.compile(r"\s?:\s")
+"""All that stands between a symptom whose field is blank and the symptom of the next field."""
 _NOTHING = re.compile(r"(?:absent|none|no|n|negative|neg|0|nil)$")
 _NOT = "no(t)"
 _SIGN = re.compile(r"(?:^|[\s,;(/•])(?P<sign>[+-])$")
 _SIGNS = re.compile(r"(?:^|[\s,;(/])[+-](?=[a-z])")
 _JOINED = re.compile(r"\s?/\s?")
+_LISTED = re.compile(r"\s?/\s?|,\s?(?:(?:and|or)\s)?|\s(?:and|or|&)\s")
+_ALL_DENIED = re.compile(rf"(?:\s?[:,-])?\s(?:all|both) {_DENIED}\b")
+_DENIED_AFTER = re.compile(rf"\s{_DENIED}\b")
+_LAST_OF_LIST = re.compile(r",?\s(?:and|or|&)\s")
 
 
 def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) -> dict[int, str]:
@@ -62,7 +85,7 @@ def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) ->
     """
     statement = text[start:end]
     if _NOT in statement:
-        return {i: _not_before(text, start, mention) for i, mention in enumerate(mentions)}
+        return {i: NEGATED for i, mention in enumerate(mentions) if _not_before(text, start, mention)}
     found: dict[int, str] = {}
     box_first = _boxes_come_first(statement, mentions[0][0] - start)
     signed = len(_SIGNS.findall(statement)) > 1
@@ -72,23 +95,42 @@ def read_templates(text: str, mentions: Sequence[Span], start: int, end: int) ->
         status = (
             (_boxed_answer(text, mention, until) if box_first is not None else None)
             or _box(text, begin, mention, until, box_first)
-            or _sides(text, mention, end)
+            or _sides(text, mention, until)
             or (_sign(text, begin, mention) if signed else None)
             or (HYPOTHETICAL if _UNANSWERED.match(text, mention[1], until) else _answer(text, mention, until, end))
+            or (_blank(text, mention, mentions[i + 1]) if until < end else None)
+            or (_blank_last(text, mention, end) if found.get(i - 1) == HYPOTHETICAL else None)
         )
         if status is not None:
             found[i] = status
-    for i in range(len(mentions) - 2, -1, -1):  # "Nausea / vomiting: denies" is of both
-        joined = _JOINED.fullmatch(text, mentions[i][1], mentions[i + 1][0])
-        if joined and i + 1 in found and i not in found:
+    of_list = False
+    for i in range(len(mentions) - 2, -1, -1):
+        if i in found or i + 1 not in found:
+            of_list = False
+        elif _JOINED.fullmatch(text, mentions[i][1], mentions[i + 1][0]):  # "Nausea / vomiting: denies" is of both
             found[i] = found[i + 1]
+        elif found[i + 1] == NEGATED and (of_list or _denies_list(text, mentions[i], mentions[i + 1])):
+            of_list = _LISTED.fullmatch(text, mentions[i][1], mentions[i + 1][0]) is not None
+            if of_list:
+                found[i] = NEGATED
     return found
 
 
-def _not_before(text: str, start: int, mention: Span) -> str:
+def _not_before(text: str, start: int, mention: Span) -> bool:
     """MetaVision writes "No(t)" before each item that is denied; items are apart by commas."""
     item = max(start, *(text.rfind(mark, start, mention[0]) + 1 for mark in ",;:\n"))
-    return NEGATED if _NOT in text[item : mention[0]] else AFFIRMED
+    return _NOT in text[item : mention[0]]
+
+
+def _blank(text: str, mention: Span, following: Span) -> str | None:
+    """ "Fever:    Cough: yes": nobody filled in the first field."""
+    blank = _BLANK_FIELD.fullmatch(text, mention[1], following[0]) and _FIELD.match(text, following[1])
+    return HYPOTHETICAL if blank else None
+
+
+def _blank_last(text: str, mention: Span, end: int) -> str | None:
+    """ "Fever:    Cough:": whether the last field of several is blank, as the one before it is."""
+    return HYPOTHETICAL if _LAST_FIELD.match(text, mention[1], end) else None
 
 
 def _boxes_come_first(statement: str, first_mention: int) -> bool | None:
@@ -141,11 +183,25 @@ def _sign(text: str, begin: int, mention: Span) -> str | None:
 
 def _answer(text: str, mention: Span, until: int, end: int) -> str | None:
     answer = _ANSWER.match(text, mention[1], until)
-    if answer is None or (until < end and _denies_next(text, answer, until, end)):
+    if answer is None or (until < end and _is_of_next(text, answer, until, end)):
         return None
-    return AFFIRMED if answer["yes"] or answer["plain_yes"] else NEGATED
+    return AFFIRMED if any(map(answer.group, _AFFIRMING)) else NEGATED
 
 
-def _denies_next(text: str, answer: re.Match[str], until: int, end: int) -> bool:
-    """Whether a "no" is of the symptom after it: "has cough no fever", not "cough no, fever no"."""
-    return answer[0].strip() == "no" and text[answer.end() : until] == " " and not _LAST_NO.search(text, until, end)
+def _is_of_next(text: str, answer: re.Match[str], until: int, end: int) -> bool:
+    """Whether an answer between two symptoms is of the second: "has cough no fever", not "cough no, fever no"."""
+    between = text[answer.end() : until]
+    if between not in ("", " "):
+        return False
+    if answer["dash"]:  # "cough - no fever", not "cough - no fever - yes"
+        return not _LAST_DASHED.search(text, until, end)
+    if answer["plus"] or answer["minus"]:
+        return not _LAST_SIGNED.search(text, until, end)
+    return between == " " and answer[0].strip() in _PLAIN_DENIALS and not _LAST_NO.search(text, until, end)
+
+
+def _denies_list(text: str, before: Span, last: Span) -> bool:
+    """Whether a denial after the last symptom is of the one before too: "fever and cough negative"."""
+    if _ALL_DENIED.match(text, last[1]):
+        return True
+    return bool(_LAST_OF_LIST.fullmatch(text, before[1], last[0]) and _DENIED_AFTER.match(text, last[1]))

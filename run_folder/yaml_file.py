@@ -1,5 +1,6 @@
 """YAML files that a user writes: read as plain data, or refused in one line."""
 
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,21 @@ _MOST_BYTES = 10_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data; a key that is given twice, of which YAML would keep the last, is an error."""
+    """Plain data; a key that is given twice, of which YAML would keep the last, is an error.
+
+    So is a value of several lines, which YAML folds into one with blanks, where ``in_one_line`` matches it.
+    """
+
+    in_one_line: re.Pattern[str] | None = None
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        folded = node.start_mark.line != node.end_mark.line
+        if folded and self.in_one_line and self.in_one_line.fullmatch(node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"write {quoted(node.value)} in one line: a line's end becomes a blank", node.start_mark
+            )
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -28,18 +43,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def read_yaml(path: Path, setting: str) -> Any:
+def read_yaml(path: Path, setting: str, in_one_line: re.Pattern[str] | None = None) -> Any:
     """The content of a YAML file.
 
     Args:
         setting: that names the file, for the error.
+        in_one_line: matches values that must not go over several lines.
 
     Raises:
         InputError: it cannot be read, or is not YAML.
     """
     text = _text(path, setting)
     try:
-        return _Loader(text).get_single_data()
+        loader = _Loader(text)
+        loader.in_one_line = in_one_line
+        return loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
         reason = f" ({error.problem})" if isinstance(error, yaml.constructor.ConstructorError) else ""

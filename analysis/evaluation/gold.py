@@ -136,7 +136,7 @@ def read_labels(run: Run, path: str | Path) -> list[GoldText]:
 
 def _with_parents(lexicon: Lexicon, path: str | Path) -> list[GoldText]:
     """Labels of a concept are ones of its parents too, as its mentions are."""
-    parents = {name: concept.parents for name, concept in lexicon.concepts.items()}
+    parents = {name: frozenset(lexicon.ancestors(name)) for name in lexicon.concepts}
     return [
         replace(
             text,

@@ -74,7 +74,7 @@ def test_the_first_of_two_phrases_wins_and_an_expression_sees_what_follows(write
         ({"termination": ""}, ["termination", "needs phrases"]),
         ({"termination": ["but"]}, ["termination", "needs phrases"]),
         ({"terminations": "but"}, ["missing or unknown", "terminations"]),
-        ({"parts": {"over": "over", "gone": "is <it>", "it": "it"}}, ["parts: gone", "<it>"]),
+        ({"parts": {"over": "over", "allergen": "milk", "gone": "is <it>", "it": "it"}}, ["parts: gone", "<it>"]),
         ({"parts": {"it": "it"}}, ["parts", "'gone'"]),
     ],
 )

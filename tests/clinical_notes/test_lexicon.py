@@ -33,6 +33,16 @@ def test_a_users_lexicon_replaces_the_built_in_one(tmp_path: Path) -> None:
         ("itch: {forms: [no]}\n", ["itch", "quote it"]),
         ("itch: {forms: [", ["not valid YAML", "line"]),
         ("- a\n", ["must map concepts"]),
+        ('itch: {forms: ["/itch(?:y|\n  ing)/"]}\n', ["line 1", "in one line", "a line's end becomes a blank"]),
+        ("itch:\n  forms: [/itch\n    ing/]\n", ["line 2", "in one line"]),
+        ("itch: {forms: [a], parents: [scratch]}\n", ["itch", "no parent 'scratch'"]),
+        ("itch: {forms: [a], parents: [itch]}\n", ["own parent", "itch > itch"]),
+        ("b: {forms: [x], parents: [c]}\nc: {forms: [z], parents: [b]}\n", ["own parent", "b > c > b"]),
+        (
+            "a: {forms: [w], parents: [b]}\nb: {forms: [x], parents: [c]}\nc: {forms: [z], parents: [d]}\n"
+            "d: {forms: [v], parents: [b]}\n",
+            ["own parent", "b > c > d > b"],
+        ),
     ],
 )
 def test_a_wrong_lexicon_is_one_line_with_its_mend(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -40,6 +50,14 @@ def test_a_wrong_lexicon_is_one_line_with_its_mend(tmp_path: Path, text: str, wo
         load_lexicon(write(tmp_path, text))
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in [*words, "lexicon.yaml"])
+
+
+def test_a_mention_counts_for_the_parents_of_its_parents_too(tmp_path: Path) -> None:
+    text = "a: {forms: [ay], parents: [b]}\nb: {forms: [bee], parents: [c]}\nc: {forms: [cee]}\n"
+    lexicon = load_lexicon(write(tmp_path, text))
+    assert [m.concept for m in MentionFinder(lexicon).find("ay, bee")] == ["a", "b", "c", "b", "c"]
+    merged = lexicon.absorb({"a": ["c"]})  # a is then the parent of its own parent
+    assert [m.concept for m in MentionFinder(merged).find("ay, bee")] == ["a", "b", "b", "a"]
 
 
 def test_absorbing_an_unknown_concept_suggests_the_near_one() -> None:

@@ -44,8 +44,9 @@ def audit_labels(options: argparse.Namespace, console: Console) -> int:
     named = _named(gold)
     merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
     for wide, narrow in merges.items():
+        verb = "counts" if len(narrow) == 1 else "count"
         console.print(
-            f"{options.labelled} names {wide} alone, so {', '.join(narrow)} count as {wide} (not with --keep-apart)",
+            f"{options.labelled} names {wide} alone, so {', '.join(narrow)} {verb} as {wide} (not with --keep-apart)",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     symptoms = _known(options.symptoms, lexicon) if options.symptoms else named
