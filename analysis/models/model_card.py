@@ -45,6 +45,7 @@ class DeployedFacts(ModelFacts):
     epoch: int
     seconds: float
     thresholds: Mapping[str, float] | None = None
+    temperatures: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,11 +258,21 @@ def _answers(record: ExportRecord) -> str:
     if thresholds is None:
         number = len(record.test.per_symptom)
         return f"It always names one of its {number} symptoms, also for a text that reports none or several."
-    each = ", ".join(f"{name} {threshold:.3f}" for name, threshold in thresholds.items())
+    temperatures = record.model.temperatures
+    calibrated = (
+        f" Its logits are divided already by a temperature for each symptom, fitted on validation: "
+        f"{_each(temperatures)}."
+        if temperatures
+        else ""
+    )
     return (
         "It says of each symptom by itself whether a text affirms it, so none, one or several. It says yes from these "
-        f"probabilities on, chosen on validation: {each}."
+        f"probabilities on, chosen on validation: {_each(thresholds)}.{calibrated}"
     )
+
+
+def _each(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def _scores(metrics: Scores, names: Sequence[str]) -> list[str]:
