@@ -214,6 +214,7 @@ def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportReco
         counts=run.manifest.counts,
         patients=run.manifest.patients,
         examples=run.examples_by_split,
+        notes=run.manifest.notes,
         model=DeployedFacts(**facts),
         agreement=agreement(run, name),
         cost=cost,
