@@ -16,7 +16,7 @@ from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
 from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
 from clinical_notes.labellers import labeller_of
-from clinical_notes.lexicon import Lexicon, read_lexicon
+from clinical_notes.lexicon import LabelNames, Lexicon, read_lexicon
 from clinical_notes.notes import read_notes
 from clinical_notes.tables.columns import NoteColumns
 from clinical_notes.tables.tally import Tally
@@ -40,7 +40,7 @@ def audit_labels(options: argparse.Namespace, console: Console) -> int:
     if options.export_sample is not None:
         return _export(options, lexicon, console)
     _check_files(options, (".csv", ".json"), [options.labelled])
-    gold = read_gold(options.labelled, lexicon)
+    gold = read_gold(options.labelled, LabelNames(lexicon, options.absorb))
     named = _named(gold)
     merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
     for wide, narrow in merges.items():
