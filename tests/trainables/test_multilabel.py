@@ -94,6 +94,27 @@ def test_a_teacher_teaches_the_logits_that_it_was_trained_to(
     np.testing.assert_array_equal(read.numpy(), trained)
 
 
+@pytest.mark.parametrize("variant", ["baseline", "distillation", "pruning-structured"])
+def test_a_resumed_trial_answers_as_one_that_nothing_stopped(
+    variant: str, own_teacher: str, data: TrialData, encoder: EncoderWeights, tmp_path: Path
+) -> None:
+    config = configuration(variant, own_teacher)
+    straight = run_to_end(start(variant, config, data, encoder, epochs=3), tmp_path / "straight")
+    stopped = start(variant, config, data, encoder, epochs=3)
+    stopped.epoch()
+    (tmp_path / "checkpoint").mkdir()
+    stopped.save(tmp_path / "checkpoint")
+    resumed = start(variant, config, data, encoder, epochs=3)
+    resumed.load(tmp_path / "checkpoint")
+    again = run_to_end(resumed, tmp_path / "again")
+    assert dataclasses.replace(again, seconds=0) == dataclasses.replace(straight, seconds=0)
+    first, second = (
+        predict(load_deployed(tmp_path / name / "deployed").logits, data.validation, data.pad_token_id)
+        for name in ("straight", "again")
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_sensitivity_moves_the_thresholds_and_class_weights_the_loss(
     own_teacher: str, data: TrialData, encoder: EncoderWeights, tmp_path: Path
 ) -> None:
