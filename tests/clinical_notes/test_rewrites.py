@@ -87,6 +87,7 @@ def test_a_new_name_is_one_that_training_never_showed(rewriter: Rewriter) -> Non
     assert {"pyrexia", "hyperthermia"} <= set(forms)
     assert not {"fever", "low grade fever", "febrile", "low grade temp"} & set(forms)
     assert unseen_forms(lexicon, "fever", shown, held_back=("pyrexia",)) == ("pyrexia",)
+    assert set(unseen_forms(lexicon, "fever", shown, held_back=("low grade fever",))) == set(forms)  # shows fever
     assert rewriter.renamed("no cough but fever today", "fever", ("pyrexia",)) == "no cough but pyrexia today"
     assert rewriter.renamed("fever then fevers", "fever", ("febrile", "pyrexia")) == "pyrexia then pyrexia"
     assert rewriter.renamed("afebrile", "fever", ("pyrexia",)) is None
