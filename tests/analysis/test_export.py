@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 import symptune
 from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import read_evaluation
+from analysis.evaluation.gold import evaluate_gold, read_labels
 from analysis.evaluation.onnx_graphs import agreement, onnx_file, tokenised
 from analysis.evaluation.predictions import read_predictions
 from analysis.models.export import check_export, export, load_pytorch
@@ -146,6 +147,29 @@ def test_an_exported_multilabel_model_gives_the_calibrated_figures_that_were_rep
         for found, row in zip(pipeline("text-classification", model=str(folder), top_k=None)(texts), probabilities):  # noqa: B905
             scores = {of["label"]: of["score"] for of in found}
             np.testing.assert_allclose([scores[name] for name in run.symptoms], row, atol=1e-5)
+
+
+_PAIRS = [("pain", "edema"), ("fever", "pain"), ("edema", "cough"), ("fever", "swelling")]
+"""What a text affirms, and what it names after."""
+
+
+def test_people_judge_what_the_exported_model_says(
+    finished_multilabel: FinishedRun, exported_multilabel: dict[str, Path], tmp_path: Path
+) -> None:
+    run = Run(
+        Folder(shutil.copytree(finished_multilabel.run.folder.uri, tmp_path / "run")), *_parts(finished_multilabel.run)
+    )
+    texts = [f"Ward {i}. Pt has {a}. {b.capitalize()} of the leg." for i, (a, b) in enumerate(_PAIRS * 8)]
+    frame = pd.DataFrame({"text": texts, "affirmed": [a for a, _ in _PAIRS] * 8, "negated": ""})
+    frame.to_csv(tmp_path / "gold.csv", index=False)
+    judged = evaluate_gold(run, read_labels(run, tmp_path / "gold.csv"), "gold.csv")
+    labels = symptune.load(exported_multilabel["baseline"]).predict(texts)
+    said = labels[list(run.symptoms)].to_numpy() == "yes"
+    reported = frame["affirmed"].to_numpy()[:, None] == np.array(run.symptoms)
+    figures = judged.models[run.best("baseline", 1)[0].name]
+    assert 0 < said.sum() < said.size
+    assert figures.micro_precision == pytest.approx((said & reported).sum() / said.sum())
+    assert figures.micro_recall == pytest.approx((said & reported).sum() / reported.sum())
 
 
 def test_a_model_of_an_older_version_is_exported_as_it_was(finished_multilabel: FinishedRun, tmp_path: Path) -> None:
