@@ -99,7 +99,7 @@ class Lexicon:
 
     def concept_of(self, name: str) -> str | None:
         """The concept of this name, or the one that absorbed it, or else the one that has it as a form."""
-        plain = _taker(" ".join(name.lower().replace("_", " ").split()), self.takers)
+        plain = _taker(plain_name(name), self.takers)
         if plain in self.concepts:
             return plain
         return next((concept.name for concept in self.concepts.values() if plain in concept.forms), None)
@@ -146,6 +146,11 @@ def _with_parents(concept: Concept, takers: Mapping[str, str]) -> Concept:
     return replace(concept, parents=tuple(parent for parent in parents if parent != concept.name))
 
 
+def plain_name(name: str) -> str:
+    """A concept's name or form as lexicons write it."""
+    return " ".join(name.lower().replace("_", " ").split())
+
+
 def expression_of(phrase: str) -> re.Pattern[str] | None:
     """A phrase between slashes as a regular expression; None: it is plain text."""
     found = _PATTERN.fullmatch(phrase)
@@ -163,14 +168,42 @@ def load_lexicon(path: Path | None = None) -> Lexicon:
 
 def read_lexicon(path: str | None, absorb: Sequence[str]) -> Lexicon:
     """The lexicon asked for, with its concepts merged as the rules say. Raises: InputError."""
-    lexicon = load_lexicon(Path(path) if path else None)
+    lexicon, absorbed = load_lexicon(Path(path) if path else None), absorb_rules(absorb)
+    return lexicon.absorb(absorbed) if absorbed else lexicon
+
+
+def absorb_rules(absorb: Sequence[str]) -> dict[str, list[str]]:
+    """Concepts, and those that each absorbs. Raises: InputError: a rule of another form."""
     absorbed: dict[str, list[str]] = {}
     for rule in absorb:
         concept, separator, others = rule.partition("=")
         if not separator:
             raise InputError(Problem("absorb", f"{quoted(rule)} is not of the form pain=chest pain,back pain"))
         absorbed[concept.strip()] = [other.strip() for other in others.split(",")]
-    return lexicon.absorb(absorbed) if absorbed else lexicon
+    return absorbed
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """The names that a table of labels may give: a lexicon's, and those of the concepts that it absorbed.
+
+    Attributes:
+        absorb: rules by which the lexicon was merged.
+    """
+
+    lexicon: Lexicon
+    absorb: Sequence[str] = ()
+
+    def concept_of(self, name: str) -> str | None:
+        """The concept of a name or form, or the one that absorbed it; None where there is none."""
+        takers = {
+            plain_name(other): concept for concept, others in absorb_rules(self.absorb).items() for other in others
+        }
+        return self.lexicon.concept_of(name) or takers.get(plain_name(name))
+
+    def hint(self, name: str) -> str:
+        """What to write in the place of an unknown name."""
+        return self.lexicon.hint(name)
 
 
 @functools.cache

@@ -110,14 +110,18 @@ def unseen_forms(
 
     Args:
         shown: the texts that models were trained and chosen on.
-        held_back: forms kept out of them on purpose; where there are some, the others are not needed.
+        held_back: forms kept out of them on purpose; the others are not needed, unless each of these has a shorter
+            form inside that is shown ("incisional pain").
     """
     concept = _as_in_examples(lexicon).concepts.get(symptom)
     forms = tuple(form for form in concept.forms if not expression_of(form)) if concept else ()
     corpus = "\n".join(shown)
     seen = [form for form in forms if _holds(corpus, form)]
-    wanted = tuple(held_back) or forms
-    return tuple(form for form in wanted if not any(_holds(form, other) for other in seen))
+    new, new_on_purpose = (
+        tuple(form for form in wanted if not any(_holds(form, other) for other in seen))
+        for wanted in (forms, held_back)
+    )
+    return new_on_purpose or new
 
 
 def _holds(text: str, form: str) -> bool:

@@ -141,6 +141,8 @@ class DeployedResult(ModelFacts):
     Attributes:
         validation: figures of the deployed model itself.
         thresholds: by symptom, from which probability on it is said, chosen on validation; None in a multiclass task.
+        temperatures: by symptom, by which the model's logits are divided before, fitted on validation; None in a
+            multiclass task, and where an older version deployed it.
         precision: that of the forward passes in training.
         epoch: whose weights were deployed; 0 where nothing was trained.
         seconds: of all epochs.
@@ -150,6 +152,7 @@ class DeployedResult(ModelFacts):
 
     validation: Metrics
     thresholds: Mapping[str, float] | None = None
+    temperatures: Mapping[str, float] | None = None
     precision: str
     epoch: int
     seconds: float

@@ -34,6 +34,7 @@ class RunManifest:
         symptoms: the classes, most frequent first.
         counts: by split, then symptom, the number of examples that report it.
         examples: by split; empty where each example reports one symptom.
+        notes: by split, where the examples are windows of notes; None: they are not, or the run is older than this.
         patients: by split.
         fingerprint: SHA-256 of all examples, their labels and their splits.
         sources: SHA-256 of the notes' file and the lexicon's; None where there is none.
@@ -52,6 +53,7 @@ class RunManifest:
     held_back: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]]
     examples: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] | None = None
     patients: Mapping[str, int]
     pad_token_id: int
     unknown_token_id: int
@@ -143,6 +145,16 @@ class Run:
         return {
             split: self.manifest.examples.get(split, sum(of.values())) for split, of in self.manifest.counts.items()
         }
+
+    @property
+    def example_word(self) -> str:
+        """What its examples are called: the windows of a note are no examples to a reader."""
+        return "window" if self.settings.labels.in_windows else "example"
+
+    @property
+    def text_word(self) -> str:
+        """What those texts are called that have figures of their own; see ``texts``."""
+        return "note" if self.settings.labels.in_windows else "example"
 
     @property
     def is_multilabel(self) -> bool:

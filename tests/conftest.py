@@ -43,6 +43,7 @@ RAY_FIXTURES = {
     "arena",
     "cluster",
     "finished",
+    "finished_multilabel",
     "local_ray",
     "place",
     "searched",
@@ -232,12 +233,23 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(shared: Path, model_folder: Path) -> "FinishedRun":
     """A whole run of all strategies, which all tests read: who changes it takes a copy of its folder."""
+    return _finished_once(shared, "all", model_folder)
+
+
+@pytest.fixture(scope="session")
+def finished_multilabel(shared: Path, model_folder: Path) -> "FinishedRun":
+    """As ``finished``, smaller, of a multilabel task, with a form of each symptom held back from training."""
+    changes = {"task": "multilabel", "symptoms": ("edema", "fever", "pain"), "trials": 1, "epochs": 2, "hold_back": 1}
+    return _finished_once(shared, "multilabel", model_folder, **changes)
+
+
+def _finished_once(shared: Path, name: str, model_folder: Path, **changes: object) -> "FinishedRun":
     from tests.tiny_runs import finished_run, settings_for
 
-    made = shared / "finished.pickle"
-    with guarded(), FileLock(shared / "finished.lock"):
+    made = shared / f"{name}.pickle"
+    with guarded(), FileLock(shared / f"{name}.lock"):
         if not made.exists():
-            run = finished_run(Folder(shared / "runs" / "all"), settings_for(model_folder))
+            run = finished_run(Folder(shared / "runs" / name), settings_for(model_folder, **changes))
             made.write_bytes(pickle.dumps(run))
         return cast("FinishedRun", pickle.loads(made.read_bytes()))  # noqa: S301 - written by this session
 

@@ -17,16 +17,18 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from analysis.evaluation import costs
 from analysis.report import build
 from run_folder.folder import Folder
+from run_folder.names import LABEL
 from tests.tiny_runs import finished_run, save_tiny_model, settings_for
 from tune_jobs.cli import main
 from tune_jobs.commands import results
@@ -309,6 +311,33 @@ def _export_damages() -> Iterator[Damage]:
     for place in ("model", "sha256", "settings"):
         damage = _value("metrics.json", place, _text, "a text")
         yield Damage(f"exported {damage.name}", damage.apply, ON_EXPORT)
+
+
+def multilabel_damages() -> list[Damage]:
+    """Of what only a multilabel run has, by the commands that read it."""
+    commands = {name: COMMANDS[name] for name in ("status", "export", "leaderboard", "evaluate")}
+    found = [
+        _value("ledger/*-finished.json", "final.temperatures.*", _other_number, "changed"),
+        _value("ledger/*-finished.json", "final.thresholds.*", _other_number, "changed"),
+        _value("ledger/*-finished.json", "final.thresholds", _text, "a text"),
+        Damage("predictions without thresholds", _without_thresholds),
+        Damage("predictions without a symptom's labels", _without_a_label),
+        _file("results/predictions/baseline-*[0-9].parquet", "cut"),
+    ]
+    return [replace(damage, commands=commands) for damage in found]
+
+
+def _without_thresholds(home: Path) -> None:
+    path = _first(home, "results/predictions/baseline-*[0-9].parquet")
+    table = pq.read_table(path)
+    kept = {name: value for name, value in (table.schema.metadata or {}).items() if name != b"thresholds"}
+    pq.write_table(table.replace_schema_metadata(kept), path)
+
+
+def _without_a_label(home: Path) -> None:
+    path = _first(home, "results/predictions/baseline-*[0-9].parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns([next(name for name in table.column_names if name.startswith(LABEL))]), path)
 
 
 def damages() -> list[Damage]:

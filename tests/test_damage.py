@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.damage import Bench, Damage, Said, damages, quick, verdict
+from tests.damage import Bench, Damage, Said, damages, multilabel_damages, quick, verdict
 from tests.tiny_runs import FinishedRun
 
 EACH = 6
@@ -31,6 +31,20 @@ def test_no_command_gives_a_traceback_or_a_wrong_answer(bench: Bench) -> None:
     assert len(found) > 20
     bad = {name: of for name, of in found.items() if {"traceback", "wrong"} & set(of.values())}
     assert not bad
+
+
+def test_a_damaged_multilabel_run_is_told_too(
+    finished_multilabel: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only such a run has: thresholds and temperatures in its ledger, a column of labels for each symptom."""
+    monkeypatch.chdir(tmp_path)
+    with quick():
+        bench = Bench(Path(finished_multilabel.run.folder.uri), tmp_path)
+        found = {damage.name: tried(bench, damage) for damage in multilabel_damages()}
+    assert len(found) > 4
+    bad = {name: of for name, of in found.items() if {"traceback", "wrong"} & set(of.values())}
+    assert not bad
+    assert all("refused" in of.values() for name, of in found.items() if name.startswith("ledger"))
 
 
 def test_a_wrong_answer_is_noticed() -> None:

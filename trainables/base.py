@@ -20,12 +20,13 @@ from run_folder.folder import Folder
 from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult, EpochResult, Metrics, ModelFacts
 from run_folder.settings import DeployedEpoch
+from trainables.parts.calibration import logit_scale
 from trainables.parts.deployed import TorchRunner, deploy_torch, predict
 from trainables.parts.model import encoder
 from trainables.parts.model.encoder import EncoderWeights
 from trainables.parts.model.stored import load_model
 from trainables.parts.open_deployed import load_deployed
-from trainables.parts.tasks import TASKS, Task, whole_texts
+from trainables.parts.tasks import TASKS, Task, WholeTexts, probabilities_of_texts, whole_texts
 from trainables.parts.training.freed_memory import keep_freed_memory
 from trainables.parts.training.seen_words import restore_words, train_seen_words
 from trainables.parts.training.teaching import distillation_loss, teacher_logits
@@ -332,14 +333,24 @@ class Trial:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.settings.device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def _scores(self, logits: NDArray[np.float32]) -> tuple[Metrics, NDArray[np.float64] | None]:
-        """Validation figures, and the thresholds that they are at."""
+    def _texts(self, logits: NDArray[np.float32]) -> WholeTexts:
+        """The validation texts. Raises: TrialError: a logit is not finite."""
         if not np.isfinite(logits).all():
             raise TrialError("non-finite logits on validation")
-        examples = self.data.validation
-        found = whole_texts(
-            examples.ids, examples.notes, examples.labels, self.task.probabilities(logits), self.data.note_rule
-        )
+        examples, probabilities = self.data.validation, self.task.probabilities(logits)
+        return whole_texts(examples.ids, examples.notes, examples.labels, probabilities, self.data.note_rule)
+
+    def _temperatures(self, logits: NDArray[np.float32]) -> Mapping[str, float] | None:
+        """By symptom, what the task divides these logits of the validation examples by. Raises: as ``_texts``."""
+        of_texts = probabilities_of_texts(self.data.validation.notes, self.data.note_rule)
+        return self._by_symptom(self.task.temperatures(self._texts(logits).labels, logits, of_texts))
+
+    def _by_symptom(self, values: NDArray[np.float64] | None) -> Mapping[str, float] | None:
+        return None if values is None else dict(zip(self.data.symptoms, values.tolist(), strict=True))
+
+    def _scores(self, logits: NDArray[np.float32]) -> tuple[Metrics, NDArray[np.float64] | None]:
+        """Validation figures, and the thresholds that they are at. Raises: as ``_texts``."""
+        found = self._texts(logits)
         thresholds = self.task.thresholds(found.labels, found.probabilities, self.data.sensitivity)
         return self.task.metrics(found.labels, found.probabilities, self.data.symptoms, thresholds), thresholds
 
@@ -362,11 +373,14 @@ class Trial:
         deployed = load_deployed(directory, self.settings.threads, self.settings.device)
         facts = {field.name: getattr(deployed.card, field.name) for field in fields(ModelFacts)}
         logits = predict(deployed.logits, self.data.validation, self.data.pad_token_id)
-        metrics, thresholds = self._scores(logits)
+        temperatures = self._temperatures(logits)
+        scale = logit_scale(temperatures, self.data.symptoms)
+        metrics, thresholds = self._scores(logits if scale is None else logits * scale)
         return DeployedResult(
             **facts,
             validation=metrics,
-            thresholds=None if thresholds is None else dict(zip(self.data.symptoms, thresholds.tolist(), strict=True)),
+            thresholds=self._by_symptom(thresholds),
+            temperatures=temperatures,
             precision=self.precision,
             epoch=self._chosen_epoch(),
             seconds=sum(result.seconds for result in self.results),

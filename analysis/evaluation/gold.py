@@ -1,8 +1,10 @@
 """Models, controls and the rules that made the labels, against labels that people made."""
 
+import difflib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
 from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import DifferenceFigure, Interval, ModelFigure, figure_table
-from analysis.labels.audit import GoldText, read_gold, wilson
+from analysis.labels.audit import GoldText, folded, read_gold, wilson
 from analysis.statistics.comparison import compare, swap_test
 from analysis.statistics.intervals import figure_intervals
 from analysis.statistics.resampling import OVERALL, Resampled, resample
@@ -31,7 +33,7 @@ from analysis.text_tables import Row, cell_text, csv_text, markdown
 from clinical_notes.batches import tokenise
 from clinical_notes.inputs import InputMaker
 from clinical_notes.labellers import labeller_of
-from clinical_notes.lexicon import Lexicon
+from clinical_notes.lexicon import LabelNames
 from clinical_notes.own_labels import RowAnnotator
 from clinical_notes.run_examples import input_settings, run_lexicon
 from clinical_notes.tables.columns import NoteColumns
@@ -46,6 +48,8 @@ from trainables.parts.model.stored import load_tokenizer
 from trainables.parts.tasks import NOTE_RULES, TASKS
 
 GOLD = f"{RESULTS}/gold.json"
+_MOST_NAMES = 5
+"""Unknown names that are shown."""
 RULES = "control-rules"
 """Name of the row of what labelled the run's notes: its rules, or another labeller."""
 
@@ -106,6 +110,7 @@ class Gold:
         reported: by symptom, the number of texts in which people affirm it.
         reference: the row that the others are compared with: the rules, or without them the best baseline.
         models: by trial or control.
+        remarks: see ``remarks_on``.
     """
 
     table: str
@@ -116,6 +121,7 @@ class Gold:
     reported: Mapping[str, int]
     reference: str
     models: Mapping[str, GoldModel]
+    remarks: tuple[str, ...] = ()
 
 
 def read_labels(run: Run, path: str | Path) -> list[GoldText]:
@@ -125,24 +131,87 @@ def read_labels(run: Run, path: str | Path) -> list[GoldText]:
         InputError: there is no such table, or its labels cannot judge the run's models.
     """
     labels = run.settings.labels
-    gold = _rows_with_labels(run, path) if labels.columns else _with_parents(run_lexicon(run), path)
+    gold = _rows_with_labels(run, path) if labels.columns else _with_parents(run, path)
     if not any(_names(text, _positive(run)) & set(run.symptoms) for text in gold):
         message = f"{path}: no row affirms one of the run's symptoms ({', '.join(run.symptoms)})"
-        raise InputError(Problem(None, message, "label some"))
+        unknown = _unknown(run, gold)
+        raise InputError(
+            Problem(None, message, f"label some, or correct {_listed(run, unknown)}" if unknown else "label some")
+        )
     if len(set(_patients(gold))) < 2:
         raise InputError(Problem(None, f"{path}: all rows are of one patient", "give more patients"))
     return gold
 
 
-def _with_parents(lexicon: Lexicon, path: str | Path) -> list[GoldText]:
-    """Labels of a concept are ones of its parents too, as its mentions are."""
+def remarks_on(run: Run, gold: Sequence[GoldText], table: str) -> tuple[str, ...]:
+    """What a reader of the figures must know of a table's labels, a line each; no text.
+
+    Args:
+        gold: as ``read_labels`` gives them.
+        table: its name.
+    """
+    unknown = _unknown(run, gold)
+    if unknown:
+        rows = sum(bool(set(unknown) & _all_names(text)) for text in gold)
+        line = f"{rows:,} of {len(gold):,} rows of {table} have names that the run does not know, and that count as no"
+        return (f"{line}: {_listed(run, unknown)}.",)
+    return () if run.settings.labels.columns else tuple(_told_apart(run, gold, table))
+
+
+def _all_names(text: GoldText) -> frozenset[str]:
+    return frozenset[str]().union(*text.labels.values())
+
+
+def _unknown(run: Run, gold: Sequence[GoldText]) -> Counter[str]:
+    """Names that are none of the symptoms of a run with labels of its own, and in how many rows each is."""
+    if not run.settings.labels.columns:  # else a name that the lexicon lacks is refused
+        return Counter()
+    return Counter(name for text in gold for name in sorted(_all_names(text) - set(run.symptoms)))
+
+
+def _listed(run: Run, unknown: Counter[str]) -> str:
+    """The most frequent names, each with its rows and the symptom that may be meant."""
+    parts = []
+    for name, rows in unknown.most_common(_MOST_NAMES):
+        near = difflib.get_close_matches(name.lower(), {s.lower(): s for s in run.symptoms}, n=1)
+        meant = next((f", did you mean {s!r}?" for s in run.symptoms if s.lower() in near), "")
+        parts.append(f"{name!r} ({rows:,} {'row' if rows == 1 else 'rows'}{meant})")
+    more = len(unknown) - len(parts)
+    return ", ".join(parts) + (f" and {more} more" if more else "")
+
+
+def _told_apart(run: Run, gold: Sequence[GoldText], table: str) -> Iterator[str]:
+    """Where people seem to have labelled with fewer concepts than the run has: of each, the texts in which they do."""
+    lexicon, labels = run_lexicon(run), run.settings.labels
+    wider = folded(lexicon, sorted({name for text in gold for name in _all_names(text)} & set(run.symptoms)))
+    if not wider:
+        return
+    labeller = labeller_of(labels.labeller, lexicon)
+    found = [{mention.concept for mention in labeller.find(text.text)} for text in gold]
+    for wide, narrow in wider.items():
+        texts = [
+            concepts & set(narrow)
+            for text, concepts in zip(gold, found, strict=True)
+            if wide in _all_names(text) and wide not in concepts
+        ]
+        seen = [name for name in narrow if any(name in of_text for of_text in texts)]
+        if seen:
+            yield (
+                f"In {sum(map(bool, texts)):,} texts people label {wide} where the run's rules find {', '.join(seen)}, "
+                f'which they tell apart from it; a run with --absorb "{wide}={",".join(seen)}" counts them as {wide}.'
+            )
+
+
+def _with_parents(run: Run, path: str | Path) -> list[GoldText]:
+    """Labels of a concept are ones of what absorbed it, and of its parents too, as its mentions are."""
+    lexicon = run_lexicon(run)
     parents = {name: frozenset(lexicon.ancestors(name)) for name in lexicon.concepts}
     return [
         replace(
             text,
             labels={status: names.union(*(parents[name] for name in names)) for status, names in text.labels.items()},
         )
-        for text in read_gold(path, lexicon)
+        for text in read_gold(path, LabelNames(lexicon, run.settings.labels.absorb))
     ]
 
 
@@ -176,6 +245,7 @@ def evaluate_gold(run: Run, gold: Sequence[GoldText], table: str) -> Gold:
     """
     tokenizer = load_tokenizer(run.folder.local_copy(MODEL))
     maker = InputMaker(input_settings(run), tokenizer)
+    remarks = remarks_on(run, gold, table)
     given, (gold, inputs) = len(gold), _not_seen(run, gold, [maker.inputs(text.text) for text in gold])
     if len(set(_patients(gold))) < 2:
         raise InputError(
@@ -204,6 +274,7 @@ def evaluate_gold(run: Run, gold: Sequence[GoldText], table: str) -> Gold:
             name: _model(run, name, resampled, names, reference, said=answers.said, reported=reported, denied=denied)
             for name, answers in found.items()
         },
+        remarks=remarks,
     )
     write_result(run, GOLD, written)
     table_of_models = gold_table(written)
@@ -388,6 +459,8 @@ def print_gold(found: Gold, console: Console) -> None:
     if found.left_out:
         line = "texts that the models were trained or chosen on, with others of their patients"
         console.print(f"Left out: {found.left_out:,} {line}.", markup=False, highlight=False, soft_wrap=True)
+    for remark in found.remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     line = "Precision and recall are over all symptoms together, and of texts drawn as these were."
     console.print(line, highlight=False, soft_wrap=True)
 

@@ -131,7 +131,7 @@ def build_leaderboard(run: Run, top: int) -> Leaderboard:
             ]
         ),
         verdicts=pd.DataFrame(_verdict_rows(run.strategies, known, without), dtype=object),
-        notes=_notes(statistics, known),
+        notes=_notes(statistics, known, run.text_word),
         without=without,
     )
 
@@ -234,7 +234,7 @@ def _verdict_rows(strategies: Sequence[str], known: Known, without: Mapping[str,
     return rows
 
 
-def _notes(statistics: Statistics | None, known: Known) -> tuple[str, ...]:
+def _notes(statistics: Statistics | None, known: Known, text_word: str) -> tuple[str, ...]:
     """How to read the figures of tables I and II and the verdicts, a line each."""
     if statistics is None:
         return ()
@@ -243,7 +243,7 @@ def _notes(statistics: Statistics | None, known: Known) -> tuple[str, ...]:
     if strategies:
         notes.append(
             f"[low, high]: {100 * statistics.level:g} % intervals over {statistics.patients:,} test patients, "
-            f"{statistics.examples:,} examples."
+            f"{statistics.examples:,} {text_word}s."
         )
         notes += _seed_notes(strategies)
     if any(strategy.verdict for strategy in strategies.values()):

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from analysis.evaluation.predictions import VALIDATION
 from analysis.evaluation.result_files import read_result, result_json
@@ -18,6 +20,7 @@ from run_folder.names import DEPLOYED, MODEL, TRIALS
 from run_folder.results import Agreement, ModelFacts
 from run_folder.run import Run
 from trainables.parts.agreement import agreement as measured_agreement
+from trainables.parts.calibration import Calibrated, logit_scale
 from trainables.parts.deployed import (
     CARD_FILE,
     ONNX_FILE,
@@ -95,7 +98,17 @@ def has_graph(run: Run, name: str) -> bool:
 
 
 def runnable(run: Run, name: str, threads: int) -> Runner:
-    """The trial's model, ready to predict. Raises: InputError, as ``onnx_file``."""
+    """The trial's model with its temperatures, ready to predict. Raises: InputError, as ``onnx_file``."""
+    model, scale = _runner(run, name, threads), scale_of(run, name)
+    return model if scale is None else Calibrated(model, scale)
+
+
+def scale_of(run: Run, name: str) -> NDArray[np.float32] | None:
+    """(symptoms,) what the logits of a trial's stored model are multiplied by; None: by nothing."""
+    return logit_scale(run.trials[name].deployed.temperatures, run.symptoms)
+
+
+def _runner(run: Run, name: str, threads: int) -> Runner:
     if has_graph(run, name):
         return OnnxRunner(onnx_file(run, name), threads)
     check_kept(run, [name])
@@ -105,6 +118,8 @@ def runnable(run: Run, name: str, threads: int) -> Runner:
 
 def onnx_file(run: Run, name: str) -> Path:
     """The trial's model as an ONNX graph: as deployed, or made from the deployed model and then kept.
+
+    Its logits are not multiplied by ``scale_of`` yet.
 
     Raises:
         InputError: the deployed model is missing, damaged or of another version, or its graph computes something else.

@@ -232,7 +232,9 @@ def _measured(run: Run, models: Mapping[str, str], smallest_group: int, identity
     if run.settings.labels.negated == "keep":
         notes.append("denied mentions are labels of this run too, so that its models were trained to say them")
     if run.is_multilabel:
-        notes.append(f"of {len(test):,} test examples those that report one symptom are read again ({len(sample):,})")
+        notes.append(
+            f"of {len(test):,} test {run.example_word}s those that report one symptom are read again ({len(sample):,})"
+        )
     elif not drawn.all():
         notes.append(f"{len(sample):,} of {len(test):,} test examples are read again, of patients drawn by the seed")
     return Robustness(

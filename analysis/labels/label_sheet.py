@@ -19,6 +19,7 @@ _WITHOUT = ("", "")
 
 _INSTRUCTIONS = (
     "Label each text by itself, as you read it; leave a cell empty where nothing fits.",
+    "patient: a number, the same for all texts of a patient; leave it as it is.",
     "affirmed: the symptoms that the patient has; several apart by semicolons.",
     "negated: those that the patient does not have.",
     "resolved: those that the patient had and no longer has.",
@@ -38,6 +39,7 @@ class _Drawn:
 
     key: float
     text: str = field(compare=False)
+    patient: int = field(compare=False)
     mentions: tuple[tuple[str, str], ...] = field(compare=False)
 
 
@@ -47,11 +49,12 @@ def sample_sentences(
     """Sentences drawn evenly from every symptom and status that the rules find, and some without a symptom.
 
     Args:
-        notes: frames with a column text, as ``read_notes`` gives them.
+        notes: frames with the columns text and patient, as ``read_notes`` gives them.
         symptoms: concepts to draw by; none takes the five that the notes affirm most often.
 
     Returns:
-        a frame of text and a column of each status (by the rules, joined by semicolons), in random order; the symptoms.
+        a frame of text, patient (a number, in the order of the notes, so that no identifier leaves them) and a column
+        of each status (by the rules, joined by semicolons), in random order; the symptoms.
 
     Raises:
         InputError: the notes have no such sentences.
@@ -75,6 +78,7 @@ def sample_sentences(
     rows = [
         {
             "text": sentence.text,
+            "patient": sentence.patient,
             **{status: "; ".join(_named(sentence, status, chosen)) for status in STATUSES},
         }
         for sentence in kept.values()
@@ -89,8 +93,10 @@ def _draw(
     heaps: dict[_Stratum, list[_Drawn]] = {}
     counts: Counter[str] = Counter()
     seen: set[int] = set()
+    numbers: dict[str, int] = {}
     for frame in notes:
-        for note in frame["text"]:
+        for note, patient in zip(frame["text"], frame["patient"], strict=True):
+            number = numbers.setdefault(patient, len(numbers) + 1)
             for part, mentions in labeller.by_sentence(note):
                 text = " ".join(note[part.start : part.end].split())
                 if hash(text) in seen or not any(c.isalpha() for c in note[part.body : part.end]):
@@ -98,7 +104,7 @@ def _draw(
                 seen.add(hash(text))
                 statuses = tuple(dict.fromkeys((m.concept, m.assertion) for m in mentions))
                 counts.update(concept for concept, status in statuses if status in POSITIVE)
-                sentence = _Drawn(float(random.random()), text, statuses)
+                sentence = _Drawn(float(random.random()), text, number, statuses)
                 for stratum in statuses or (_WITHOUT,):
                     heap = heaps.setdefault(stratum, [])
                     if len(heap) < size:
@@ -125,13 +131,14 @@ def _named(sentence: _Drawn, status: str, symptoms: Sequence[str]) -> list[str]:
     return [symptom for symptom in symptoms if (symptom, status) in sentence.mentions]
 
 
-def blank_sheet(texts: Sequence[str], symptoms: Sequence[str]) -> pd.DataFrame:
-    """Texts with empty cells to fill; the last column tells how, a line per row."""
+def blank_sheet(texts: Sequence[str], patients: Sequence[int], symptoms: Sequence[str]) -> pd.DataFrame:
+    """Texts with empty cells to fill and their patients' numbers; the last column tells how, a line per row."""
     lines = [*_INSTRUCTIONS, f"Symptoms: {'; '.join(symptoms)}."]
     return pd.DataFrame(
         {
             "text": texts,
             **dict.fromkeys(STATUSES, ""),
+            "patient": patients,
             "instructions": [lines[i] if i < len(lines) else "" for i in range(len(texts))],
         }
     )

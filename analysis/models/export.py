@@ -11,7 +11,15 @@ from transformers import PreTrainedModel
 
 from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import evaluate_trials, measure_missing_costs, read_evaluation
-from analysis.evaluation.onnx_graphs import agreement, check_kept, deployed_folder, has_graph, onnx_file, read_own_card
+from analysis.evaluation.onnx_graphs import (
+    agreement,
+    check_kept,
+    deployed_folder,
+    has_graph,
+    onnx_file,
+    read_own_card,
+    scale_of,
+)
 from analysis.evaluation.predictions import TRAIN, VALIDATION
 from analysis.models.model_card import DeployedFacts, ExportRecord, PyTorchForm, model_card
 from clinical_notes.known_tokens import KnownTokens
@@ -23,6 +31,7 @@ from run_folder.records import from_plain, to_plain
 from run_folder.results import Runtime
 from run_folder.run import Run
 from trainables.parts.deployed import ONNX_FILE, Card, check_files, sha256
+from trainables.parts.int8.onnx_export import scale_graph
 from trainables.parts.model import stored
 
 FORMAT = 1
@@ -113,11 +122,7 @@ def export(run: Run, name: str, to: Path) -> None:
 
 def _fill(run: Run, name: str, staged: Path, deployed: Path, card: Card) -> None:
     """Write all files of an exported folder."""
-    if has_graph(run, name):
-        shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
-    for file in card.sha256:
-        if file != ONNX_FILE:
-            shutil.copyfile(deployed / file, staged / file)
+    _copy_model(run, name, staged, deployed, card)
     tokenizer = stored.load_tokenizer(run.folder.local_copy(MODEL))
     tokenizer.model_max_length = run.settings.model.max_length  # what a stock pipeline cuts texts to
     tokenizer.save_pretrained(staged)
@@ -130,6 +135,20 @@ def _fill(run: Run, name: str, staged: Path, deployed: Path, card: Card) -> None
     (staged / CARD).write_text(model_card(record, pytorch_form(staged)), "utf-8")
     record = replace(record, sha256={path.name: sha256(path) for path in sorted(staged.iterdir())})
     (staged / METRICS_FILE).write_text(_record_json(record))
+
+
+def _copy_model(run: Run, name: str, staged: Path, deployed: Path, card: Card) -> None:
+    """The graph and the PyTorch files, each with the model's temperatures in it, so that any program reads them."""
+    scale = scale_of(run, name)
+    for file in card.sha256:
+        if file != ONNX_FILE:
+            shutil.copyfile(deployed / file, staged / file)
+    if scale is not None and stored.weights_file(staged):
+        stored.scale_logits(staged, scale)
+    if has_graph(run, name) and scale is not None:
+        scale_graph(onnx_file(run, name), staged / ONNX_FILE, scale)
+    elif has_graph(run, name):
+        shutil.copyfile(onnx_file(run, name), staged / ONNX_FILE)
 
 
 def pytorch_form(directory: Path) -> PyTorchForm:
@@ -195,6 +214,7 @@ def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportReco
         counts=run.manifest.counts,
         patients=run.manifest.patients,
         examples=run.examples_by_split,
+        notes=run.manifest.notes,
         model=DeployedFacts(**facts),
         agreement=agreement(run, name),
         cost=cost,

@@ -45,6 +45,7 @@ class DeployedFacts(ModelFacts):
     epoch: int
     seconds: float
     thresholds: Mapping[str, float] | None = None
+    temperatures: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class ExportRecord:
     Attributes:
         settings: of the run.
         counts: by split and symptom, examples that report it; patients, examples: by split.
+        notes: by split, where the examples are windows of notes.
         agreement: see ``onnx_graphs.agreement``.
         cost: on the CPU; gpu_cost: on the GPU; None where it was not measured.
         kept_word_embeddings: rows of a cut vocabulary; None where it is whole.
@@ -73,6 +75,7 @@ class ExportRecord:
     counts: Mapping[str, Mapping[str, int]]
     patients: Mapping[str, int]
     examples: Mapping[str, int]
+    notes: Mapping[str, int] | None = None
     model: DeployedFacts
     agreement: Agreement | None
     cost: ModelCosts | None
@@ -143,8 +146,12 @@ this folder, output `logits` (batch, symptoms) in the order of `config.json`'s l
 
 def _data(record: ExportRecord) -> str:
     settings = record.settings
+    sizes = (
+        {"examples": record.examples} if record.notes is None else {"notes": record.notes, "windows": record.examples}
+    )
+    sizes["patients"] = record.patients
     rows = [
-        (split, record.examples[split], record.patients[split], ", ".join(f"{s} {n:,}" for s, n in counts.items()))
+        (split, *(of[split] for of in sizes.values()), ", ".join(f"{s} {n:,}" for s, n in counts.items()))
         for split, counts in record.counts.items()
     ]
     made = "from a lexicon and rules, not from clinicians"
@@ -164,7 +171,7 @@ def _data(record: ExportRecord) -> str:
         f"`{record.data_fingerprint[:16]}…`. An example is {what}. Negated mentions: {settings['negated']}; names of "
         f"the symptoms: {settings['mentions']}. Labels come {made}. Patients are "
         "split into train, validation and test; the configuration was chosen on validation, and test was opened after.\n\n"
-        + _table(("split", "examples", "patients", "by symptom"), rows)
+        + _table(("split", *sizes, "by symptom"), rows)
     )
 
 
@@ -257,11 +264,21 @@ def _answers(record: ExportRecord) -> str:
     if thresholds is None:
         number = len(record.test.per_symptom)
         return f"It always names one of its {number} symptoms, also for a text that reports none or several."
-    each = ", ".join(f"{name} {threshold:.3f}" for name, threshold in thresholds.items())
+    temperatures = record.model.temperatures
+    calibrated = (
+        f" Its logits are divided already by a temperature for each symptom, fitted on validation: "
+        f"{_each(temperatures)}."
+        if temperatures
+        else ""
+    )
     return (
         "It says of each symptom by itself whether a text affirms it, so none, one or several. It says yes from these "
-        f"probabilities on, chosen on validation: {each}."
+        f"probabilities on, chosen on validation: {_each(thresholds)}.{calibrated}"
     )
+
+
+def _each(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def _scores(metrics: Scores, names: Sequence[str]) -> list[str]:

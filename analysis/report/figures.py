@@ -282,7 +282,7 @@ def reliability(curves: Mapping[str, ReliabilityLines]) -> Figure:
         after = axes.plot(*curve.after, color=THEME["series-6"], marker="o", markersize=4)
         axes.set_title(name)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0.2, 0.4, 0.6, 0.8], yticks=[0, 0.5, 1])
-    figure.legend([before[0], after[0]], ["as trained", "with temperature"], loc="outside upper left", ncols=2)
+    figure.legend([before[0], after[0]], ["as deployed", "with temperature"], loc="outside upper left", ncols=2)
     figure.supxlabel("mean confidence", size=10.5)
     figure.supylabel("accuracy", size=10.5)
     return figure

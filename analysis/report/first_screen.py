@@ -123,14 +123,20 @@ def _data(findings: Findings) -> str:
     choice = findings.run.manifest.choice
     if not counts:
         return ""
-    examples = findings.run.examples_by_split
-    sizes = ", ".join(f"{examples[s]:,} {s} ({patients.get(s, 0):,} patients)" for s in SPLITS)
+    run, examples, notes = findings.run, findings.run.examples_by_split, findings.run.manifest.notes
+    each_split = {s: f"{n:,} {s}" for s, n in examples.items()}
+    if notes:
+        each_split = {s: f"{notes[s]:,} {s} in {n:,} windows" for s, n in examples.items()}
+    sizes = ", ".join(f"{each_split[s]} ({patients.get(s, 0):,} patients)" for s in SPLITS)
+    what = "Notes" if notes else f"{run.example_word.capitalize()}s"
     each = [f"{symptom} {counts[TEST].get(symptom, 0):,}" for symptom in findings.run.symptoms]
     rest = f" and {len(each) - _MOST_NAMED} more" if len(each) > _MOST_NAMED else ""
     fingerprint = findings.run.manifest.fingerprint[:12]
+    of_what = " (windows)" if run.settings.labels.in_windows else ""
     chosen = f"Choice of the symptoms: {choice.in_words()}. " if choice else ""
     return (
-        f"Examples: {sizes}, split by patient. Symptoms in test: {', '.join(each[:_MOST_NAMED])}{rest}. {chosen}"
+        f"{what}: {sizes}, split by patient. Symptoms in test{of_what}: {', '.join(each[:_MOST_NAMED])}{rest}. "
+        f"{chosen}"
         f"Fingerprint of the data: {fingerprint}."
     )
 
@@ -153,12 +159,15 @@ def _counts(findings: Findings) -> Table:
         {"symptom": symptom, **{split: counts.get(split, {}).get(symptom, 0) for split in SPLITS}}
         for symptom in findings.run.symptoms
     ]
-    rows.append({"symptom": "all examples", **{s: findings.run.examples_by_split.get(s, 0) for s in SPLITS}})
+    run = findings.run
+    rows.append({"symptom": f"all {run.example_word}s", **{s: run.examples_by_split.get(s, 0) for s in SPLITS}})
+    if run.manifest.notes:
+        rows.append({"symptom": "notes", **run.manifest.notes})
     rows.append({"symptom": "patients", **{split: patients.get(split) for split in SPLITS}})
     columns = [Column("symptom", "symptom", "text"), *(Column(split, split, "count") for split in SPLITS)]
     return Table(
         "counts",
-        "Examples by symptom and split",
+        f"{run.example_word.capitalize()}s by symptom and split",
         pd.DataFrame(rows, dtype=object),
         columns,
         [("run.json", "../run.json")],

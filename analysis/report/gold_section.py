@@ -57,6 +57,7 @@ def gold(findings: Findings) -> Section:
         {"model": _file},
     )
     missing = [f"People affirm no {name} in these texts." for name, count in found.reported.items() if not count]
+    missing += found.remarks
     older = [name for name in _best(findings) if name not in found.models]
     if found.left_out:
         missing.append(f"Left out: {found.left_out:,} texts that the models were trained or chosen on.")

@@ -210,6 +210,11 @@ def _shown_models(findings: Findings, known: Collection[str]) -> list[str]:
 
 def calibration(findings: Findings) -> Section:
     lead = "Whether a model that says 0.9 is right nine times in ten. The temperature is fitted on validation alone."
+    if findings.run.is_multilabel:
+        lead += (
+            " The models' probabilities have a temperature for each symptom in them already;"
+            " the one here is another, for all symptoms together, and near 1 where nothing is left to mend."
+        )
     known = {name: model.calibration for name, model in _models(findings).items() if model.calibration}
     names = _shown_models(findings, known)
     if not names:

@@ -109,14 +109,15 @@ def subgroups(findings: Findings) -> Section:
 
 
 def _subgroup_table(findings: Findings, place: int, column: str, frame: pd.DataFrame) -> Table:
+    word = findings.run.text_word
     columns = [
         Column("model", "model", "text"),
         Column("value", column, "text"),
-        Column("examples", "examples", "count"),
+        Column("examples", f"{word}s", "count"),
         Column("patients", "patients", "count"),
         Column("accuracy", "accuracy"),
         Column("f1", "macro F1"),
-        Column("disagreement", "disagreement", "percent", "examples that it and the baseline predict otherwise"),
+        Column("disagreement", "disagreement", "percent", f"{word}s that it and the baseline predict otherwise"),
         Column("harmed", "harmed", "count"),
         Column("helped", "helped", "count"),
     ]

@@ -16,6 +16,9 @@ class NoteColumns:
     A default name also takes the usual names of such a column. The text must be there; so must the patient,
     where its name is not None, what is to be grouped by, labels, and an identifier to copy. A role with the name None
     is not read.
+
+    Attributes:
+        without_patients: a table may lack a column of patients under the default name.
     """
 
     text: str = "TEXT"
@@ -25,6 +28,7 @@ class NoteColumns:
     groups: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     id: str | None = None
+    without_patients: bool = False
 
 
 ID = "id_"
@@ -116,7 +120,7 @@ def find(header: Sequence[str], columns: NoteColumns) -> Found:
         elif asked and (role == "text" or asked != getattr(DEFAULT, role)):
             fix = "name the column that it has"
             raise TableError(f" has no column {asked} ({_shown(header)})", fix, setting=f"{role}_column")
-        elif asked and role == "patient":
+        elif asked and role == "patient" and not columns.without_patients:
             fix = "name it, or give none: each note then counts as one patient"
             raise TableError(f" has no column of patients ({_shown(header)})", fix, setting="patient_column")
     names |= _named(header, columns.groups, GROUP, "group_by", names, _NO_GROUPS)

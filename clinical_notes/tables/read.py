@@ -86,7 +86,8 @@ def read_rows(
                     frame = _frame(table, columns, counted.columns[str(part)], rows - start, patients, str(part))
                     frame.insert(0, "note", np.arange(rows, rows + len(frame), dtype=np.int64))
                     rows += len(frame)
-                    identified = identified or bool((frame["patient"] != "").any())
+                    has_patients = "patient" in counted.columns[str(part)].names
+                    identified = identified or not has_patients or bool((frame["patient"] != "").any())
                     yield frame
             except TableError as error:
                 raise InputError(Problem(error.setting or setting, f"{part}{error}", error.fix)) from None

@@ -162,6 +162,23 @@ def test_a_sheet_says_which_of_two_columns_of_texts_it_is_from(capsys: pytest.Ca
     assert "Columns: text from text (not note)" in capsys.readouterr().out
 
 
+def test_sentences_of_a_note_are_one_patients_where_a_table_has_no_patients(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("n.csv").write_text('text,unit\n"Has fever.\n\nNo cough.",3\nhas pain,4\n')
+    line = ["audit-labels", "--export-sample", "3", "--notes", "n.csv", "--overwrite", "--out", "s.csv"]
+    for more, patients in (
+        ([], {"Has fever.": 1, "No cough.": 1, "has pain": 2}),
+        (["--patient-column", "unit"], {"Has fever.": 1, "No cough.": 1, "has pain": 2}),
+    ):
+        assert main([*line, *more]) == 0
+        assert ("2 notes have no patient (--patient-column)" in capsys.readouterr().out) == (not more)
+        sheet = pd.read_csv("s.csv")
+        assert dict(zip(sheet["text"], sheet["patient"], strict=True)) == patients
+    assert main([*line, "--patient-column", "nobody"]) == 2
+    assert "--patient-column: n.csv has no column nobody" in capsys.readouterr().err
+
+
 def test_what_has_resolved_counts_as_negated_unless_it_has_a_column() -> None:
     lexicon = load_lexicon()
     finder = MentionFinder(lexicon)
@@ -231,7 +248,15 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     assert main(line) == 0
     assert "holds note text" in capsys.readouterr().out
     sheet, key = (pd.read_csv(name, sep="\t", keep_default_na=False) for name in ("sheet.tsv", "key.tsv"))
-    assert list(sheet) == ["text", *STATUSES, "instructions"]
+    assert list(sheet) == ["text", *STATUSES, "patient", "instructions"]
+    table = pd.read_csv(notes)
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(table["SUBJECT_ID"]), 1)}
+    of_patient = {
+        numbers[patient]: " ".join(" ".join(texts).split()) for patient, texts in table.groupby("SUBJECT_ID")["TEXT"]
+    }
+    assert all(text in of_patient[number] for text, number in zip(sheet["text"], sheet["patient"], strict=True))
+    assert 10 < sheet["patient"].nunique() <= len(numbers)
+    assert not set(sheet["patient"].astype(str)) & set(table["SUBJECT_ID"].astype(str))
     assert (sheet[list(STATUSES)] == "").all(axis=None)
     assert all(sheet["instructions"].str.startswith(f"{status}: ").any() for status in STATUSES)
     assert sheet["text"].is_unique
@@ -243,6 +268,7 @@ def test_a_sheet_to_label_is_stratified_blind_and_can_be_scored_when_filled(
     sheet.to_csv("filled.tsv", sep="\t", index=False)
     assert main(["audit-labels", "filled.tsv"]) == 0
     assert "agree on every text" in capsys.readouterr().out
+    assert [text.patient for text in read_gold("filled.tsv", load_lexicon())] == list(sheet["patient"].astype(str))
     again, _ = sample_sentences(read_notes(notes), MentionFinder(load_lexicon()), (), 100, seed=0)
     assert list(again["text"]) == list(sheet["text"])
 
@@ -266,7 +292,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 
 def test_cells_that_a_spreadsheet_would_run_are_made_plain_and_read_back() -> None:
-    frame = pd.DataFrame({"text": ["=cough\n\nNo fever."]})
+    frame = pd.DataFrame({"text": ["=cough\n\nNo fever."], "patient": ["a"]})
     sample, _ = sample_sentences([frame], MentionFinder(load_lexicon()), ("cough",), 5, seed=0)
     assert sorted(sample["text"]) == ["=cough", "No fever."]
     with pytest.raises(InputError):

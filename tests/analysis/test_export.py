@@ -16,9 +16,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+import symptune
 from analysis.evaluation.costs import read_costs
 from analysis.evaluation.evaluate import read_evaluation
+from analysis.evaluation.gold import evaluate_gold, read_labels
 from analysis.evaluation.onnx_graphs import agreement, onnx_file, tokenised
+from analysis.evaluation.predictions import read_predictions
 from analysis.models.export import check_export, export, load_pytorch
 from analysis.models.label_texts import (
     ExportedModel,
@@ -41,7 +44,7 @@ from search_spaces import STRATEGIES
 from tests.tiny_runs import FinishedRun
 from tests.waiting import guarded, until
 from trainables.parts.deployed import OnnxRunner, TorchRunner, predict
-from trainables.parts.metrics import classification_metrics, softmax
+from trainables.parts.metrics import classification_metrics, sigmoid, softmax
 
 INT8 = ("quantization", "combined")
 
@@ -101,6 +104,85 @@ def test_the_pytorch_form_and_the_graph_agree(strategy: str, finished: FinishedR
     assert said == to_plain(agreement(run, run.best(strategy, 1)[0].name))
     assert said["max_logit_difference"] < 1e-4
     assert said["same_predictions"] == 1.0
+
+
+@pytest.fixture(scope="session")
+def exported_multilabel(finished_multilabel: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The best model of each strategy."""
+    home, run = tmp_path_factory.mktemp("multilabel"), finished_multilabel.run
+    with guarded():
+        for strategy in STRATEGIES:
+            export(run, run.best(strategy, 1)[0].name, home / strategy)
+    return {strategy: home / strategy for strategy in STRATEGIES}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_exported_multilabel_model_gives_the_calibrated_figures_that_were_reported(
+    strategy: str, finished_multilabel: FinishedRun, exported_multilabel: dict[str, Path]
+) -> None:
+    run, folder = finished_multilabel.run, exported_multilabel[strategy]
+    trial = run.best(strategy, 1)[0]
+    assert trial.deployed.temperatures is not None
+    assert any(abs(temperature - 1) > 0.01 for temperature in trial.deployed.temperatures.values())
+    test, pad = tokenised(run, "test"), run.manifest.pad_token_id
+    graph = OnnxRunner(folder / "model.onnx", threads=os.cpu_count() or 1)
+    probabilities = sigmoid(predict(graph.logits, test, pad))
+    evaluated = read_predictions(run, trial.name, "test")
+    assert evaluated is not None
+    order = np.argsort(test.ids)
+    np.testing.assert_array_equal(evaluated.probabilities, probabilities[order])
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["test"] == to_plain(evaluated.metrics(run.symptoms))
+    assert record["model"]["temperatures"] == trial.deployed.temperatures
+    assert "divided already by a temperature" in (folder / "README.md").read_text()
+    texts = list(run.examples("test")["text"][:20])
+    again = symptune.load(folder).predict(texts)
+    for column, name in enumerate(run.symptoms):
+        near = 0.05 if strategy in INT8 else 1e-5  # of a batch's activations, rounded together
+        np.testing.assert_allclose(again[f"probability_{name}"], probabilities[:20, column], atol=near)
+    if strategy not in INT8:
+        by_torch = predict(TorchRunner(load_pytorch(folder)).logits, test, pad)
+        np.testing.assert_allclose(sigmoid(by_torch), probabilities, atol=1e-5)
+    if (folder / "model.safetensors").exists():
+        for found, row in zip(pipeline("text-classification", model=str(folder), top_k=None)(texts), probabilities):  # noqa: B905
+            scores = {of["label"]: of["score"] for of in found}
+            np.testing.assert_allclose([scores[name] for name in run.symptoms], row, atol=1e-5)
+
+
+_PAIRS = [("pain", "edema"), ("fever", "pain"), ("edema", "cough"), ("fever", "swelling")]
+"""What a text affirms, and what it names after."""
+
+
+def test_people_judge_what_the_exported_model_says(
+    finished_multilabel: FinishedRun, exported_multilabel: dict[str, Path], tmp_path: Path
+) -> None:
+    run = Run(
+        Folder(shutil.copytree(finished_multilabel.run.folder.uri, tmp_path / "run")), *_parts(finished_multilabel.run)
+    )
+    texts = [f"Ward {i}. Pt has {a}. {b.capitalize()} of the leg." for i, (a, b) in enumerate(_PAIRS * 8)]
+    frame = pd.DataFrame({"text": texts, "affirmed": [a for a, _ in _PAIRS] * 8, "negated": ""})
+    frame.to_csv(tmp_path / "gold.csv", index=False)
+    judged = evaluate_gold(run, read_labels(run, tmp_path / "gold.csv"), "gold.csv")
+    labels = symptune.load(exported_multilabel["baseline"]).predict(texts)
+    said = labels[list(run.symptoms)].to_numpy() == "yes"
+    reported = frame["affirmed"].to_numpy()[:, None] == np.array(run.symptoms)
+    figures = judged.models[run.best("baseline", 1)[0].name]
+    assert 0 < said.sum() < said.size
+    assert figures.micro_precision == pytest.approx((said & reported).sum() / said.sum())
+    assert figures.micro_recall == pytest.approx((said & reported).sum() / reported.sum())
+
+
+def test_a_model_of_an_older_version_is_exported_as_it_was(finished_multilabel: FinishedRun, tmp_path: Path) -> None:
+    """Its thresholds are of probabilities without temperatures."""
+    run = Run(
+        Folder(shutil.copytree(finished_multilabel.run.folder.uri, tmp_path / "run")), *_parts(finished_multilabel.run)
+    )
+    trial = run.best("baseline", 1)[0]
+    older = dataclasses.replace(trial, final=dataclasses.replace(trial.deployed, temperatures=None))
+    run = dataclasses.replace(run, trials={**run.trials, trial.name: older})
+    export(run, trial.name, tmp_path / "out")
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == onnx_file(run, trial.name).read_bytes()
+    assert "temperature" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_stock_models_load_as_any_hugging_face_model_with_symptoms_as_labels(

@@ -1,23 +1,29 @@
 """Models, controls and rules, judged by labels that people made."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.gold import RULES, evaluate_gold, gold_table, read_gold_results, read_labels
+from analysis.evaluation.gold import RULES, evaluate_gold, gold_table, read_gold_results, read_labels, remarks_on
 from analysis.evaluation.result_files import write_result
 from analysis.report.build import write_report
+from clinical_notes.lexicon import Lexicon, read_lexicon
 from clinical_notes.mentions import MentionFinder
 from clinical_notes.run_examples import run_lexicon
 from run_folder.errors import InputError
 from run_folder.folder import Folder
+from run_folder.names import LEXICON_FILE
 from run_folder.run import Run, open_run
+from tests.made_runs import manifest_of
 from tests.tiny_runs import FinishedRun
+from tune_jobs.check_settings import run_settings
 from tune_jobs.cli import main
 
 MARKER = "zyxgold"
@@ -112,6 +118,65 @@ def test_texts_that_the_models_learned_from_are_left_out_with_their_patients(run
     table.to_csv(path, index=False)
     with pytest.raises(InputError, match=r"gold\.csv: the models were trained or chosen on these texts"):
         evaluate_gold(run, read_labels(run, path), "gold.csv")
+
+
+def unsearched(folder: Path, symptoms: tuple[str, ...], words: Lexicon, **settings: Any) -> Run:
+    """A run with a lexicon and no trials: enough to read labels."""
+    made = run_settings(strategies=("baseline",), task="multilabel", **settings)
+    run = Run(Folder(folder), made, manifest_of(made, symptoms), {})
+    run.folder.write(LEXICON_FILE, json.dumps(words.record()).encode())
+    return run
+
+
+def test_what_a_runs_lexicon_absorbed_or_calls_a_child_is_a_label_of_the_wider_symptom(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.yaml"
+    path.write_text(
+        "pain: {forms: [pain]}\nthoracic complaint: {forms: [chest pain]}\n"
+        "bleeding: {forms: [bleeding]}\nhematuria: {forms: [hematuria], parents: [bleeding]}\n"
+    )
+    absorb = ("pain=thoracic complaint",)
+    run = unsearched(
+        tmp_path / "r", ("pain", "bleeding"), read_lexicon(str(path), absorb), lexicon=str(path), absorb=absorb
+    )
+    sheet = tmp_path / "gold.csv"
+    sheet.write_text(
+        "text,affirmed,negated\nhas chest pain,thoracic_complaint,\nhas chest pain,chest pain,\n"
+        "no hematuria,pain,hematuria\n"
+    )
+    first, second, third = read_labels(run, sheet)
+    assert first.labels["affirmed"] == second.labels["affirmed"] == {"pain"}
+    assert third.labels["negated"] == {"hematuria", "bleeding"}
+    assert remarks_on(run, [first, second, third], "gold.csv") == ()
+
+
+def test_a_sheet_of_people_who_count_chest_pain_as_pain_is_told_of_a_run_that_does_not(tmp_path: Path) -> None:
+    sheet = tmp_path / "gold.csv"
+    rows = ["has chest pain,pain,", "no back pain,,pain", "has pain,pain,", "chest pain and pain,pain,", "fever,fever,"]
+    sheet.write_text("\n".join(["text,affirmed,negated", *rows]))
+    apart = unsearched(tmp_path / "apart", ("pain", "fever"), read_lexicon(None, ()))
+    (line,) = remarks_on(apart, read_labels(apart, sheet), "gold.csv")
+    assert line.startswith("In 2 texts people label pain where the run's rules find chest pain, back pain, ")
+    assert '--absorb "pain=chest pain,back pain"' in line
+    absorb = ("pain=chest pain,back pain",)
+    together = unsearched(tmp_path / "together", ("pain", "fever"), read_lexicon(None, absorb), absorb=absorb)
+    assert remarks_on(together, read_labels(together, sheet), "gold.csv") == ()
+
+
+def test_names_that_a_run_with_labels_of_its_own_does_not_know_are_told(tmp_path: Path) -> None:
+    run = unsearched(tmp_path / "r", ("itch", "Rash"), read_lexicon(None, ()), unit="row", labels=("seen",))
+    sheet = tmp_path / "gold.csv"
+    rows = ["1,a,itch", "2,b,itsch; Rash", "3,c,rash;itsch", "4,d,gout", "5,e,"]
+    sheet.write_text("\n".join(["patient,text,seen", *rows]))
+    gold = read_labels(run, sheet)
+    (line,) = remarks_on(run, gold, "gold.csv")
+    assert line == (
+        "3 of 5 rows of gold.csv have names that the run does not know, and that count as no: 'itsch' (2 rows, did you "
+        "mean 'itch'?), 'rash' (1 row, did you mean 'Rash'?), 'gout' (1 row)."
+    )
+    assert remarks_on(run, gold[:1], "gold.csv") == ()
+    sheet.write_text("patient,text,seen\n1,a,itsch\n2,b,rash\n")
+    with pytest.raises(InputError, match=r"label some, or correct 'itsch' \(1 row, did you mean 'itch'\?\), 'rash'"):
+        read_labels(run, sheet)
 
 
 def test_no_text_is_kept(run: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import evaluate, read_evaluation
-from analysis.evaluation.predictions import Predictions
+from analysis.evaluation.predictions import Predictions, read_predictions
 from analysis.evaluation.robustness import (
     READINGS,
     Reading,
@@ -137,6 +137,45 @@ def test_a_run_is_read_in_all_ways_and_printed_without_its_texts(copied: Run) ->
         copied.folder.names("results")
     )
     assert not any(text in printed + written for text in examples["text"] if len(text) > 20)
+
+
+def test_a_multilabel_run_is_read_again_where_a_text_reports_one_symptom(finished_multilabel: FinishedRun) -> None:
+    run = finished_multilabel.run
+    found = read_robustness(run)
+    assert found is not None
+    assert [model.strategy for model in found.models.values()] == [*STRATEGIES, *CONTROLS]
+    assert found.held_back == run.held_back
+    assert all(run.held_back.values())
+    shown = pd.concat([run.examples(split)["text"] for split in ("train", "validation")])
+    for forms in found.renamed_to.values():
+        assert forms
+        assert not shown.str.contains(rf"\b(?:{'|'.join(forms)})\b").any()
+    examples = run.examples("test")
+    labels = run.labels(examples) >= 0.5
+    alone = labels.sum(axis=1) == 1
+    assert 0 < alone.sum() < len(examples)
+    for name, model in found.models.items():
+        kept = read_predictions(run, name, "test")
+        assert kept is not None
+        said = kept.said[np.argsort(np.argsort(examples["id"].to_numpy()))]  # as the examples are
+        written = model.readings["as_written"]
+        assert written.examples == alone.sum()
+        assert written.accuracy == pytest.approx((said[alone] == labels[alone]).all(axis=1).mean())
+        for place, symptom in enumerate(run.symptoms):
+            of_one = alone & labels[:, place]
+            assert written.per_symptom[symptom].recall == pytest.approx(said[of_one, place].mean())
+        for reading in ("masked", "renamed"):
+            again = model.readings[reading]
+            assert 0 < again.examples == alone.sum() - again.left_out
+            assert again.still_says is None
+        denied = model.readings["negated"]
+        assert denied.accuracy is denied.f1 is None
+        assert denied.still_says is not None
+    written_f1, masked_f1 = (found.models["control-tfidf"].readings[name].f1 for name in ("as_written", "masked"))
+    assert written_f1 is not None
+    assert masked_f1 is not None
+    assert masked_f1 < written_f1  # it relies on names
+    assert f"({alone.sum():,})" in " ".join(found.notes)
 
 
 def test_figures_that_are_there_are_kept_and_another_group_size_computes_them_again(copied: Run) -> None:

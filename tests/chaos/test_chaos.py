@@ -156,7 +156,7 @@ def figures(run: Run) -> dict[str, Any]:
             dict(trial.hyperparameters),
             trial.seed,
             [replace(epoch, seconds=0) for epoch in trial.epochs],
-            trial.final and trial.final.validation,
+            trial.final and (trial.final.validation, trial.final.thresholds, trial.final.temperatures),
         )
         for trial in run.trials.values()
     }

@@ -8,10 +8,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from clinical_notes.annotate import Annotator, annotate_notes
+from clinical_notes.batches import MASK
 from clinical_notes.examples import make_examples
 from clinical_notes.inputs import InputMaker, InputSettings
 from clinical_notes.lexicon import load_lexicon
 from clinical_notes.notes import read_notes
+from clinical_notes.windows import WindowMaker
 from run_folder.settings import LabelSettings
 
 
@@ -36,3 +38,47 @@ def test_every_training_example_is_made_again(
             assert maker.text(texts[int(note)]) == text
         else:
             assert dict(maker.sentences(texts[int(note)]))[int(sentence)] == text
+
+
+ROOM, STRIDE = 24, 8
+
+
+@pytest.mark.parametrize("mentions", ["keep", "mask"])
+@pytest.mark.parametrize("unit", ["sentence", "note"])
+def test_a_multilabel_model_reads_what_its_examples_were(
+    notes: Path, model_folder: Path, unit: str, mentions: str
+) -> None:
+    """Training has some sentences or windows of a note; validation and test have all, in order."""
+    lexicon, tokenizer = load_lexicon(), AutoTokenizer.from_pretrained(model_folder)
+    windows = WindowMaker(tokenizer, ROOM, STRIDE) if unit == "note" else None
+    annotator = Annotator(lexicon, unit, whole_share=1.0, windows=windows)  # type: ignore[arg-type]
+    units = pa.concat_tables(annotate_notes(read_notes(notes), annotator))
+    labels = LabelSettings(task="multilabel", unit=unit, mentions=mentions, stride=STRIDE)  # type: ignore[arg-type]
+    examples = make_examples(units, labels)
+    settings = InputSettings(
+        examples.symptoms,
+        unit,
+        0,
+        False,
+        mentions,
+        ROOM,
+        lexicon,
+        task="multilabel",
+        stride=STRIDE,  # type: ignore[arg-type]
+    )
+    maker = InputMaker(InputSettings.from_record(settings.record()), tokenizer)
+    raw = pd.concat(list(read_notes(notes))).set_index("note")["text"]
+    for split, frame in examples.splits.items():
+        parts = frame["id"].str.partition("-")
+        frame = frame.assign(note=parts[0].astype(int), place=parts[2].astype(int)).sort_values(["note", "place"])
+        for note, of_note in frame.groupby("note"):
+            read = maker.inputs(raw[note])
+            if split != "train":
+                assert read == list(of_note["text"])
+            elif unit == "note":
+                assert [read[place] for place in of_note["place"]] == list(of_note["text"])
+            else:
+                assert set(of_note["text"]) <= set(read)
+        assert frame["note"].nunique() > 4
+        assert frame["text"].str.contains(MASK, regex=False).any() == (mentions == "mask")
+        assert not frame["text"].str.contains(rf"\b{examples.symptoms[0]}\b").any() or mentions == "keep"

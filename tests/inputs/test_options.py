@@ -100,6 +100,7 @@ TWICE = (
     Row("audit-labels g.tsv --export-sample 3", ("GOLD", "give either this file, or --export-sample")),
     Row("audit-labels", ("GOLD", "give either this file, or --export-sample")),
     Row("audit-labels g.tsv --notes n.csv", ("--notes", "is for --export-sample")),
+    Row("audit-labels g.tsv --patient-column p", ("--patient-column", "is for --export-sample")),
     Row("audit-labels g.tsv --seed 2", ("--seed", "is for --export-sample")),
     Row("audit-labels g.tsv --key k.tsv", ("--key", "is for --export-sample")),
     Row("audit-labels --export-sample 5", ("--notes", "needed with --export-sample")),

@@ -12,8 +12,10 @@ from clinical_notes.batches import TokenisedExamples, TrialData
 from run_folder.records import from_plain, to_plain
 from run_folder.results import DeployedResult
 from tests.conftest import tiny_model
-from trainables.parts.deployed import deploy_torch, predict
+from trainables.parts.calibration import logit_scale
+from trainables.parts.deployed import TorchRunner, deploy_torch, predict
 from trainables.parts.model.encoder import ARCHITECTURES, EncoderWeights, start_at_shares
+from trainables.parts.model.stored import load_model
 from trainables.parts.open_deployed import load_deployed
 from trainables.parts.tasks import TASKS, choose_thresholds
 
@@ -60,14 +62,57 @@ def test_figures_and_thresholds_are_those_of_the_deployed_model(
     if trains(variant):
         assert trial.results[-1].train_loss < trial.results[0].train_loss
     deployed = load_deployed(tmp_path / "deployed")
-    probabilities = MULTILABEL.probabilities(predict(deployed.logits, data.validation, data.pad_token_id))
+    logits = predict(deployed.logits, data.validation, data.pad_token_id)
+    scale = logit_scale(final.temperatures, data.symptoms)
+    assert scale is not None
+    assert (scale != 1).all()
+    probabilities = MULTILABEL.probabilities(logits * scale)
     thresholds = choose_thresholds(data.validation.labels >= 0.5, probabilities)
     assert final.thresholds == dict(zip(data.symptoms, thresholds.tolist(), strict=True))
     assert final.validation == MULTILABEL.metrics(data.validation.labels, probabilities, data.symptoms, thresholds)
+    plain = MULTILABEL.probabilities(logits)
+    without = choose_thresholds(data.validation.labels >= 0.5, plain)
+    assert ((probabilities >= thresholds) == (plain >= without)).all()
     assert final.validation.micro is not None
     assert from_plain(to_plain(final), DeployedResult, "trial") == final
     config = json.loads((tmp_path / "deployed" / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
+
+
+def test_a_teacher_teaches_the_logits_that_it_was_trained_to(
+    data: TrialData, encoder: EncoderWeights, tmp_path: Path
+) -> None:
+    """Its temperatures are of its answers: students learn from its logits, and INT8 models start from its weights."""
+    teacher = start("baseline", configuration("baseline", ""), data, encoder)
+    final = run_to_end(teacher, tmp_path)
+    assert final.temperatures is not None
+    trained = predict(TorchRunner(teacher.transformer).logits, data.train, data.pad_token_id)
+    stored = predict(TorchRunner(load_model(tmp_path / "deployed")).logits, data.train, data.pad_token_id)
+    np.testing.assert_array_equal(stored, trained)
+    student = start("distillation", configuration("distillation", str(tmp_path)), data, encoder)
+    read = student.teacher_logits_of(np.arange(len(data.train)))
+    np.testing.assert_array_equal(read.numpy(), trained)
+
+
+@pytest.mark.parametrize("variant", ["baseline", "distillation", "pruning-structured"])
+def test_a_resumed_trial_answers_as_one_that_nothing_stopped(
+    variant: str, own_teacher: str, data: TrialData, encoder: EncoderWeights, tmp_path: Path
+) -> None:
+    config = configuration(variant, own_teacher)
+    straight = run_to_end(start(variant, config, data, encoder, epochs=3), tmp_path / "straight")
+    stopped = start(variant, config, data, encoder, epochs=3)
+    stopped.epoch()
+    (tmp_path / "checkpoint").mkdir()
+    stopped.save(tmp_path / "checkpoint")
+    resumed = start(variant, config, data, encoder, epochs=3)
+    resumed.load(tmp_path / "checkpoint")
+    again = run_to_end(resumed, tmp_path / "again")
+    assert dataclasses.replace(again, seconds=0) == dataclasses.replace(straight, seconds=0)
+    first, second = (
+        predict(load_deployed(tmp_path / name / "deployed").logits, data.validation, data.pad_token_id)
+        for name in ("straight", "again")
+    )
+    np.testing.assert_array_equal(first, second)
 
 
 def test_a_sensitivity_moves_the_thresholds_and_class_weights_the_loss(

@@ -136,10 +136,19 @@ def test_whole_notes_are_read_in_windows_and_judged_as_notes(
         "--strategies", "baseline", "--trials", "1", "--epochs", "1", "--seeds", "1",
     ]  # fmt: skip
     assert main(line) == 0
-    assert "a note is read in windows, and figures are of whole notes" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "a note is read in windows, and figures are of whole notes" in printed
     run = open_run(Folder("runs/w"))
     test = run.examples("test")
     assert test["note"].nunique() < len(test)
+    size = f"test {test['note'].nunique():,} in {len(test):,} windows ({test['patient'].nunique()} patients)"
+    assert size in printed
+    assert f"test patients, {test['note'].nunique():,} notes" in printed
+    assert "symptoms (training windows): " in printed
+    page = Path("runs/w/results/report.html").read_text()
+    assert f"{test['note'].nunique():,} test in {len(test):,} windows" in page
+    assert "Windows by symptom and split" in page
+    assert "Examples: " not in page
     predictions = pd.read_parquet("runs/w/results/predictions/baseline-0000.parquet").set_index("id")
     assert sorted(predictions.index) == sorted(test["note"].unique())
     reported = test.groupby("note")[[f"label_{name}" for name in run.symptoms]].max()
@@ -153,6 +162,7 @@ def test_whole_notes_are_read_in_windows_and_judged_as_notes(
     )
 
     assert main(["export", "w", "--to", "model"]) == 0
+    assert "| split | notes | windows | patients |" in Path("model/README.md").read_text()
     table = pd.read_csv(notes)
     test_notes = table[table.index.astype(str).isin(predictions.index)]
     test_notes.to_csv("test.csv", index=True, index_label="number")

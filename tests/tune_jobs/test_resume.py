@@ -224,6 +224,19 @@ def test_what_is_killed_in_evaluation_or_while_tables_are_written_goes_on_there(
         assert set(files) <= set(copied.folder.names(f"results/{name}"))
 
 
+def test_a_multilabel_run_that_lost_its_results_answers_the_same_when_it_is_resumed(
+    finished_multilabel: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished_multilabel.run.folder.uri, tmp_path / "runs" / "moved")
+    predictions = Path("runs/moved/results/predictions")
+    before = {path.name: path.read_bytes() for path in predictions.glob("*")}
+    assert len(before) > 2 * len(STRATEGIES)
+    shutil.rmtree("runs/moved/results")
+    assert main(["resume", "moved", "--seeds", "1"]) == 0
+    assert {path.name: path.read_bytes() for path in predictions.glob("*")} == before
+
+
 def test_a_record_that_lacks_what_every_run_has_is_told(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = json.loads(copied.folder.read("run.json"))
     del manifest["counts"], manifest["sources"]

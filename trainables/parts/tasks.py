@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from run_folder.results import Labels, Metrics
+from trainables.parts.calibration import OfTexts, fit_temperatures
 from trainables.parts.metrics import classification_metrics, multilabel_metrics, sigmoid, softmax
 
 
@@ -38,6 +39,17 @@ class Task(Protocol):
 
     def same(self, logits: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.bool_]:
         """(n,) whether both say the same of a text."""
+
+    def temperatures(
+        self, labels: Labels, logits: NDArray[np.floating], of_texts: OfTexts
+    ) -> NDArray[np.float64] | None:
+        """(symptoms,) by which logits are divided, so that probabilities are true; None: they stay as they are.
+
+        Args:
+            labels: of the texts.
+            logits: of what the model reads of them.
+            of_texts: see ``probabilities_of_texts``.
+        """
 
     def thresholds(
         self, labels: Labels, probabilities: NDArray[np.floating], sensitivity: float | None
@@ -77,6 +89,9 @@ class Multiclass:
 
     def same(self, logits: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.bool_]:
         return np.asarray(logits.argmax(axis=1) == others.argmax(axis=1))
+
+    def temperatures(self, labels: Labels, logits: NDArray[np.floating], of_texts: OfTexts) -> None:
+        return None
 
     def thresholds(self, labels: Labels, probabilities: NDArray[np.floating], sensitivity: float | None) -> None:
         return None
@@ -120,6 +135,9 @@ class Multilabel:
 
     def same(self, logits: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.bool_]:
         return np.asarray(((logits > 0) == (others > 0)).all(axis=1))
+
+    def temperatures(self, labels: Labels, logits: NDArray[np.floating], of_texts: OfTexts) -> NDArray[np.float64]:
+        return fit_temperatures(labels >= 0.5, logits, of_texts)
 
     def thresholds(
         self, labels: Labels, probabilities: NDArray[np.floating], sensitivity: float | None
@@ -171,6 +189,19 @@ NOTE_RULES = {"largest": largest_of_each, "noisy-or": any_of_each}
 """How a text's probability follows from those of its parts, by the names in the settings."""
 
 
+def probabilities_of_texts(notes: NDArray[Any] | None, note_rule: str) -> OfTexts:
+    """How the probabilities of texts follow from those of examples; the texts are in the order of ``whole_texts``.
+
+    Args:
+        notes: of the examples, as ``TokenisedExamples`` has them.
+        note_rule: a name in ``NOTE_RULES``.
+    """
+    if notes is None:
+        return lambda of_examples: of_examples
+    found, note = np.unique(notes, return_inverse=True)
+    return lambda of_examples: NOTE_RULES[note_rule](of_examples, note, len(found))
+
+
 @dataclass(frozen=True)
 class WholeTexts:
     """Labels and probabilities of n texts, whatever parts a model reads them in.
@@ -206,7 +237,7 @@ def whole_texts(
         return WholeTexts(ids, labels, probabilities)
     found, note = np.unique(notes, return_inverse=True)
     reported = largest_of_each(labels.astype(np.float32), note, len(found)).astype(np.float32)
-    return WholeTexts(found, reported, NOTE_RULES[note_rule](probabilities, note, len(found)))
+    return WholeTexts(found, reported, probabilities_of_texts(notes, note_rule)(probabilities))
 
 
 def choose_thresholds(

@@ -16,13 +16,13 @@ from analysis.labels.audit import Audit, GoldText, audit, folded, read_gold
 from analysis.labels.label_sheet import blank_sheet, sample_sentences
 from analysis.text_tables import csv_text
 from clinical_notes.labellers import labeller_of
-from clinical_notes.lexicon import Lexicon, read_lexicon
+from clinical_notes.lexicon import LabelNames, Lexicon, read_lexicon
 from clinical_notes.notes import read_notes
-from clinical_notes.tables.columns import NoteColumns
+from clinical_notes.tables.columns import DEFAULT, NoteColumns
 from clinical_notes.tables.tally import Tally
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
-from run_folder.settings import STATUSES
+from run_folder.settings import NO_PATIENTS, STATUSES
 from tune_jobs.commands.new_file import new_file
 from tune_jobs.commands.options import check_limits
 
@@ -33,14 +33,14 @@ def audit_labels(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
     if (options.labelled is None) == (options.export_sample is None):
         raise InputError(Problem("labelled", "give either this file, or --export-sample N with --notes and --out"))
-    for name in ("notes", "key", "seed", "text_column"):
+    for name in ("notes", "key", "seed", "text_column", "patient_column"):
         if options.labelled is not None and getattr(options, name) is not None:
             raise InputError(Problem(name, "is for --export-sample", "leave it out where GOLD is given"))
     lexicon = read_lexicon(options.lexicon, options.absorb)
     if options.export_sample is not None:
         return _export(options, lexicon, console)
     _check_files(options, (".csv", ".json"), [options.labelled])
-    gold = read_gold(options.labelled, lexicon)
+    gold = read_gold(options.labelled, LabelNames(lexicon, options.absorb))
     named = _named(gold)
     merges = {} if options.absorb or options.keep_apart else folded(lexicon, named)
     for wide, narrow in merges.items():
@@ -149,15 +149,19 @@ def _export(options: argparse.Namespace, lexicon: Lexicon, console: Console) -> 
         if getattr(options, name) is None:
             raise InputError(Problem(name, "needed with --export-sample"))
     _check_files(options, (".tsv", ".csv"), options.notes)
-    text = options.text_column or NoteColumns().text
+    text, patient = options.text_column or DEFAULT.text, options.patient_column or DEFAULT.patient
+    columns = NoteColumns(text, None if patient == NO_PATIENTS else patient, without_patients=True)
     tally = Tally()
-    notes = read_notes(options.notes, columns=NoteColumns(text, patient=None), tally=tally)
+    notes = read_notes(options.notes, columns=columns, tally=tally)
     symptoms = _known(options.symptoms or (), lexicon)
     labeller = labeller_of(options.labeller, lexicon)
     sample, symptoms = sample_sentences(notes, labeller, symptoms, options.export_sample, options.seed or 0)
     for line in tally.choices():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), symptoms))
+    if tally.alone:
+        line = f"{tally.alone:,} notes have no patient (--patient-column), and each counts as one"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _write_sheet(Path(options.out), blank_sheet(list(sample["text"]), list(sample["patient"]), symptoms))
     if options.key:
         key = sample[list(STATUSES)].copy()
         key.insert(0, "row", range(1, len(key) + 1))

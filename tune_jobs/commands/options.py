@@ -296,7 +296,7 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     _add_fields(parser, AuditOptions)
     group = parser.add_argument_group("write a sheet to label")
     _add_fields(group, SheetOptions, given_alone=True)
-    _add_fields(group, NotesSettings, only=("path", "text_column"), given_alone=True)
+    _add_fields(group, NotesSettings, only=("path", "text_column", "patient_column"), given_alone=True)
 
 
 _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {

@@ -28,15 +28,18 @@ from tune_jobs.searching.progress import status_table
 
 def introduce(run: Run, console: Console) -> None:
     counts, patients = run.manifest.counts, run.manifest.patients
-    examples = run.examples_by_split
-    sizes = ", ".join(f"{split} {examples[split]:,} ({patients[split]:,} patients)" for split in counts)
+    examples, notes = run.examples_by_split, run.manifest.notes
+    each_split = {s: f"{notes[s]:,} in {n:,} windows" if notes else f"{n:,}" for s, n in examples.items()}
+    sizes = ", ".join(f"{split} {each_split[split]} ({patients[split]:,} patients)" for split in counts)
     console.print(f"Run {run.folder.name} in {run.folder}", highlight=False, soft_wrap=True)
-    console.print(f"  examples: {sizes}", highlight=False, soft_wrap=True)
+    console.print(f"  {'note' if notes else run.example_word}s: {sizes}", highlight=False, soft_wrap=True)
     each = ", ".join(f"{name} {counts['train'].get(name, 0):,}" for name in run.symptoms)
-    console.print(f"  symptoms (training examples): {each}", highlight=False, soft_wrap=True)
+    console.print(f"  symptoms (training {run.example_word}s): {each}", highlight=False, soft_wrap=True)
     if run.is_multilabel:
-        notes = "; a note is read in windows, and figures are of whole notes" if run.settings.labels.in_windows else ""
-        console.print(f"  each example reports none, one or several of them{notes}", highlight=False, soft_wrap=True)
+        line = f"  each {run.example_word} reports none, one or several of them"
+        if run.settings.labels.in_windows:
+            line += "; a note is read in windows, and figures are of whole notes"
+        console.print(line, highlight=False, soft_wrap=True)
     if choice := run.manifest.choice:
         fix = "" if choice.is_firm else " (--symptoms NAMES fixes them)"
         console.print(f"  choice of symptoms: {choice.in_words()}{fix}", markup=False, highlight=False, soft_wrap=True)

@@ -37,7 +37,7 @@ from clinical_notes.windows import WindowMaker
 from run_folder.errors import InputError, Problem
 from run_folder.folder import Folder
 from run_folder.ledger_end import LedgerEnd, digest, write_end
-from run_folder.names import DATA, LABEL, LEXICON_FILE, MODEL, RUN_FILE
+from run_folder.names import DATA, LABEL, LEXICON_FILE, MODEL, NOTE, RUN_FILE
 from run_folder.records import to_json
 from run_folder.run import Run, RunManifest, content_hashes, open_run
 from run_folder.settings import NAMES, NO_PATIENTS, LabelSettings, NotesSettings, RunSettings
@@ -264,6 +264,7 @@ def create_run(
         held_back=examples.held_back,
         counts={split: _counts(frame, examples.symptoms) for split, frame in examples.splits.items()},
         examples={split: len(frame) for split, frame in examples.splits.items() if "symptom" not in frame},
+        notes=_notes(examples, settings.labels),
         patients={split: int(frame["patient"].nunique()) for split, frame in examples.splits.items()},
         pad_token_id=pad,
         unknown_token_id=unknown if unknown is not None else pad,
@@ -292,6 +293,11 @@ def _counts(examples: pd.DataFrame, symptoms: Sequence[str]) -> dict[str, int]:
         return {str(name): int(count) for name, count in examples["symptom"].value_counts().items()}
     counts = {name: int((examples[f"{LABEL}{name}"] >= 0.5).sum()) for name in symptoms}
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _notes(examples: LabelledExamples, labels: LabelSettings) -> dict[str, int] | None:
+    """By split, of how many notes its windows are; None: the examples are no windows."""
+    return {s: int(frame[NOTE].nunique()) for s, frame in examples.splits.items()} if labels.in_windows else None
 
 
 def source_hashes(settings: RunSettings) -> dict[str, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
@@ -50,6 +51,21 @@ def export_onnx(model: PreTrainedModel, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+
+
+def scale_graph(source: Path, target: Path, scale: NDArray[np.float32]) -> None:
+    """Write a graph whose logits are those of ``source``, multiplied.
+
+    Args:
+        scale: (classes,).
+    """
+    model = onnx.load(source)
+    for node in model.graph.node:
+        node.output[:] = ["logits_before_scale" if name == "logits" else name for name in node.output]
+        node.input[:] = ["logits_before_scale" if name == "logits" else name for name in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(scale, "logit_scale"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["logits_before_scale", "logit_scale"], ["logits"]))
+    onnx.save(model, target)
 
 
 def linear_nodes(graph: onnx.GraphProto, paths: Collection[str]) -> dict[str, onnx.NodeProto]:

@@ -137,8 +137,12 @@ def start_at_shares(model: PreTrainedModel, shares: NDArray[np.floating]) -> Non
     Args:
         shares: (symptoms,) of the training examples, between 0 and 1.
     """
-    last = [m for m in model.get_submodule("classifier").modules() if isinstance(m, nn.Linear)][-1]
-    last.bias.copy_(torch.logit(torch.from_numpy(shares)))
+    last_linear(model).bias.copy_(torch.logit(torch.from_numpy(shares)))
+
+
+def last_linear(model: PreTrainedModel) -> nn.Linear:
+    """The module whose outputs are the logits."""
+    return [m for m in model.get_submodule("classifier").modules() if isinstance(m, nn.Linear)][-1]
 
 
 def build_model(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> PreTrainedModel:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from run_folder.errors import InputError
 from run_folder.records import from_plain, to_plain
-from trainables.parts.model.encoder import build_model, classifier_class, config_from
+from trainables.parts.model.encoder import build_model, classifier_class, config_from, last_linear
 from trainables.parts.model.surgery import STOCK, Structure, restructure, structure_of
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -77,6 +78,29 @@ def empty_model(directory: Path) -> PreTrainedModel:
     model = classifier_class(config)(config)
     restructure(model, structure)
     return model
+
+
+def scale_logits(directory: Path, scale: NDArray[np.floating]) -> None:
+    """Have a stored model's last layer multiply its logits, whatever its other tensors are; its files keep their form.
+
+    Args:
+        scale: (classes,).
+    """
+    path = directory / (weights_file(directory) or WEIGHTS_FILE)
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        metadata = file.metadata() or {}
+    packed = _PACKED in metadata
+    if packed:
+        state = _unpack(state, json.loads(metadata[_PACKED]))
+    model, by = empty_model(directory), torch.from_numpy(scale)
+    last = next(name for name, module in model.named_modules() if module is last_linear(model))
+    state[f"{last}.weight"] = state[f"{last}.weight"] * by[:, None]
+    state[f"{last}.bias"] = state[f"{last}.bias"] * by
+    if packed:
+        state, shapes = _pack(state)
+        metadata = {_PACKED: json.dumps(shapes)}
+    save_file(state, path, metadata)
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
