@@ -110,8 +110,8 @@ SPACES = (
 LEXICONS = (
     lexicon("", "must map concepts to their forms"),
     lexicon("'a;b': {forms: [a]}", "'a;b'", "stand apart by ';'"),
-    lexicon("{a: {forms: [a], parents: [a]}}", "cannot be parents of each other"),
-    lexicon("{a: {forms: [a], parents: [b]}, b: {forms: [b], parents: [a]}}", "cannot be parents of each other"),
+    lexicon("{a: {forms: [a], parents: [a]}}", "a concept cannot be its own parent"),
+    lexicon("{a: {forms: [a], parents: [b]}, b: {forms: [b], parents: [a]}}", "a concept cannot be its own parent"),
     lexicon("{}", "must map concepts to their forms"),
     lexicon("[fever]", "must map concepts to their forms"),
     lexicon("fever", "must map concepts to their forms"),

@@ -328,8 +328,9 @@ def test_a_run_name_with_other_settings_is_refused(
 ) -> None:
     write_run_file(Folder("runs/taken"), strategies=("baseline",), trials=7)
     (line,) = refused(
-        capsys, "launch", "--name", "taken", "--model", str(model_folder), "--notes", str(notes), "--max-length", "40"
-    )
+        capsys, "launch", "--name", "taken", "--model", str(model_folder), "--notes", str(notes), "--max-length", "40",
+        "--trials", "4",
+    )  # fmt: skip
     assert "trials 7 → 4" in line
     assert "symptune resume taken" in line
 

@@ -193,8 +193,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
             exists = folder.exists(RUN_FILE)
             if exists:
                 run = open_run(folder)
-                if options.reduce_range is None:  # what the CPU that began the run needed
-                    settings = settings.changed(reduce_range=run.settings.model.reduce_range)
+                settings = settings.changed(**_left_to_the_run(run, options))
                 settings = settings.changed(warm_configurations=run.settings.search.warm_configurations)
                 command = resume_line(folder, options.storage)
                 problems += _differences(run, settings, command, with_files=not problems)
@@ -220,6 +219,16 @@ def launch(options: argparse.Namespace, console: Console) -> int:
             folder.discard_unfinished()
             prepared = _create(folder, settings, execution, console)
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
+
+
+_LEFT_TO_THE_RUN = ("reduce_range", "trials", "cycles")
+"""Settings whose defaults depend on the CPU, or were others in earlier versions."""
+
+
+def _left_to_the_run(run: Run, options: argparse.Namespace) -> dict[str, Any]:
+    """What a run that exists was created with, where the command says nothing of it."""
+    recorded = run.settings.record()
+    return {name: recorded[name] for name in _LEFT_TO_THE_RUN if getattr(options, name) is None}
 
 
 def _continues_run(settings: RunSettings, options: argparse.Namespace) -> bool:
