@@ -50,7 +50,18 @@ def test_a_strategy_added_by_the_documentation_is_searched_reported_exported_and
     tmp_path: Path, model_folder: Path, notes: Path
 ) -> None:
     copy_with_the_strategy(tmp_path)
-    settings = ["--strategies", f"baseline,{NAME}", "--trials", "1", "--epochs", "1", "--max-length", "40"]
+    settings = [
+        "--strategies",
+        f"baseline,{NAME}",
+        "--cycles",
+        "0",
+        "--trials",
+        "1",
+        "--epochs",
+        "1",
+        "--max-length",
+        "40",
+    ]
     place = ["--storage", "runs", "--name", "extended", "--seeds", "1"]
     symptune(tmp_path, "launch", "--notes", notes, "--model", model_folder, *settings, *place)
     run = tmp_path / "runs" / "extended"

@@ -81,7 +81,8 @@ class Arena:
     def line(self, name: str, trials: int, *, at_once: int = 1) -> list[str]:
         return [
             sys.executable, "-m", "tune_jobs", "launch", "--name", name, "--notes", str(self.notes), "--model",
-            str(self.model_folder), "--max-length", "40", "--trials", str(trials), "--epochs", "3", "--strategies",
+            str(self.model_folder), "--max-length", "40",
+            "--cycles", "1", "--trials", str(trials), "--epochs", "3", "--strategies",
             "baseline,low_rank,quantization", "--address", self.nodes.cluster.address,
             "--max-concurrent", str(at_once), "--seeds", "1",
         ]  # fmt: skip

@@ -166,7 +166,8 @@ def test_a_job_that_is_preempted_and_then_out_of_time_is_put_back_both_times_and
     log = tmp_path / "job.log"
     job = slurm.submit(
         "--partition=low", "--nodes=1", "--cpus-per-task=1", "--mem=0", f"--output={log}", SCRIPT,
-        "--name", "first", "--notes", notes, "--model", model_folder, "--max-length", "40", "--trials", "2",
+        "--name", "first", "--notes", notes, "--model", model_folder, "--max-length", "40",
+        "--cycles", "0", "--trials", "2",
         "--epochs", "2", "--strategies", "baseline", "--seeds", "1",
     )  # fmt: skip
 

@@ -142,7 +142,8 @@ def test_the_command_line_finds_the_run_of_a_call_with_the_same_options(
     }  # fmt: skip
     run = symptune.search(notes, model=model_folder, **options)
     line = [
-        "launch", "--notes", str(notes), "--model", str(model_folder), "--strategies", "baseline", "--trials", "1",
+        "launch", "--notes", str(notes), "--model", str(model_folder), "--strategies", "baseline",
+        "--cycles", "0", "--trials", "1",
         "--epochs", "1", "--seeds", "1", "--max-length", "40", "--hold-back", "1", "--category", "Nursing",
         "--category", "Discharge summary", "--category", "Physician", "--split", "0.6,0.2,0.2", "--no-balance",
     ]  # fmt: skip
@@ -162,7 +163,7 @@ def test_a_search_in_a_notebook_is_interrupted_and_called_again(
 
         def search():
             return symptune.search({str(notes)!r}, model={str(model_folder)!r}, max_length=40, name="cut", seeds=1,
-                                   strategies=["baseline"], trials=1, epochs=2, progress=False)
+                                   strategies=["baseline"], trials=1, cycles=0, epochs=2, progress=False)
 
         def interrupt():
             while len(list(Path("runs/cut/ledger").glob("[!.]*.json"))) < 2:
@@ -215,7 +216,7 @@ def test_a_thread_that_gets_no_signals_leaves_them_alone() -> None:
 def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(symptune.SearchError, match=r"run none .*: .*baseline: no model"):
         symptune.search(
-            notes, model=model_folder, max_length=40, storage=tmp_path, name="none", strategies=["baseline"], trials=1,
+            notes, model=model_folder, max_length=40, storage=tmp_path, name="none", strategies=["baseline"], trials=1, cycles=0,
             epochs=1, seeds=1, epoch_limit=1e-6, progress=False,
         )  # fmt: skip
 
@@ -455,7 +456,8 @@ def test_a_search_by_the_command_is_not_disturbed_by_the_current_folder(notes: P
         import sys
         from symptune.__main__ import main
         sys.argv = ["symptune", "launch", "--notes", {str(notes)!r}, "--model", {str(model)!r}, "--max-length", "40",
-                    "--strategies", "baseline", "--trials", "1", "--epochs", "1", "--seeds", "1", "--name", "here"]
+                    "--strategies", "baseline",
+                    "--cycles", "0", "--trials", "1", "--epochs", "1", "--seeds", "1", "--name", "here"]
         sys.exit(main())
         """
     done = python(line, tmp_path, "-P")

@@ -205,7 +205,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 def launch_line(notes: Path, model_folder: Path, *more: str) -> list[str]:
     return [
-        "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--trials", "2",
+        "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40",
+        "--cycles", "0", "--trials", "2",
         "--epochs", "3", "--strategies", "baseline,pruning", "--max-concurrent", "1", "--reduction-factor", "0",
         "--storage", "runs", "--seeds", "1", "--deploy", "last", *more,
     ]  # fmt: skip
@@ -358,7 +359,8 @@ def test_no_note_text_leaves_the_data_folder(
     marked.to_csv("marked.csv", index=False)
     process = start_python(
         "-m", "tune_jobs", "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40",
-        "--trials", "1", "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
+
+        "--cycles", "0", "--trials", "1", "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
         "--log-level", "debug",
         env={"RAY_TMPDIR": str(ray_folder)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

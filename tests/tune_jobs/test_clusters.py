@@ -92,9 +92,9 @@ def long_way(pytestconfig: pytest.Config) -> None:
         pytest.skip("takes long: give --clusters")
 
 
-LONG = ["--trials", "50", "--epochs", "10000"]
+LONG = ["--cycles", "0", "--trials", "50", "--epochs", "10000"]
 """Options of trials so long that none ends while a test runs."""
-SHORT = ["--trials", "2", "--epochs", "2"]
+SHORT = ["--cycles", "0", "--trials", "2", "--epochs", "2"]
 
 
 def test_a_node_that_joins_a_running_search_gets_a_trial(place: Place) -> None:

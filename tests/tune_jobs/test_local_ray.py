@@ -122,7 +122,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 def line_of(notes: Path, model_folder: Path) -> list[str]:
     return [
-        "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40", "--trials", "1",
+        "launch", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40",
+        "--cycles", "0", "--trials", "1",
         "--epochs", "2", "--strategies", "baseline", "--seeds", "1", "--name", "r",
     ]  # fmt: skip
 

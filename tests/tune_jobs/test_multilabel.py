@@ -25,7 +25,7 @@ def test_a_multilabel_run_says_of_each_symptom_whether_a_text_reports_it(
     line = [
         "launch", "--name", "m", "--notes", str(notes), "--model", str(model_folder), "--max-length", "40",
         "--task", "multilabel", "--symptoms", ",".join(SYMPTOMS), "--strategies", "baseline,quantization",
-        "--trials", "1", "--epochs", "2", "--seeds", "1",
+        "--cycles", "0", "--trials", "1", "--epochs", "2", "--seeds", "1",
     ]  # fmt: skip
     assert main(line) == 0
     printed = capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_a_run_learns_from_labels_that_a_table_has(
     line = [
         "launch", "--name", "own", "--notes", "own.csv", "--model", str(model_folder), "--max-length", "40",
         "--unit", "row", "--labels", "hot,tussive", "--task", "multilabel", "--strategies", "baseline",
-        "--trials", "1", "--epochs", "3", "--seeds", "1",
+        "--cycles", "0", "--trials", "1", "--epochs", "3", "--seeds", "1",
     ]  # fmt: skip
     assert main(line) == 0
     assert "labels from hot, labels from tussive" in capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_whole_notes_are_read_in_windows_and_judged_as_notes(
     line = [
         "launch", "--name", "w", "--notes", str(notes), "--model", str(model_folder), "--max-length", "24",
         "--stride", "8", "--task", "multilabel", "--unit", "note", "--symptoms", ",".join(SYMPTOMS),
-        "--strategies", "baseline", "--trials", "1", "--epochs", "1", "--seeds", "1",
+        "--strategies", "baseline", "--cycles", "0", "--trials", "1", "--epochs", "1", "--seeds", "1",
     ]  # fmt: skip
     assert main(line) == 0
     printed = " ".join(capsys.readouterr().out.split())

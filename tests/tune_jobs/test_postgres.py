@@ -133,7 +133,7 @@ def test_a_search_whose_driver_is_killed_and_whose_server_restarts_and_fails_kee
     options = ["--optuna-storage", server.url, "--max-concurrent", "1", "--seeds", "1"]
     driver = start_python(
         "-m", "tests.held", "2,4", "launch", "--name", "kept", "--notes", notes, "--model", model_folder,
-        "--max-length", "40", "--trials", "3", "--epochs", "2", "--strategies", "baseline", *options,
+        "--max-length", "40", "--cycles", "0", "--trials", "3", "--epochs", "2", "--strategies", "baseline", *options,
     )  # fmt: skip
     until(held.WAITING.exists, process=driver)
     server.stop()

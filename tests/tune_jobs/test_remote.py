@@ -66,7 +66,7 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     run, storage = Folder(bucket).child("far"), ["--storage", bucket]
     launch = [
         "launch", "--name", "far", "--notes", str(notes), "--model",
-        str(model_folder), "--max-length", "40", "--trials", "1", "--epochs", "2", "--strategies",
+        str(model_folder), "--max-length", "40", "--cycles", "0", "--trials", "1", "--epochs", "2", "--strategies",
         "baseline,quantization", "--reduction-factor", "0", "--max-concurrent", "1", "--seeds", "1", *storage,
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
