@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +198,8 @@ def _record(run: Run, name: str, kept_word_embeddings: int | None) -> ExportReco
     trial, figures, costs = run.trials[name], read_evaluation(run, name), read_costs(run)
     assert figures is not None
     cost, gpu_cost = costs.cpu.get(name), (costs.gpu or {}).get(name)
-    left_out = ("validation", "agreement", "sha256")
-    facts = {key: value for key, value in vars(trial.deployed).items() if key not in left_out}
+    facts = {field.name: getattr(trial.deployed, field.name) for field in fields(DeployedFacts)}
+    facts |= {"agreement": None}  # measured again, beside the facts
     return ExportRecord(
         format=FORMAT,
         run=run.folder.name,

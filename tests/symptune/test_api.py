@@ -26,7 +26,8 @@ from tune_jobs.signals import interruptible, was_interrupted
 
 ROOT = Path(__file__).parents[2]
 SMALL: symptune.SearchOptions = {
-    "strategies": ("baseline", "quantization"), "trials": 1, "epochs": 1, "seeds": 1, "max_length": 40,
+    "strategies": ("baseline", "quantization"), "trials": 1, "epochs": 1, "cycles": 0, "seeds": 1,
+    "max_length": 40,
     "space": {"all": {"batch_size": 32}, "quantization": {"scheme": "ptq_dynamic"}},
 }  # fmt: skip
 
@@ -137,7 +138,8 @@ def test_the_command_line_finds_the_run_of_a_call_with_the_same_options(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options: symptune.SearchOptions = {
-        "strategies": ["baseline"], "trials": 1, "epochs": 1, "seeds": 1, "max_length": 40, "hold_back": 1,
+        "strategies": ["baseline"], "trials": 1, "epochs": 1, "cycles": 0, "seeds": 1,
+    "max_length": 40, "hold_back": 1,
         "category": ["Nursing", "Discharge summary", "Physician"], "split": (0.6, 0.2, 0.2), "balance": False,
     }  # fmt: skip
     run = symptune.search(notes, model=model_folder, **options)
@@ -216,8 +218,8 @@ def test_a_thread_that_gets_no_signals_leaves_them_alone() -> None:
 def test_a_search_without_a_result_says_why(notes: Path, model_folder: Path, tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(symptune.SearchError, match=r"run none .*: .*baseline: no model"):
         symptune.search(
-            notes, model=model_folder, max_length=40, storage=tmp_path, name="none", strategies=["baseline"], trials=1, cycles=0,
-            epochs=1, seeds=1, epoch_limit=1e-6, progress=False,
+            notes, model=model_folder, max_length=40, storage=tmp_path, name="none", strategies=["baseline"], trials=1,
+            cycles=0, epochs=1, seeds=1, epoch_limit=1e-6, progress=False,
         )  # fmt: skip
 
 

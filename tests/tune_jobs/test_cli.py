@@ -359,9 +359,8 @@ def test_no_note_text_leaves_the_data_folder(
     marked.to_csv("marked.csv", index=False)
     process = start_python(
         "-m", "tune_jobs", "launch", "--notes", "marked.csv", "--model", str(model_folder), "--max-length", "40",
-
-        "--cycles", "0", "--trials", "1", "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1", "--verbose",
-        "--log-level", "debug",
+        "--cycles", "0", "--trials", "1", "--epochs", "1", "--strategies", "baseline", "--name", "m", "--seeds", "1",
+        "--verbose", "--log-level", "debug",
         env={"RAY_TMPDIR": str(ray_folder)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     printed = output_of(process, 0)
