@@ -18,8 +18,8 @@ from torch import nn
 
 _PLAIN = (bool, float, int, str, tuple, type(None))
 _TRANSPOSED = ".T"
-_NO_PART_OF_A_GRAPH = ("_name_or_path", "id2label", "label2id")
-"""Of a model's configuration."""
+_NO_PART_OF_A_GRAPH = ("_name_or_path", "id2label", "label2id", "problem_type")
+"""Of a model's configuration; nor is dropout, since what is exported does not train."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,17 @@ def digest(
     Of the parameters it tells types, shapes, which of them are equal and what a constant one is: the exporter merges
     equal weights, and leaves out what adds 0.
     """
-    found = hashlib.sha256(repr((model, inputs, sorted(options.items()))).encode())
+    found = hashlib.sha256(repr((inputs, sorted(options.items()))).encode())
     for name, module in model.named_modules():
-        settings = {key: value for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN)}
+        if isinstance(module, nn.Dropout):
+            assert not module.training
+            continue
         config = getattr(module, "config", None)
         described = config.to_dict() | {"attention": config._attn_implementation} if config is not None else {}
-        described = {key: value for key, value in described.items() if key not in _NO_PART_OF_A_GRAPH}
-        found.update(repr((name, type(module), settings, described)).encode())
+        settings = {key: value for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN)}
+        parts = {key: value for key, value in (described | settings).items() if key not in _NO_PART_OF_A_GRAPH}
+        parts = {key: value for key, value in parts.items() if "dropout" not in key}
+        found.update(repr((name, type(module), module.extra_repr(), parts)).encode())
     for name, buffer in model.named_buffers():
         found.update(repr((name, buffer.dtype, tuple(buffer.shape))).encode())
         found.update(buffer.detach().contiguous().numpy().tobytes())
