@@ -18,8 +18,10 @@ from torch import nn
 
 _PLAIN = (bool, float, int, str, tuple, type(None))
 _TRANSPOSED = ".T"
-_NO_PART_OF_A_GRAPH = ("_name_or_path", "id2label", "label2id", "problem_type")
-"""Of a model's configuration; nor is dropout, since what is exported does not train."""
+_NO_PART_OF_A_GRAPH = {
+    "_name_or_path", "_use_kernels", "architectures", "dtype", "id2label", "label2id", "name_or_path", "problem_type",
+}  # fmt: skip
+"""Of modules and their configuration; nor is dropout, since what is exported does not train."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def digest(
         described = config.to_dict() | {"attention": config._attn_implementation} if config is not None else {}
         settings = {key: value for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN)}
         parts = {key: value for key, value in (described | settings).items() if key not in _NO_PART_OF_A_GRAPH}
-        parts = {key: value for key, value in parts.items() if "dropout" not in key}
+        parts = {key: parts[key] for key in sorted(parts) if "dropout" not in key}
         found.update(repr((name, type(module), module.extra_repr(), parts)).encode())
     for name, buffer in model.named_buffers():
         found.update(repr((name, buffer.dtype, tuple(buffer.shape))).encode())
