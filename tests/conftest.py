@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from tests.tiny_runs import FinishedRun
 
 ROOT = Path(__file__).parents[1]
+CHILD = ROOT / "tests" / "child"
+"""Its ``sitecustomize.py`` is run by each Python with this folder on its path."""
+PYTHON_PATH = f"{ROOT}:{CHILD}"
+CACHE_FOLDER = "SYMPTUNE_TEST_EXPORTS"
 SYMPTOMS = ("pain", "edema", "fever")
 VOCABULARY = 60
 
@@ -130,12 +134,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def export_cache(shared: Path) -> Iterator[ExportCache]:
-    """The very same model is exported once in a session's own processes."""
+def _export_cache(shared: Path) -> Iterator[None]:
+    """A model of one kind is exported once in a session, in its processes and in those that they start."""
     cache = ExportCache(shared / "exports")
     cache.folder.mkdir(exist_ok=True)
-    with cache.installed():
-        yield cache
+    with cache.installed(), mock.patch.dict(os.environ, {CACHE_FOLDER: str(cache.folder), "PYTHONPATH": PYTHON_PATH}):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -277,7 +281,7 @@ def start_python() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> "subprocess.Popen[str]":
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
+        environment = os.environ | {"PYTHONPATH": PYTHON_PATH} | (env or {})
         process = subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, text=True, **options)
         started.append(process)
         return process

@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.conftest import CHILD
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("run_folder", "clinical_notes", "search_spaces", "trainables", "analysis", "tune_jobs")
 NAME = "rounded"
@@ -36,7 +38,7 @@ def symptune(home: Path, *arguments: str | Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tune_jobs", *map(str, arguments)],
         cwd=home,
-        env={**os.environ, "PYTHONPATH": str(home)},
+        env={**os.environ, "PYTHONPATH": f"{home}:{CHILD}"},
         capture_output=True,
         text=True,
         check=False,

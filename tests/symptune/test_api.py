@@ -18,13 +18,13 @@ from clinical_notes.tables.columns import NoteColumns
 from run_folder.folder import Folder
 from run_folder.run import open_run as open_stored
 from symptune._launch import launch
+from tests.conftest import PYTHON_PATH
 from tests.tiny_runs import save_tiny_model
 from tests.waiting import GUARD_SECONDS
 from tune_jobs.cli import main
 from tune_jobs.commands.options import parser
 from tune_jobs.signals import interruptible, was_interrupted
 
-ROOT = Path(__file__).parents[2]
 SMALL: symptune.SearchOptions = {
     "strategies": ("baseline", "quantization"), "trials": 1, "epochs": 1, "cycles": 0, "seeds": 1,
     "max_length": 40,
@@ -51,7 +51,7 @@ def searched(home: Path, table: pd.DataFrame, model_folder: Path) -> symptune.Ru
 def python(code: str, folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     """Run code in another folder, with the folder first on its path, as an interactive session has it."""
     line = [sys.executable, *flags, "-c", textwrap.dedent(code)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
     return subprocess.run(
         line, cwd=folder, env=environment, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
     )

@@ -19,7 +19,6 @@ from clinical_notes.batches import TrialData
 from run_folder.folder import Folder
 from run_folder.results import DeployedResult, EpochResult, TrialFailed
 from run_folder.trials import TrialRecord
-from tests.export_cache import ExportCache
 from trainables import trainable_class
 from trainables.base import TrialConfig, TrialError
 from trainables.parts import deployed
@@ -94,9 +93,6 @@ def test_training_learns(variant: str, teacher: str, trial_data: TrialData, enco
 class Worker:
     """Continues trials in a process that never saw them begin."""
 
-    def __init__(self, exports: ExportCache) -> None:
-        self._exports = exports
-
     def continued(
         self,
         variant: str,
@@ -108,15 +104,14 @@ class Worker:
     ) -> list[Result]:
         trial = start(variant, config, data, weights)
         trial.load(checkpoint)
-        with self._exports.installed():
-            final = run_to_end(trial, home)
+        final = run_to_end(trial, home)
         return [*trial.results, final]
 
 
 @pytest.fixture(scope="module")
-def actor(export_cache: ExportCache) -> Iterator[Any]:
+def actor() -> Iterator[Any]:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield ray.remote(Worker).remote(export_cache)
+    yield ray.remote(Worker).remote()
     ray.shutdown()
 
 

@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from run_folder.folder import Folder
 from run_folder.run import open_run
 from tests.chaos.test_chaos import assert_nothing_happened_twice, trial_processes
+from tests.conftest import PYTHON_PATH
 from tests.waiting import GUARD_SECONDS, until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ def place(
 ) -> Iterator[Place]:
     """The parameter says whether there is a dashboard, which takes jobs."""
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")  # ray-project/ray#63202
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
     client, dashboard = free_port(), free_port()
     cluster = Cluster(
         initialize_head=True,

@@ -144,9 +144,7 @@ def test_a_daemon_that_dies_ends_in_a_line_that_says_how_to_resume(
     assert printed.endswith("run: symptune resume r\n")
     assert "Traceback" not in printed
     assert "(raylet)" not in printed
-    resumed = start_python("-m", "tune_jobs", "resume", "r", "--seeds", "1", **piped)
-    printed, _ = resumed.communicate()
-    assert resumed.returncode == 0, printed
+    assert main(["resume", "r", "--seeds", "1"]) == 0
 
 
 def test_a_run_ends_in_an_odd_place(
