@@ -22,7 +22,6 @@ from analysis.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import compared_trials, write_statistics
@@ -33,6 +32,7 @@ from run_folder.results import Metrics
 from run_folder.run import Run
 from trainables.parts.deployed import predict
 from trainables.parts.tasks import TASKS, WholeTexts, whole_texts
+from trainables.references import BASELINE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,14 @@ from typing import Literal
 
 from analysis.evaluation.costs import read_costs
 from analysis.evaluation.predictions import TEST, Predictions, read_predictions
-from analysis.evaluation.references import BASELINE, reference_in
+from analysis.evaluation.references import reference_in
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import patients_of, resampled_figures
 from analysis.statistics.fixed_sequence import ALPHA, NotWorse, not_worse, proven_in_turn
 from run_folder.names import DEPLOYED, RESULTS, TRIALS
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
+from trainables.references import BASELINE
 
 FRONT = f"{RESULTS}/front.json"
 Cost = Literal["bytes", "latency"]

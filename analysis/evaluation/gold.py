@@ -22,7 +22,6 @@ from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.evaluate import control_of, thresholds_of
 from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TRAIN, VALIDATION, said_of
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import DifferenceFigure, Interval, ModelFigure, figure_table
 from analysis.labels.audit import GoldText, folded, read_gold, wilson
@@ -46,6 +45,7 @@ from run_folder.settings import NO_PATIENTS, STATUSES
 from trainables.parts.deployed import predict
 from trainables.parts.model.stored import load_tokenizer
 from trainables.parts.tasks import NOTE_RULES, TASKS
+from trainables.references import BASELINE
 
 GOLD = f"{RESULTS}/gold.json"
 _MOST_NAMES = 5

@@ -15,7 +15,6 @@ from analysis.evaluation.costs import Costs, read_costs
 from analysis.evaluation.evaluate import Evaluation, read_evaluation
 from analysis.evaluation.front import tested_front
 from analysis.evaluation.predictions import TEST, VALIDATION
-from analysis.evaluation.references import BASELINE, epochs_in_all
 from analysis.evaluation.run_statistics import (
     ModelStatistics,
     SeedsFigure,
@@ -33,6 +32,7 @@ from run_folder.results import Scores
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
 from trainables import scheme_note
+from trainables.references import BASELINE, epochs_in_all
 
 SIZE_AND_QUALITY: tuple[Objective, ...] = (("f1", "maximize"), ("bytes", "minimize"))
 """Rows that no other surpasses in both are the leaderboard's Pareto front."""

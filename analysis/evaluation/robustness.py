@@ -19,7 +19,6 @@ from transformers import PreTrainedTokenizerBase
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.onnx_graphs import runnable
 from analysis.evaluation.predictions import TEST, TRAIN, VALIDATION, Predictions, read_predictions
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.statistics.intervals import LEVEL
 from analysis.text_tables import cell_text, csv_text, markdown
@@ -35,6 +34,7 @@ from run_folder.run import Run
 from trainables.parts.deployed import predict
 from trainables.parts.model.stored import load_tokenizer
 from trainables.parts.tasks import TASKS
+from trainables.references import BASELINE
 
 AS_WRITTEN, _, _, NEGATED = READINGS = ("as_written", "masked", "renamed", "negated")
 MOST_EXAMPLES = 5_000

@@ -18,7 +18,7 @@ from analysis.evaluation.predictions import (
     predictions_path,
     read_predictions,
 )
-from analysis.evaluation.references import BASELINE, epochs_in_all, reference_in
+from analysis.evaluation.references import reference_in
 from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.statistics.calibration import Reliability, fit_temperature, reliability, tempered
 from analysis.statistics.comparison import McNemar, compare, delong, delong_p, holm, mcnemar, swap_test
@@ -30,6 +30,7 @@ from run_folder.errors import InputError
 from run_folder.names import RESULTS
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
+from trainables.references import BASELINE, epochs_in_all
 
 STATISTICS = f"{RESULTS}/statistics.json"
 _VERSION = 4

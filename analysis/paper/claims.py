@@ -9,7 +9,6 @@ import pandas as pd
 
 from analysis.evaluation.evaluate import read_evaluation
 from analysis.evaluation.predictions import TEST, read_predictions
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.result_files import read_result, warn_of_damage, write_result
 from analysis.evaluation.run_statistics import (
     STATISTICS,
@@ -30,6 +29,7 @@ from run_folder.names import RESULTS
 from run_folder.records import to_plain
 from run_folder.results import Scores
 from run_folder.run import Run
+from trainables.references import BASELINE
 
 PAPER = f"{RESULTS}/paper.json"
 SUPPORTED, NOT_SUPPORTED, UNKNOWN = "supported", "not supported", "can't be said"

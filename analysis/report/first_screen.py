@@ -10,7 +10,6 @@ import yaml
 
 from analysis.evaluation.costs import COSTS
 from analysis.evaluation.predictions import TEST
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.robustness import NEGATED
 from analysis.evaluation.run_statistics import STATISTICS, Interval
 from analysis.report.findings import Findings, lacking, trial_file
@@ -19,6 +18,7 @@ from analysis.report.recommend import RULE, Recommendation, recommend
 from analysis.statistics.verdict import Outcome, Verdict
 from run_folder.names import SPLITS
 from run_folder.settings import SYNTHETIC, RunSettings
+from trainables.references import BASELINE
 
 _MOST_NAMED = 8
 _SIGNS = {

@@ -6,7 +6,6 @@ import pandas as pd
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.costs import COSTS
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.run_statistics import STATISTICS, Calibration, ModelStatistics, StrategyStatistics
 from analysis.report import figures as draw
 from analysis.report.figures import DifferenceRow, Point, ReliabilityLines
@@ -24,6 +23,7 @@ from analysis.statistics.resampling import METRICS, OVERALL
 from analysis.text_tables import Row
 from run_folder.names import RESULTS
 from run_folder.trials import TrialRecord
+from trainables.references import BASELINE
 
 _SCORES = [Column(name, "F1" if name == "f1" else "AUROC" if name == "auroc" else name) for name in METRICS]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from analysis.evaluation.controls import CONTROLS
 from analysis.evaluation.front import Fronts
-from analysis.evaluation.references import BASELINE
 from analysis.report.findings import Findings
 from analysis.report.html_table import megabytes
 from run_folder.folder import Folder
 from run_folder.trials import TrialRecord
+from trainables.references import BASELINE
 
 RULE = (
     "Models that no other surpasses in both validation macro F1 and size (or latency, if asked) are tested from the "

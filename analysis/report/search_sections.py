@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.references import BASELINE
 from analysis.evaluation.search_insight import INSIGHT, Gap, StrategyInsight
 from analysis.report import figures as draw
 from analysis.report.figures import Band, Curve
@@ -17,6 +16,7 @@ from analysis.report.page import Drawing, Section
 from analysis.text_tables import Row
 from run_folder.names import RESULTS
 from run_folder.trials import TrialRecord
+from trainables.references import BASELINE
 
 
 def search(findings: Findings) -> Section:

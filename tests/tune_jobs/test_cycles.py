@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.evaluation.predictions import TEST, VALIDATION, Predictions, write_predictions
-from analysis.evaluation.references import epochs_in_all, reference_in
+from analysis.evaluation.references import reference_in
 from analysis.evaluation.run_statistics import compared_trials, read_statistics, write_statistics
 from analysis.statistics.verdict import Outcome
 from benchmarks.simulated_cluster import deployed_result, epoch_result
@@ -22,6 +22,7 @@ from run_folder.trials import TrialRecord
 from tests.made_runs import made_run
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
+from trainables.references import epochs_in_all
 from tune_jobs.searching.cycles import gains
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable
 
-from analysis.evaluation.references import BASELINE, reference_of
 from run_folder.events import Suggested
 from run_folder.ledger import Ledger
 from run_folder.names import TRIALS
 from run_folder.trials import TrialRecord, best_of_strategy, training_chain
 from search_spaces import objectives_of
+from trainables.references import BASELINE, reference_of
 from tune_jobs.searching.study import seed_of
 
 
