@@ -259,8 +259,8 @@ def _longer_notes(strategies: Mapping[str, StrategyStatistics]) -> list[str]:
     longer = sorted({s.reference for s in strategies.values() if s.reference not in (None, BASELINE)})  # type: ignore[type-var]
     compared = {row: [name for name, s in strategies.items() if s.reference == row] for row in longer}
     return [
-        f"{row}: the baseline, trained on for as long as the models that start from it; {', '.join(names)} "
-        f"{'is' if len(names) == 1 else 'are'} compared with it."
+        f"{row}: the baseline, trained further; of those trained for at least as many epochs the best, and so what is "
+        f"compared with {', '.join(names)}."
         for row, names in compared.items()
     ]
 

@@ -69,8 +69,8 @@ _RESOURCES = {option.name for option in dataclasses.fields(AskedResources)}
 DEMO_LAYERS = 2
 """Layers of the encoder that runs on synthetic notes keep, for speed."""
 DEMONSTRATION: Mapping[str, Any] = {
-    "patients": 700,
-    "split": (0.1, 0.05, 0.85),
+    "patients": 450,
+    "split": (0.15, 0.1, 0.75),
     "layers": DEMO_LAYERS,
     "trials": 2,
     "epochs": 4,
