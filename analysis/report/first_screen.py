@@ -96,9 +96,7 @@ def _denied(findings: Findings, chosen: Recommendation | None) -> list[str]:
     if said is None or model is None:
         return []
     texts = model.readings[NEGATED].examples
-    return [
-        f"Of {texts:,} test texts in which the symptom was denied by rule, {chosen.trial} still says it in {said:.1%}."
-    ]
+    return [f"Of {texts:,} test texts in which the symptom was denied by rule, {name} still says it in {said:.1%}."]
 
 
 def _question(findings: Findings) -> str:

@@ -1,6 +1,7 @@
 """A multilabel run from its launch to labels of new texts."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_a_multilabel_run_says_of_each_symptom_whether_a_text_reports_it(
     assert answers[:, :2].sum(axis=1).tolist() == [int(n) for n in labels.sum(axis=0)]
     page = Path("runs/m/results/report.html").read_text()
     assert "said, not reported" in page
-    assert "denied by rule" in page
+    assert re.search(r"denied by rule, (baseline|quantization)-0000 still says it in", page)
 
     gold = "text,affirmed,negated\nHas fever. No pain.,fever,pain\nResting.,,\nEdema and pain.,edema;pain,\n"
     Path("gold.csv").write_text(gold)
