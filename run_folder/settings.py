@@ -279,7 +279,14 @@ class SearchSettings:
 
     strategies: tuple[str, ...] = field(metadata=option("strategies to search, separated by commas", metavar="NAMES"))
     trials: int = field(
-        default=4, metadata=option("number of trials per strategy", metavar="N", low=1, high=MOST_TRIALS)
+        default=4,
+        metadata=option(
+            "number of trials per strategy",
+            metavar="N",
+            low=1,
+            high=MOST_TRIALS,
+            default="20; 4 with synthetic notes, 2 in the demonstration",
+        ),
     )
     epochs: int = field(default=5, metadata=option("number of epochs per trial", metavar="N", low=1, high=MOST_EPOCHS))
     reduction_factor: int = field(
@@ -292,7 +299,7 @@ class SearchSettings:
     cycles: int = field(
         default=3,
         metadata=option(
-            "times at most that the best baseline is trained for as many epochs again, until that gains nothing",
+            "further cycles of as many epochs that the best baseline may gain by; one more is trained to compare with",
             metavar="N", low=0, high=MOST_CYCLES,
         ),
     )  # fmt: skip

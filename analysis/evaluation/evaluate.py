@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.evaluation.controls import CONTROLS, Predict, fitted_control
 from analysis.evaluation.costs import measure_costs, read_costs
-from analysis.evaluation.front import Cost, on_front, write_fronts
+from analysis.evaluation.front import Cost, on_front, with_references, write_fronts
 from analysis.evaluation.onnx_graphs import agreement, check_kept, runnable, tokenised
 from analysis.evaluation.predictions import (
     TEST,
@@ -74,7 +74,8 @@ def evaluate(
     names = [trial.name for strategy in run.strategies for trial in run.best(strategy, top)]
     names += [trials[0] for trials in compared_trials(run).values() if trials[0] not in names]
     if BASELINE in run.strategies:
-        names += [name for name in on_front(run) if name not in names]
+        names += with_references(run, on_front(run))
+        names = list(dict.fromkeys(names))
     evaluate_trials(run, names + [seed.name for name in names for seed in run.repetitions(name)])
     for name in CONTROLS:
         if not _is_done(run, name):

@@ -32,7 +32,8 @@ class FrontMember:
         cost: bytes on disk, or seconds of one text on one thread.
         reference: the trial that it is compared with; None where no baseline was trained for as long.
         found: on the test set; None where the reference has not been evaluated.
-        proven: whether it is shown to be no worse by more than the margin; None: not tested, since a larger one failed.
+        proven: whether it is shown to be no worse by more than the margin; None: not tested, since a larger one failed
+            or it has no reference.
     """
 
     trial: str
@@ -80,6 +81,12 @@ def on_front(run: Run) -> list[str]:
     return list(found)
 
 
+def with_references(run: Run, names: Sequence[str]) -> list[str]:
+    """These trials and the baselines that they are compared with."""
+    references = (reference_in(run, run.trials[name]) for name in names)
+    return [*names, *(reference.name for reference in references if reference is not None)]
+
+
 def _has_model(run: Run, trial: TrialRecord) -> bool:
     return bool(run.folder.names(f"{TRIALS}/{trial.name}/{DEPLOYED}"))
 
@@ -94,14 +101,16 @@ def write_fronts(run: Run, margin: float, prefer: Cost) -> None:
     if baseline is None or baseline.name not in kept:
         return
     orders = {cost: order for cost in COSTS if (order := _order(run, cost, kept, baseline)) is not None}
+    references = {name: other.name for name in sorted(kept) if (other := reference_in(run, run.trials[name]))}
     digests = {name: predictions.digest for name, predictions in kept.items()}
-    asked = [_VERSION, digests, orders, margin, prefer]
+    asked = [_VERSION, digests, orders, references, margin, prefer]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known = read_fronts(run)
     if known is not None and known.identity == identity:
         return
-    found = _compared(run, kept, {name for order in orders.values() for name, _ in order}, margin)
-    members = {cost: _in_turn(run, order, found) for cost, order in orders.items()}
+    pairs = {name: references[name] for order in orders.values() for name, _ in order if name in references}
+    found = _compared(run, kept, pairs, margin)
+    members = {cost: _in_turn(order, references, found) for cost, order in orders.items()}
     fronts = Fronts(identity=identity, margin=margin, level=1 - ALPHA, prefer=prefer, members=members)
     write_result(run, FRONT, fronts, indent=1)
 
@@ -145,7 +154,7 @@ def _order(
             costs[name] = latencies[name].latency_median
     if baseline.name not in costs:
         return None
-    rivals = [name for name in costs if run.trials[name].strategy != BASELINE]
+    rivals = [name for name in costs if run.trials[name].strategy != BASELINE and _has_model(run, run.trials[name])]
     rivals = [name for name in rivals if costs[name] < costs[baseline.name]]
     front = pareto_front([[run.trials[name].score, costs[name]] for name in rivals], _DIRECTIONS)
     members = [(name, costs[name]) for name, is_on in zip(rivals, front, strict=True) if is_on]
@@ -153,10 +162,9 @@ def _order(
 
 
 def _compared(
-    run: Run, kept: Mapping[str, Predictions], names: set[str], margin: float
-) -> dict[str, tuple[str, NotWorse]]:
-    """Each model against its reference, by its name; those without one that was evaluated are left out."""
-    references = {name: found.name for name in sorted(names) if (found := reference_in(run, run.trials[name]))}
+    run: Run, kept: Mapping[str, Predictions], references: Mapping[str, str], margin: float
+) -> dict[str, NotWorse]:
+    """Each model against its reference; those whose reference was not evaluated are left out."""
     pairs = {name: reference for name, reference in references.items() if reference in kept}
     if not pairs:
         return {}
@@ -166,15 +174,19 @@ def _compared(
         return {}
     resampled = resampled_figures(list(kept.values()), patients, resamples=1)
     places = {name: place for place, name in enumerate(models)}
-    return {n: (other, not_worse(resampled, places[n], places[other], margin)) for n, other in pairs.items()}
+    return {name: not_worse(resampled, places[name], places[other], margin) for name, other in pairs.items()}
 
 
 def _in_turn(
-    run: Run, order: Sequence[tuple[str, float]], found: Mapping[str, tuple[str, NotWorse]]
+    order: Sequence[tuple[str, float]], references: Mapping[str, str], found: Mapping[str, NotWorse]
 ) -> tuple[FrontMember, ...]:
-    p_values = [found[name][1].p if name in found else 1.0 for name, _ in order]
-    members = []
-    for (name, cost), proven in zip(order, proven_in_turn(p_values), strict=True):
-        reference, result = found.get(name, (None, None))
-        members.append(FrontMember(trial=name, cost=cost, reference=reference, found=result, proven=proven))
-    return tuple(members)
+    """The members with what is shown of them; one that has no reference is listed, and not in the sequence."""
+    tested = [name for name, _ in order if name in references]
+    p_values = [found[name].p if name in found else 1.0 for name in tested]
+    proven = dict(zip(tested, proven_in_turn(p_values), strict=True))
+    return tuple(
+        FrontMember(
+            trial=name, cost=cost, reference=references.get(name), found=found.get(name), proven=proven.get(name)
+        )
+        for name, cost in order
+    )

@@ -213,7 +213,9 @@ def _words(known: Known, strategy: str) -> str | None:
         return "the baseline, trained on"
     if verdict is not None:
         return verdict.words
-    return "no baseline was trained for as many epochs" if BASELINE in known else "no baseline to compare with"
+    found = known[strategy]
+    lacks = BASELINE in known and isinstance(found, StrategyStatistics) and found.reference is None
+    return "no baseline was trained for as many epochs" if lacks else "no baseline to compare with"
 
 
 _VERDICT = ("p_not_worse", "not_worse", "margin", "patients", "patients_needed", "of_training")

@@ -15,7 +15,7 @@ RULE = (
     "Models that no other surpasses in both validation macro F1 and size (or latency, if asked) are tested from the "
     "largest to the smallest, as long as each is shown to be no worse than its baseline by more than the margin. The "
     "last of these is recommended. "
-    "The order is fixed before the test set is opened, so that each is tested at 5 % without a correction."
+    "The order depends on validation and costs alone, so that each is tested at 5 % without a correction."
 )
 _LESS = {"bytes": "fewer bytes", "latency": "a lower latency"}
 
@@ -61,10 +61,15 @@ def _recommended(findings: Findings, trial: TrialRecord, why: str) -> Recommenda
 
 
 def _why_baseline(fronts: Fronts) -> str:
-    first = next(iter(fronts.members.get(fronts.prefer, ())), None)
+    if fronts.prefer not in fronts.members:
+        return f"The baseline: {fronts.prefer} has not been measured, so no model was tested for it."
+    members = fronts.members[fronts.prefer]
+    first = next((member for member in members if member.reference is not None), None)
+    if first is None and members:
+        return "The baseline: no baseline was trained for as many epochs in all as any compressed model."
     if first is None:
         return f"The baseline: no compressed model has {_LESS[fronts.prefer]}."
-    tried = "was not compared with a baseline that was trained for as long"
+    tried = "could not be compared"
     if first.found is not None:
         tried = f"has a macro F1 of {first.found.difference:+.4f} against its baseline's (p {first.found.p:.2g})"
     return (

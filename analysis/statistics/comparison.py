@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, binomtest, norm, rankdata, t
+from scipy.stats import beta, binom, binomtest, norm, rankdata, t
 
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.resampling import METRICS, Resampled, figures_of_confusions
@@ -75,7 +75,7 @@ def compare(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]
 
 def _degrees_of_freedom(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> NDArray[np.float64]:
     """(metrics,) of the jackknife's variance, at least 1: few patients that differ tell little of how many do."""
-    differing = _differing(resampled, models, baseline)
+    differing = int(_differs(resampled, models, baseline).sum())
     return np.array([max(differing - 1, 1)] * 4 + [resampled.units - 1], np.float64)
 
 
@@ -83,10 +83,6 @@ def _differs(resampled: Resampled, models: Sequence[int], baseline: Sequence[int
     """(units,) whether a unit is predicted otherwise, on the mean over seeds."""
     ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
     return np.asarray((np.abs(ours - theirs) > 1e-9).reshape(len(ours), -1).any(axis=1))
-
-
-def _differing(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> int:
-    return int(_differs(resampled, models, baseline).sum())
 
 
 MOST_CHANGED = 10
@@ -99,57 +95,40 @@ _ENOUGH_CHANGED = 30
 class FewChanges:
     """How far apart two models' macro F1 can be that predict few patients otherwise.
 
-    The variance of the difference is that of a sum of few changes: at most the share of units that are predicted
-    otherwise, by its exact upper bound (Clopper & Pearson 1934), times the mean square of what one change does. The
-    latter is taken from all models' changes on the same test set, since few changes tell little of it.
+    At most the share of patients that are predicted otherwise, by its exact upper bound (Clopper & Pearson 1934), times
+    the most that one change does. The latter is the largest effect that any model's change of a patient has on this
+    test set: the bound holds as far as no change of this model would do more.
 
     Attributes:
         changed: units (see ``Resampled``) that are predicted otherwise.
         units: all of them.
-        difference: of macro F1.
-        mean_square: of what a unit's change does to macro F1, times ``units``.
+        worst: the largest effect of a unit's change on macro F1, times ``units``.
     """
 
     changed: int
     units: int
-    difference: float
-    mean_square: float
+    worst: float
 
     def reach(self, level: float = LEVEL) -> float:
-        """Half of the interval of the difference at a two-sided level."""
-        upper = (1 + level) / 2
-        share = float(beta.ppf(upper, self.changed + 1, self.units - self.changed))
-        return float(norm.ppf(upper) * np.sqrt(share * self.mean_square / self.units))
+        """The largest difference of macro F1 at a two-sided level."""
+        return self.worst * float(beta.ppf((1 + level) / 2, self.changed + 1, self.units - self.changed))
 
-    def p_beyond(self, distance: float) -> float:
-        """One-sided p value against a true difference that is farther than this from the one that was found."""
-        if distance <= 0:
-            return 1.0
-        low, high = 1e-9, 1.0 - 1e-9  # of the level
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.reach(middle) < distance else (low, middle)
-        return (1 - low) / 2
+    def p_beyond(self, margin: float) -> float:
+        """One-sided p value against "the difference is the margin or more"."""
+        return float(binom.cdf(self.changed, self.units, min(margin / self.worst, 1.0)))
 
 
 def few_changes(resampled: Resampled, model: int, baseline: int) -> FewChanges | None:
     """See ``FewChanges``; None where many units are predicted otherwise, or no other model tells what a change does."""
-    changed = _differing(resampled, [model], [baseline])
-    if changed > MOST_CHANGED:
+    differs = [_differs(resampled, [other], [baseline]) for other in range(len(resampled.point))]
+    telling = [other for other, of in enumerate(differs) if other != model and of.sum() >= _ENOUGH_CHANGED]
+    if differs[model].sum() > MOST_CHANGED or not telling:
         return None
     macro_f1 = METRICS.index("f1")
     point, without = resampled.point[:, 0, macro_f1], resampled.jackknife[:, :, 0, macro_f1]
     effects = resampled.units * ((point - point[baseline]) - (without - without[:, [baseline]]))
-    total, count = 0.0, 0
-    for other in range(len(point)):
-        differs = _differs(resampled, [other], [baseline])
-        if other != model and differs.sum() >= _ENOUGH_CHANGED:
-            total, count = total + float((effects[differs, other] ** 2).sum()), count + int(differs.sum())
-    if not count or not np.isfinite(total):
-        return None
-    own = effects[_differs(resampled, [model], [baseline]), model]
-    mean_square = max(total / count, float((own**2).mean()) if len(own) else 0.0)
-    return FewChanges(changed, resampled.units, float(point[model] - point[baseline]), mean_square)
+    worst = float(np.abs(effects[:, [model, *telling]]).max())
+    return FewChanges(int(differs[model].sum()), resampled.units, worst) if np.isfinite(worst) and worst > 0 else None
 
 
 def swap_test(

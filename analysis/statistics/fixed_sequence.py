@@ -34,13 +34,12 @@ def not_worse(resampled: Resampled, model: int, baseline: int, margin: float) ->
     difference = float(found.point[_MACRO_F1])
     few = few_changes(resampled, model, baseline)
     if few is not None:
-        reach, p = few.reach(1 - 2 * ALPHA), few.p_beyond(margin + difference)
-    else:
-        error, degrees = float(found.standard_error[_MACRO_F1]), float(found.degrees_of_freedom[_MACRO_F1])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reach = float(t.ppf(1 - ALPHA, degrees)) * error
-            p = float(t.sf((difference + margin) / error, degrees)) if error > 0 else 1.0
-    known = np.isfinite(reach) and not (few is None and reach == 0)
+        return NotWorse(difference=difference, low=-few.reach(1 - 2 * ALPHA), p=few.p_beyond(margin))
+    error, degrees = float(found.standard_error[_MACRO_F1]), float(found.degrees_of_freedom[_MACRO_F1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = float(t.ppf(1 - ALPHA, degrees)) * error
+        p = float(t.sf((difference + margin) / error, degrees)) if error > 0 else 1.0
+    known = np.isfinite(reach) and reach > 0
     return NotWorse(difference=difference, low=difference - reach if known else None, p=p if np.isfinite(p) else 1.0)
 
 

@@ -139,8 +139,8 @@ def verdicts(
     for i, (models, baseline) in enumerate(compared.values()):
         few = few_changes(resampled, models[0], baseline[0]) if len(models) == len(baseline) == 1 else None
         if few is not None:
-            low[i], high[i] = point[i] - few.reach(), point[i] + few.reach()
-            p_not_worse[i], p_not_better[i] = few.p_beyond(margin + point[i]), few.p_beyond(margin - point[i])
+            low[i], high[i] = -few.reach(), few.reach()
+            p_not_worse[i] = p_not_better[i] = few.p_beyond(margin)
     corrected, not_worse = holm(p), holm(p_not_worse)
     equivalent = holm(np.maximum(p_not_worse, p_not_better))
     judged = {}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evaluation.front import Fronts, on_front, preferred, read_fronts, write_fronts
+from analysis.evaluation.front import Fronts, on_front, preferred, read_fronts, with_references, write_fronts
 from analysis.evaluation.predictions import TEST, Predictions, write_predictions
 from analysis.report.findings import read_findings
 from analysis.report.recommend import recommend
@@ -107,7 +107,7 @@ def test_a_model_that_started_from_the_baseline_is_not_proven_against_one_traine
     )
     run = run_of(tmp_path, {started.name: 0}, [BASELINE, started])
     member = fronts_of(run).members["bytes"][0]
-    assert (member.reference, member.found, member.proven) == (None, None, False)
+    assert (member.reference, member.found, member.proven) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_claims_are_proven_in_turn(p: list[float], proven: list[bool | None]) ->
     assert list(proven_in_turn(p)) == proven
 
 
-def test_a_model_that_predicts_almost_the_same_is_told_more_of_than_by_its_own_variance() -> None:
+def test_few_changes_are_judged_by_how_many_they_are() -> None:
     found = [predictions(0), predictions(2), predictions(100), predictions(60, worse=False)]
     of_all = resample(LABELS, found[0].ids, np.stack([p.probabilities for p in found]), resamples=1)
     few = few_changes(of_all, 1, 0)
@@ -132,7 +132,6 @@ def test_a_model_that_predicts_almost_the_same_is_told_more_of_than_by_its_own_v
     assert not_worse(of_all, 1, 0, 0.01).p <= 0.05
     alone = resample(LABELS, found[0].ids, np.stack([p.probabilities for p in found[:2]]), resamples=1)
     assert few_changes(alone, 1, 0) is None  # nothing tells what a change does
-    assert not_worse(alone, 1, 0, 0.001).p > 0.05
     assert few_changes(of_all, 2, 0) is None  # many changes tell enough themselves
 
 
@@ -142,8 +141,8 @@ def test_the_reach_of_few_changes_is_what_its_p_value_says() -> None:
     few = few_changes(of_all, 1, 0)
     assert few is not None
     for level in (0.5, 0.9, 0.95, 0.99):
-        assert few.p_beyond(few.reach(level)) == pytest.approx((1 - level) / 2, rel=1e-6)
-    assert few.p_beyond(0.0) == few.p_beyond(-1.0) == 1.0
+        assert few.p_beyond(few.reach(level)) == pytest.approx((1 - level) / 2, rel=1e-3)
+    assert few.worst >= 1  # a patient in 1,200 is worth about that share of macro F1
 
 
 def test_the_recommendation_says_how_much_smaller_and_what_is_shown(tmp_path: Path) -> None:
@@ -155,3 +154,29 @@ def test_the_recommendation_says_how_much_smaller_and_what_is_shown(tmp_path: Pa
         "quantization is 4.0 × smaller (23.0 MB against 91.0 MB) and 4.0 × as fast, and not worse by more than 0.01 "
         "macro F1 (95%)."
     )
+
+
+def test_a_model_without_a_reference_does_not_end_the_sequence(tmp_path: Path) -> None:
+    started = replace(
+        trial("pruning", 0, 0.9, 800), hyperparameters={"start": "baseline"}, teacher="trials/baseline-0000"
+    )
+    small, large_change = trial("pruning", 1, 0.89, 100), trial("low_rank", 0, 0.1, 900)
+    counts = {started.name: 0, small.name: 2, large_change.name: 60}
+    run = run_of(tmp_path, counts, [BASELINE, started, small, large_change])
+    assert [(m.trial, m.proven) for m in fronts_of(run).members["bytes"]] == [(started.name, None), (small.name, True)]
+
+
+def test_a_model_that_is_no_longer_on_the_storage_is_not_recommended(tmp_path: Path) -> None:
+    kept, gone = trial("pruning", 0, 0.9, 800), trial("pruning", 1, 0.89, 100)
+    run = run_of(tmp_path, {kept.name: 2, gone.name: 2, "low_rank-0000": 60}, [BASELINE, kept, gone])
+    run.folder.delete_folder(f"trials/{gone.name}")
+    assert [m.trial for m in fronts_of(run).members["bytes"]] == [kept.name]
+
+
+def test_the_baselines_that_members_of_the_front_need_are_evaluated_too(tmp_path: Path) -> None:
+    started = replace(
+        trial("pruning", 0, 0.9, 800), hyperparameters={"start": "baseline"}, teacher="trials/baseline-0000"
+    )
+    longer = replace(BASELINE, name="baseline-0000-cycle2", trains_on="baseline-0000", teacher="trials/baseline-0000")
+    run = run_of(tmp_path, {}, [BASELINE, longer, started])
+    assert with_references(run, on_front(run)) == [started.name, longer.name]

@@ -206,3 +206,25 @@ def _with_test_examples(run: Run, columns: Mapping[str, object]) -> Run:
     pd.DataFrame(dict(columns)).to_parquet(buffer)
     run.folder.write("data/test.parquet", buffer.getvalue())
     return run
+
+
+def test_seeds_of_a_chain_wait_for_one_another_where_many_trials_run_at_once(tmp_path: Path) -> None:
+    f1 = FOUND | {"baseline-0001-cycle2": 0.7, "baseline-0001-cycle3": 0.7}
+    f1 |= {f"{name}-seed{n}": score for name, score in f1.items() for n in (1, 2)}
+    search = open_search(tmp_path, seeds=3)
+    finished: set[str] = set()
+    seeds: dict[str, int] = {}
+    while not search.done:
+        running = []
+        while (suggestion := search.suggest()) is not None:
+            record = suggestion.record
+            assert record.teacher is None or record.teacher.removeprefix("trials/") in finished
+            if record.repeats:
+                seeds[record.name] = record.seed
+            running.append(record.name)
+        for name in running:
+            search.report(name, Report(epoch_result(1, f1[name])))
+            search.report(name, Report(deployed_result(f1[name])))
+            finished.add(name)
+    assert {"baseline-0001-cycle3-seed2", "quantization-0001-seed2"} <= finished
+    assert len(set(seeds.values())) == len(seeds)  # none repeats the batches of another

@@ -44,7 +44,8 @@ class Cycles:
     def __init__(self, ledger: Ledger, strategy: str, run_seed: int, most: int, *, retry_failed: bool) -> None:
         self._ledger, self._strategy, self._run_seed, self._most = ledger, strategy, run_seed, most
         failed = {t.name for t in ledger.trials.values() if t.trains_on and not t.repeats and t.state == "failed"}
-        self._again: set[str] = failed if retry_failed else set()
+        self.to_retry: set[str] = failed if retry_failed else set()
+        """Names of failed cycles that are to run again."""
 
     @property
     def settled(self) -> TrialRecord | None:
@@ -52,7 +53,7 @@ class Cycles:
         reached = None
         for before, cycle in self._steps():
             reached = before
-            if cycle is None or cycle.state == "running" or cycle.name in self._again:
+            if cycle is None or cycle.state == "running" or cycle.name in self.to_retry:
                 return None
             if cycle.state != "finished" or not gains(before, cycle):
                 return before
@@ -62,7 +63,7 @@ class Cycles:
     def missing(self) -> TrialRecord | None:
         """The model that the next cycle is to start from; None where none is to be trained now."""
         for before, cycle in self._steps(control=True):
-            if cycle is None or cycle.name in self._again:
+            if cycle is None or cycle.name in self.to_retry:
                 return before
             if cycle.state != "finished" or not gains(before, cycle) or before.name == self._ledger.teacher:
                 return None
@@ -75,7 +76,7 @@ class Cycles:
             return None
         number = _cycle_of(before) + 1
         name = f"{before.name.partition(_CYCLE)[0]}{_CYCLE}{number}"
-        self._again.discard(name)
+        self.to_retry.discard(name)
         self._ledger.append(
             Suggested(
                 trial=name,

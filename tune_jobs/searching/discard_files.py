@@ -74,7 +74,7 @@ class TrialFiles:
 
         Args:
             continued: as for ``trial_ended``.
-            to_run_again: repetitions that run again under the same name, maybe at once.
+            to_run_again: repetitions and cycles that run again under the same name, maybe at once.
         """
         best = [best_trials(self._ledger.of(name), 1, objectives_of(name))[:1] for name in self._strategies]
         kept = {trial.name for trials in best for trial in trials} | set(continued)

@@ -76,16 +76,17 @@ class Repetitions:
         """The next best trial with another seed, once the model that it starts from has been trained with it."""
         for record, seed_number in self.missing():
             teacher = record.teacher and repetition_name(record.teacher, seed_number)
-            if teacher and self._ledger.trials[teacher.removeprefix(f"{TRIALS}/")].state == "running":
+            if teacher and not self._is_finished(teacher.removeprefix(f"{TRIALS}/")):
                 continue
             name = repetition_name(record.name, seed_number)
+            cycle = (record.name,) if record.trains_on else ()  # cycles share a number
             self.to_retry.discard(name)
             self._ledger.append(
                 Suggested(
                     trial=name,
                     strategy=record.strategy,
                     number=record.number,
-                    seed=seed_of(self._run_seed, record.strategy, record.number, "repetition", seed_number),
+                    seed=seed_of(self._run_seed, record.strategy, record.number, "repetition", seed_number, *cycle),
                     hyperparameters=dict(record.hyperparameters),
                     distributions=dict(record.distributions),
                     teacher=teacher,
@@ -95,3 +96,8 @@ class Repetitions:
             )
             return self._ledger.trials[name]
         return None
+
+    def _is_finished(self, name: str) -> bool:
+        """Whether a repetition has a model; one that is to run again has not."""
+        trial = self._ledger.trials.get(name)
+        return trial is not None and trial.state == "finished" and name not in self.to_retry

@@ -77,7 +77,8 @@ class Search:
             self._choose_teacher()
         for name in stopped:
             self.stop(name)
-        self._files.discard_leftovers(self._dealer.continued(), self._dealer.repetitions.to_retry)
+        cycles = self._dealer.cycles.to_retry if self._dealer.cycles is not None else set()
+        self._files.discard_leftovers(self._dealer.continued(), self._dealer.repetitions.to_retry | cycles)
         self._dealer.take_up_interrupted()
         with self._halt.on_storage_errors():
             ledger.note_end()  # the process before may have been killed before it did
