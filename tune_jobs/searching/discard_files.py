@@ -65,7 +65,7 @@ class TrialFiles:
     def _ancestors(self) -> set[str]:
         """The teacher, and the models that it and the baseline next to it were made from."""
         baselines = [trial for trial in self._ledger.trials.values() if trial.trains_on]
-        if self._ledger.teacher is not None:
+        if self._ledger.teacher in self._ledger.trials:  # a benchmark's teacher is in no ledger
             baselines.append(self._ledger.trials[self._ledger.teacher])
         return {trial.name for last in baselines for trial in training_chain(self._ledger.trials, last)}
 
