@@ -203,7 +203,7 @@ def false_alarms(generator: np.random.Generator, patients: int, runs: int, world
 
 
 def said(generator: np.random.Generator, patients: int, runs: int, world: World, judged: int | None = None) -> Figures:
-    """How often a verdict is said of any strategy: of all models against the first, or of the first so many others."""
+    """How often a verdict is said of any strategy: of all models against the first, or of this many after it."""
     compared = {str(model): ([model], [0]) for model in range(1, len(world.own) if judged is None else 1 + judged)}
     outcomes = []
     for _ in range(runs):

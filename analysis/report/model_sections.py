@@ -213,7 +213,7 @@ def calibration(findings: Findings) -> Section:
     if findings.run.is_multilabel:
         lead += (
             " The models' probabilities have a temperature for each symptom in them already;"
-            " the one here is another, for all symptoms together, and near 1 where nothing is left to mend."
+            " the one here is another, for all symptoms together, and near 1 where nothing is left to correct."
         )
     known = {name: model.calibration for name, model in _models(findings).items() if model.calibration}
     names = _shown_models(findings, known)

@@ -31,7 +31,7 @@ class Cycles:
     """Deals the further cycles of the best baseline.
 
     A cycle trains the model of the one before for as many epochs again, with the same configuration and its learning
-    rate warmed up anew. Cycles follow one another until one gains nothing, at most ``most`` that gain; the last that
+    rate warmed up again. Cycles follow one another until one gains nothing, at most ``most`` that gain; the last that
     gained is the teacher. The cycle after the teacher's is trained in any case: a compressed model that started from
     the teacher is compared with a baseline that was trained for as long.
 
