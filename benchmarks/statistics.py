@@ -49,12 +49,15 @@ class World:
         own: (models,) standard deviation of what a model errs alone.
         lean: (models, symptoms) what a model adds to each symptom's logit.
         alike: share of the patients of whom the second model predicts what the first does.
+        lost: share of the patients in whom the second model predicts the rarest symptom nowhere, and otherwise what
+            the first does.
     """
 
     signal: NDArray[np.float64]
     own: NDArray[np.float64]
     lean: NDArray[np.float64]
     alike: float = 0.0
+    lost: float = 0.0
 
     def draw(self, generator: np.random.Generator, patients: int) -> Sample:
         """Labels (n,), patients (n,) and probabilities (models, n, symptoms)."""
@@ -75,6 +78,9 @@ class World:
         powers = np.exp(np.stack(logits))
         alike = (generator.random(patients) < self.alike)[numbers]
         powers[1:2, alike] = powers[0, alike]
+        if self.lost:
+            powers[1] = powers[0]
+            powers[1, (generator.random(patients) < self.lost)[numbers], -1] = 0
         return labels, numbers, powers / powers.sum(axis=-1, keepdims=True)
 
     def truth(self) -> NDArray[np.float64]:
@@ -124,6 +130,11 @@ def nearly_alike(world: World, amount: float) -> World:
     """The second differs from the first in few patients, and sees less in these."""
     signal = world.signal - amount * (np.arange(len(world.signal)) == 1)
     return replace(world, signal=signal, alike=NEARLY_ALIKE)
+
+
+def rarest_lost_in_few(world: World, amount: float) -> World:
+    """The second predicts the rarest symptom in fewer patients than the first does, and is the same otherwise."""
+    return replace(world, lost=amount / 8)
 
 
 def trained(generator: np.random.Generator, strategies: int, seeds: int, spread: float) -> World:
@@ -271,10 +282,14 @@ def experiments(runs: int) -> dict[str, Callable[[np.random.Generator], Figures]
         found[f"said of 5 worse by the margin, {patients} patients"] = partial(said, **of, world=worse)
         found[f"the same, lost in the rarest symptom alone, {patients} patients"] = partial(said, **of, world=lost)
     near = nearly_alike(six, amount_of(nearly_alike, base - MARGIN))
+    few_lost = rarest_lost_in_few(six, amount_of(rarest_lost_in_few, base - MARGIN))
     for patients in (100, 300, 1_000):
         of = {"patients": patients, "runs": runs}
         found[f"nearly the same model, worse by the margin, {patients} patients"] = partial(
             said, **of, world=near, judged=1
+        )
+        found[f"nearly the same model, the margin lost in the rarest symptom alone, {patients} patients"] = partial(
+            said, **of, world=few_lost, judged=1
         )
         found[f"nearly the same model, as good, {patients} patients"] = partial(
             said, **of, world=nearly_alike(six, 0.0), judged=1

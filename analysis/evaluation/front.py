@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from analysis.evaluation.references import reference_in
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import patients_of, resampled_figures
 from analysis.statistics.fixed_sequence import ALPHA, NotWorse, not_worse, proven_in_turn
+from run_folder.errors import DamagedFileWarning
 from run_folder.names import DEPLOYED, RESULTS, TRIALS
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
@@ -97,6 +99,7 @@ def write_fronts(run: Run, margin: float, prefer: Cost) -> None:
     The fronts and their order come from validation figures and costs alone.
     """
     kept = _evaluated(run)
+    _warn_of_lost_models(run, kept)
     baseline = next(iter(run.best(BASELINE, 1)), None) if BASELINE in run.strategies else None
     if baseline is None or baseline.name not in kept:
         return
@@ -139,6 +142,15 @@ def _evaluated(run: Run) -> dict[str, Predictions]:
     finished = [trial.name for trial in run.trials.values() if trial.state == "finished" and not trial.repeats]
     read = {name: read_predictions(run, name, TEST) for name in finished}
     return {name: predictions for name, predictions in read.items() if predictions is not None}
+
+
+def _warn_of_lost_models(run: Run, kept: Mapping[str, Predictions]) -> None:
+    """Tell of strategies' best models that were evaluated and are not on the storage any more."""
+    best = [trial for strategy in run.strategies for trial in run.best(strategy, 1)]
+    lost = [trial.name for trial in best if trial.name in kept and not _has_model(run, trial)]
+    if lost:
+        message = f"the models of {', '.join(lost)} are missing, and cannot be recommended; restore them from a copy"
+        warnings.warn(f"{run.folder}: {message}", DamagedFileWarning, stacklevel=2)
 
 
 def _order(

@@ -16,6 +16,7 @@ from analysis.statistics.comparison import few_changes
 from analysis.statistics.fixed_sequence import not_worse, proven_in_turn
 from analysis.statistics.resampling import resample
 from benchmarks.simulated_cluster import deployed_result, epoch_result
+from run_folder.errors import DamagedFileWarning
 from run_folder.folder import Folder
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
@@ -171,6 +172,14 @@ def test_a_model_that_is_no_longer_on_the_storage_is_not_recommended(tmp_path: P
     run = run_of(tmp_path, {kept.name: 2, gone.name: 2, "low_rank-0000": 60}, [BASELINE, kept, gone])
     run.folder.delete_folder(f"trials/{gone.name}")
     assert [m.trial for m in fronts_of(run).members["bytes"]] == [kept.name]
+
+
+def test_a_best_model_that_is_missing_is_told(tmp_path: Path) -> None:
+    kept, gone = trial("pruning", 0, 0.9, 800), trial("low_rank", 0, 0.89, 100)
+    run = run_of(tmp_path, {kept.name: 2, gone.name: 2}, [BASELINE, kept, gone])
+    run.folder.delete_folder(f"trials/{gone.name}")
+    with pytest.warns(DamagedFileWarning, match="the models of low_rank-0000 are missing"):
+        assert [m.trial for m in fronts_of(run).members["bytes"]] == [kept.name]
 
 
 def test_the_baselines_that_members_of_the_front_need_are_evaluated_too(tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def test_several_trials_at_a_time_are_each_what_they_are_alone(arena: Arena) -> 
     tried = until_killed_or_done(arena, "cut", arena.line("cut", 4, at_once=2), victims)
     run = open_run(Folder("runs/cut"))
     assert_nothing_happened_twice(run)
-    assert Counter(trial.strategy for trial in run.trials.values()) == dict.fromkeys(run.strategies, 4)
+    searched = [trial for trial in run.trials.values() if trial.trains_on is None]
+    assert Counter(trial.strategy for trial in searched) == dict.fromkeys(run.strategies, 4)
+    assert len(run.trials) - len(searched) in (1, 2)  # a cycle, and another where it gained
     assert {trial.state for trial in run.trials.values()} <= {"finished", "stopped"}
     for trial in run.trials.values():
         alone = results_alone(run, trial)
