@@ -65,6 +65,8 @@ from tune_jobs.searching.teacher import TEACHER_STRATEGY
 
 TOLERANCE = 0.005
 """Macro F1 below the best recorded that counts as found, unless another is asked for."""
+WIDTH = 384
+"""Hidden size of the recorded encoder, all-MiniLM-L6-v2."""
 SLOTS = 2
 """Number of trials that run at once, in virtual time."""
 REACH = {"random": 1 / 3, "stock": 1.0}
@@ -199,7 +201,7 @@ class Tactics:
     reduction_factor: int = SearchSettings.reduction_factor
     scheduler: Mapping[str, int] = field(default_factory=dict)
     """Other options of ``StrategyASHA``."""
-    study: Mapping[str, int] = field(default_factory=dict)
+    study: Mapping[str, int | None] = field(default_factory=lambda: {"width": WIDTH})
     """Options of ``StrategyStudy``."""
     earlier: Path | None = None
     """A recording of other notes, whose best configurations come first, as ``launch --warm-start`` has it."""
@@ -482,6 +484,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--startup", type=int, nargs="+", default=[1, 4], help="of the sweep")
     parser.add_argument("--random-trials", type=int, nargs="+", default=[5], help="of the sweep")
     parser.add_argument("--multivariate", type=int, nargs="+", choices=(0, 1), default=[0], help="of the sweep")
+    parser.add_argument(
+        "--paper-first", type=int, nargs="+", choices=(0, 1), default=[0], help="of the sweep: as for a wide encoder"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(arguments)
     recorded, begun = read_recording(options.recording), time.perf_counter()
@@ -491,6 +496,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record: dict[str, Any] = {
         "machine": machine(), "recording": recorded.made_of, "tolerance": options.tolerance, "seeds": list(seeds),
     }  # fmt: skip
+    widths = {0: WIDTH, 1: None}
     of_these = f"{options.seeds} seeds" + (", ours warm-started" if options.warm_start else "")
     if options.warm_start:
         record["earlier"] = read_recording(options.warm_start).made_of
@@ -499,7 +505,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Tactics(
                 reduction,
                 {"grace_period": grace, "startup": startup},
-                {"random_trials": random_trials, "multivariate": multivariate},
+                {"random_trials": random_trials, "multivariate": multivariate, "width": widths[paper_first]},
                 options.warm_start,
             )
             for reduction in options.reduction
@@ -507,6 +513,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for startup in (options.startup if reduction else options.startup[:1])
             for random_trials in options.random_trials
             for multivariate in options.multivariate
+            for paper_first in options.paper_first
         ]
         record["sweep"] = sweep(options.recording, counted(strategies), *common, grid)
         table = sweep_table(record["sweep"], f"Mean epochs of ours, {of_these}")

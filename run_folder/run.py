@@ -42,6 +42,8 @@ class RunManifest:
         held_back: by symptom, the surface forms that training and validation examples never show.
         versions: of Python and the packages that a result depends on.
         files: SHA-256 of the files that the trials are made from.
+        width: the encoder's hidden size, on which its search spaces depend; None: the run is older than this, and its
+            do not.
         ends_noted: ``ledger.json`` belongs to the run, as to all that version 0.3 or newer created.
     """
 
@@ -61,6 +63,7 @@ class RunManifest:
     sources: Mapping[str, str | None]
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    width: int | None = None
     ends_noted: bool = False
 
 

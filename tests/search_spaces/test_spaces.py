@@ -7,6 +7,7 @@ from optuna.samplers import RandomSampler
 
 from search_spaces import STRATEGIES, paper_configuration, space_of
 from search_spaces.overrides import SpaceError, checked_overrides, distributions_of, narrowed_space, nearest
+from search_spaces.width import PAPER_WIDTH, overrides_for_width, suits_the_paper
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -86,3 +87,30 @@ def test_a_wrong_override_is_named_with_its_fix(text: str, words: list[str]) -> 
         checked_overrides(yaml.safe_load(text), STRATEGIES)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_wide_encoders_learn_at_a_tenth_of_the_highest_rates(strategy: str) -> None:
+    narrow, wide = (overrides_for_width(strategy, {}, width) for width in (384, PAPER_WIDTH))
+    assert narrow == {}
+    rates = {name for name in distributions_of(strategy) if name.endswith("learning_rate")}
+    assert wide.keys() == rates
+    for name in rates:
+        assert wide[name]["high"] == pytest.approx(distributions_of(strategy)[name].high / 10)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = narrowed_space(strategy, wide)
+    drawn = [value for _ in range(30) for name, value in space(study.ask()).items() if name in rates]
+    assert drawn
+    assert max(drawn) <= (5e-4 if strategy == "low_rank" else 1e-4)
+
+
+def test_rates_that_a_user_gives_stay() -> None:
+    given = {"learning_rate": {"low": 1e-5, "high": 9e-4}, "svd_learning_rate": 5e-4}
+    assert overrides_for_width("low_rank", given, PAPER_WIDTH) == given
+    assert overrides_for_width("baseline", {"learning_rate": {"low": 5e-4}}, PAPER_WIDTH) == {
+        "learning_rate": {"low": 5e-4, "high": 5e-4}
+    }
+
+
+def test_the_papers_configuration_is_for_encoders_as_wide_as_its_own() -> None:
+    assert [suits_the_paper(width) for width in (32, 384, 768, 1024, None)] == [False, False, True, True, True]

@@ -28,6 +28,7 @@ from run_folder.results import DeployedResult, TrialFailed
 from run_folder.run import open_run
 from run_folder.trials import TrialRecord
 from search_spaces import STRATEGIES, paper_configuration
+from search_spaces.overrides import nearest
 from tests.tiny_runs import FinishedRun, quiet, settings_for
 from tests.waiting import guarded
 from trainables.base import TrainSettings
@@ -58,6 +59,9 @@ def test_every_strategy_gets_its_trials_and_a_row(finished: FinishedRun) -> None
         states = [trial.state for trial in run.trials.values() if trial.strategy == strategy]
         assert len(states) == 5
         assert set(states) <= {"finished", "stopped"}
+        paper = nearest(strategy, paper_configuration(strategy), run.settings.search.space[strategy])
+        assert run.trials[f"{strategy}-0000"].hyperparameters != paper, "the encoder is small"
+    assert run.manifest.width == 32
     assert any(trial.state == "stopped" for trial in run.trials.values())
     leaderboard = build_leaderboard(run, top=1)
     assert set(leaderboard.table1["strategy"]) == {*STRATEGIES, "control-majority", "control-tfidf"}

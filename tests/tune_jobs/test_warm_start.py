@@ -63,9 +63,9 @@ def test_the_best_come_first_each_once_as_many_as_half_of_the_budget_and_at_most
     settings = run_settings(strategies=("baseline", "low_rank"), trials=20)
     warm = warm_configurations(run, settings.search)
     assert list(warm) == ["baseline"]
-    assert rates(warm) == pytest.approx([7e-4, 6e-4, 5e-4, 4e-4, 3e-4])
+    assert rates(warm) == pytest.approx([PAPER["learning_rate"], 7e-4, 6e-4, 5e-4, 4e-4])
     few = warm_configurations(run, run_settings(strategies=("baseline",), trials=5).search)
-    assert rates(few) == pytest.approx([7e-4, 6e-4])
+    assert rates(few) == pytest.approx([PAPER["learning_rate"], 7e-4])
 
 
 def test_of_several_objectives_the_front_is_taken() -> None:
@@ -82,11 +82,11 @@ def test_configurations_are_moved_into_the_space_and_twins_that_this_makes_are_d
     run = earlier(
         ("baseline", with_rate(9e-4, batch_size=32, of_an_older_version=1), 0.9),
         ("baseline", with_rate(5e-4, batch_size=32), 0.8),
-        ("baseline", with_rate(2e-5), 0.7),  # what the paper's becomes too
+        ("baseline", with_rate(2e-4), 0.7),
         ("baseline", with_rate(15e-5), 0.6),
     )
     warm = warm_configurations(run, run_settings(strategies=("baseline",), trials=20, space=space).search)["baseline"]
-    assert [(c["learning_rate"], c.get("batch_size")) for c in warm] == [(2e-4, None), (15e-5, 16)]
+    assert [(c["learning_rate"], c.get("batch_size")) for c in warm] == [(2e-4, None), (2e-4, 16), (15e-5, 16)]
     assert not any("of_an_older_version" in configuration for configuration in warm)
 
 
@@ -105,6 +105,8 @@ def test_what_gives_no_configuration_is_refused() -> None:
 
 def test_they_are_asked_for_after_the_papers_also_where_a_trial_ran_again_before_they_were(tmp_path: Path) -> None:
     warm = [with_rate(1e-4), with_rate(2e-4)]
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {}, warm=[PAPER, *warm])
+    assert [study.ask()[1] for _ in range(4)][:3] == [PAPER, *warm]
     study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {}, warm=warm)
     asked = [study.ask()[1] for _ in range(5)]
     assert asked[:3] == [PAPER, *warm]

@@ -272,6 +272,7 @@ def create_run(
         sources=source_hashes(settings),
         versions=versions(),
         files=content_hashes(folder),
+        width=model.config.hidden_size,
         ends_noted=True,
     )
     record = to_json(manifest, indent=2)

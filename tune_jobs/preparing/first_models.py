@@ -1,4 +1,4 @@
-"""Whether every strategy can start from a model: its first model is built as a trial builds it, and run."""
+"""Whether every strategy can start from a model: a plain one of its models is built as a trial builds it, and run."""
 
 import tempfile
 from pathlib import Path
@@ -71,17 +71,18 @@ def _problems_of_first_models(settings: RunSettings, model: PreTrainedModel, dat
                 return [Problem("model", message, "set TMPDIR to a larger folder")]
         for strategy in strategies:
             started_from = Folder(teacher) if trainable_class(strategy).needs_teacher else None
-            config = TrialConfig(_first_configuration(strategy, settings.search), settings.search.seed, started_from)
+            config = TrialConfig(_plain_configuration(strategy, settings.search), settings.search.seed, started_from)
             try:
                 _run(strategy, config, data, encoder, untrained)
             except Exception as error:
                 reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {first_line(error)}"
-                message = f"the first trial of {strategy} cannot run {name} ({reason})"
+                message = f"{strategy} cannot run {name} ({reason})"
                 return [Problem("model", message, "give another model")]
     return []
 
 
-def _first_configuration(strategy: str, search: SearchSettings) -> Hyperparameters:
+def _plain_configuration(strategy: str, search: SearchSettings) -> Hyperparameters:
+    """The paper's, moved into the space: a random one may ask for more than every encoder has."""
     study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), search.seed, search.space.get(strategy, {}))
     return study.ask()[1]
 

@@ -7,7 +7,7 @@ from run_folder.errors import InputError, Problem
 from run_folder.run import Run
 from run_folder.settings import SearchSettings
 from run_folder.trials import TrialRecord, best_trials
-from search_spaces import STRATEGIES, Configuration, objectives_of, paper_configuration
+from search_spaces import STRATEGIES, Configuration, objectives_of
 from search_spaces.overrides import distributions_of, nearest
 
 MOST = 5
@@ -24,7 +24,11 @@ def warm_configurations(earlier: Run, settings: SearchSettings) -> dict[str, lis
     most = min(MOST, settings.trials // 2)
     if not most:
         raise InputError(
-            Problem("warm_start", "the paper's configuration is the only trial", "ask for 2 trials or more")
+            Problem(
+                "warm_start",
+                "half of the trials may be of an earlier run, and there is one",
+                "ask for 2 trials or more",
+            )
         )
     finished = [trial for trial in earlier.trials.values() if trial.state == "finished" and trial.of_search]
     found: dict[str, list[Configuration]] = {}
@@ -43,15 +47,15 @@ def best_configurations(
 ) -> list[Configuration]:
     """Those of one strategy's finished trials, moved into its narrowed space, best first, each once.
 
-    The paper's, which every search tries first, is left out. Raises InputError as ``warm_configurations`` does.
+    Raises InputError as ``warm_configurations`` does.
     """
     strategy = trials[0].strategy
-    known = [nearest(strategy, paper_configuration(strategy), overrides)]
+    known: list[Configuration] = []
     for trial in best_trials(trials, len(trials), objectives_of(strategy)):
         moved = _moved(trial.name, strategy, trial.hyperparameters, overrides)
         if moved not in known:
             known.append(moved)
-    return known[1 : most + 1]
+    return known[:most]
 
 
 def _moved(

@@ -15,6 +15,7 @@ from run_folder.results import DeployedResult
 from run_folder.trials import TrialRecord
 from search_spaces import Configuration, objectives_of, paper_configuration
 from search_spaces.overrides import narrowed_space, nearest
+from search_spaces.width import overrides_for_width, suits_the_paper
 from tune_jobs.searching.study_storage import StudyStorage
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -37,7 +38,9 @@ class StrategyStudy:
     Args:
         random_trials: that end before TPE suggests, the paper's configuration counted and warm ones not.
         multivariate: TPE looks at combinations of values instead of each value by itself.
-        warm: configurations inside the narrowed space, to be tried after the paper's, in this order.
+        warm: configurations inside the narrowed space, to be tried first, in this order.
+        width: the encoder's hidden size, on which learning rates depend, and whether the paper's configuration is tried
+            before all others; None: it is, and rates are those of small encoders.
     """
 
     def __init__(
@@ -49,12 +52,16 @@ class StrategyStudy:
         random_trials: int = _RANDOM_TRIALS,
         multivariate: bool = False,
         warm: Sequence[Mapping[str, Any]] = (),
+        width: int | None = None,
     ) -> None:
         self.strategy, self._seed = strategy, seed
-        self._before_tpe = random_trials + len(warm)  # all good, those tell TPE nothing of what is bad
         self._multivariate = multivariate
+        overrides = overrides_for_width(strategy, overrides, width)
         self._space = narrowed_space(strategy, overrides)
-        self._first = [nearest(strategy, paper_configuration(strategy), overrides), *warm]
+        paper = [nearest(strategy, paper_configuration(strategy), overrides)] if suits_the_paper(width) else []
+        others = [dict(configuration) for configuration in warm if configuration not in paper]
+        self._before_tpe = random_trials + len(others)  # all good, those tell TPE nothing of what is bad
+        self._first = [*paper, *others]
         self._new = 0
         """Trials asked for; those that run another's configuration again are none."""
         self._objectives = objectives_of(strategy)
