@@ -33,6 +33,7 @@ class Suggested:
     until: int | None = None
     repeats: str | None = None
     trains_on: str | None = None
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,7 @@ def apply_event(trials: dict[str, TrialRecord], event: Event) -> None:
                 until=event.until,
                 repeats=event.repeats,
                 trains_on=event.trains_on,
+                patience=event.patience or 0,
             )
         case EpochEnded():
             trial = _known(trials, event.trial)

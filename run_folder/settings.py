@@ -303,6 +303,13 @@ class SearchSettings:
             metavar="N", low=0, high=MOST_CYCLES,
         ),
     )  # fmt: skip
+    patience: int = field(
+        default=3,
+        metadata=option(
+            "a trial ends, and deploys its model, after N epochs that gain nothing on validation; 0: never",
+            metavar="N", low=0, high=MOST_EPOCHS,
+        ),
+    )  # fmt: skip
     space: dict[str, dict[str, Any]] = field(
         default_factory=dict,
         metadata=option("narrow or fix hyperparameters, in YAML; replaces the built-in encoder's file", metavar="FILE"),
@@ -350,8 +357,8 @@ class RunSettings:
 
     @classmethod
     def of_run(cls, record: Mapping[str, Any], where: str = "settings") -> "RunSettings":
-        """As ``from_record``, of a run that may be older than the choice of a task, or than cycles of its baseline."""
-        return cls.from_record({"task": "multiclass", "cycles": 0, **record}, where)
+        """As ``from_record``, of a run that may be older than the choice of a task, than cycles, or than patience."""
+        return cls.from_record({"task": "multiclass", "cycles": 0, "patience": 0, **record}, where)
 
     def changed(self, **values: Any) -> "RunSettings":
         """A copy with other values, by the names of ``record``. Raises: TypeError: there is no such name."""

@@ -28,6 +28,7 @@ class TrialRecord:
         until: epochs that it trains, where that is not the run's setting.
         repeats: the trial whose configuration it trains again with another seed.
         trains_on: the trial whose deployed model it trains further, in one more cycle of the same configuration.
+        patience: see ``trainables.base.TrainSettings``.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TrialRecord:
     until: int | None = None
     repeats: str | None = None
     trains_on: str | None = None
+    patience: int = 0
 
     @property
     def of_search(self) -> bool:

@@ -71,6 +71,7 @@ class SearchOptions(TypedDict, total=False):
     reduction_factor: int
     space: str | Path | Mapping[str, Mapping[str, Any]]
     cycles: int
+    patience: int
     warm_start: str | Path
     seed: int
     name: str

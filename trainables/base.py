@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,6 +70,7 @@ class TrainSettings:
         parts: number of parts in which a batch is computed, to take less memory. Their gradients add up to the
             batch's (with class weights nearly: each part is weighted by its size).
         deploy: which epoch's model is deployed.
+        patience: training ends after this many epochs in a row that gain nothing (see ``has_learned``); 0: never.
     """
 
     epochs: int
@@ -80,6 +81,34 @@ class TrainSettings:
     max_grad_norm: float = 1.0
     parts: int = 1
     deploy: DeployedEpoch = "best"
+    patience: int = 0
+
+
+LEAST_F1_GAIN = 0.001
+"""An epoch gains where validation macro F1 rises by this much above the best before …"""
+LEAST_LOSS_GAIN = 0.01
+"""… or the validation loss falls by this share below the lowest before."""
+
+
+def has_learned(results: Sequence[EpochResult], patience: int) -> bool:
+    """Whether the last ``patience`` epochs gained nothing on validation (early stopping, Prechelt 1998).
+
+    Epochs count from the first whose model could be deployed: before that, what a model loses is its compression.
+    A loss that is unknown (older results) gains nothing.
+
+    Args:
+        results: the epochs in order.
+        patience: 0: never.
+    """
+    best_f1, lowest_loss, without_gain = -math.inf, math.inf, 0
+    for result in results:
+        if not result.selectable:
+            continue
+        loss = math.inf if result.validation_loss is None else result.validation_loss
+        gains = result.f1 >= best_f1 + LEAST_F1_GAIN or loss < lowest_loss * (1 - LEAST_LOSS_GAIN)
+        without_gain = 0 if gains else without_gain + 1
+        best_f1, lowest_loss = max(best_f1, result.f1), min(lowest_loss, loss)
+    return 0 < patience <= without_gain
 
 
 class Trial:
@@ -253,8 +282,8 @@ class Trial:
 
     @property
     def is_trained(self) -> bool:
-        """Whether all epochs are finished."""
-        return len(self.results) >= self.epochs
+        """Whether all epochs are finished, or the last ones gained nothing."""
+        return len(self.results) >= self.epochs or has_learned(self.results, self.settings.patience)
 
     def epoch(self) -> EpochResult:
         """Train one epoch, then validate.

@@ -20,11 +20,13 @@ PROTOCOLS: Mapping[PaperProtocol, Mapping[str, Any]] = {
         "balance": False,
         "split": (0.7, 0.1, 0.2),
         "epochs": 5,
+        "patience": 0,
     },
     "author": {
         "task": "multiclass",
         "symptoms": 5,
         "epochs": 5,
+        "patience": 0,
         "unit": "note",
         "raw_window": True,
         "window_chars": 1000,

@@ -57,6 +57,29 @@ def run_all(search: Search, f1: Mapping[str, float], most: int = 100) -> list[st
     return names
 
 
+def test_trials_of_the_search_are_patient_and_cycles_train_to_their_ends(tmp_path: Path) -> None:
+    def patience_of(folder: Path, cycles: int) -> dict[str, int]:
+        storage = StudyStorage(journal(folder / "studies.journal"))
+        studies = {name: StrategyStudy(name, storage, 0, {}) for name in STRATEGIES}
+        plan = SearchPlan(2, cycles=cycles, patience=3, seeds=2)
+        search = Search(Folder(folder), Ledger(Folder(folder)), studies, plan)
+        run_all(search, dict.fromkeys((*FOUND, *CYCLES), 0.6) | {f"{n}-seed1": 0.6 for n in (*FOUND, *CYCLES)})
+        return {trial.name: trial.patience for trial in Ledger(Folder(folder)).trials.values()}
+
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    found = patience_of(tmp_path / "with", cycles=1)
+    assert found["baseline-0000"] == found["low_rank-0001"] == found["quantization-0000"] == 3
+    assert found["low_rank-0000-seed1"] == 3
+    assert {found[name] for name in found if "cycle" in name} == {0}
+    alone = patience_of(tmp_path / "without", cycles=0)
+    assert alone["low_rank-0000"] == 3
+    assert {alone[name] for name in alone if name.startswith("baseline")} == {0}, (
+        "there is no longer one to compare with"
+    )
+
+
+CYCLES = ("baseline-0000-cycle2", "baseline-0000-cycle3")
 FOUND = {f"{strategy}-000{n}": 0.6 + n / 100 for strategy in STRATEGIES for n in range(2)}
 
 

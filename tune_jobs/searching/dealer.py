@@ -118,8 +118,13 @@ class Dealer:
                 hyperparameters=hyperparameters,
                 distributions=distributions,
                 teacher=f"{TRIALS}/{self._ledger.teacher}" if trainable_class(strategy).needs_teacher else None,
+                patience=self._patience_of(strategy) or None,
             )
         )
+
+    def _patience_of(self, strategy: str) -> int:
+        """Without cycles baselines train to their ends: others that did would have no reference."""
+        return 0 if strategy == TEACHER_STRATEGY and self.cycles is None else self._plan.patience
 
     def _variant_of(
         self, record: TrialRecord, retry_of: str | None = None, continues: str | None = None, until: int | None = None
@@ -139,6 +144,7 @@ class Dealer:
                 retry_of=retry_of,
                 continues=continues,
                 until=until,
+                patience=None if until else record.patience or None,
             )
         )
         study.restore(variant)

@@ -92,6 +92,7 @@ class Repetitions:
                     teacher=teacher,
                     repeats=record.name,
                     until=record.until or None,
+                    patience=record.patience or None,
                 )
             )
             return self._ledger.trials[name]

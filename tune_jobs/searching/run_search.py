@@ -87,6 +87,7 @@ def _search(
                 retry_failed=execution.retry_failed,
                 train_to=execution.train_to,
                 cycles=wanted.cycles,
+                patience=wanted.patience,
                 seeds=execution.seeds,
                 only_seeds=execution.only_seeds,
             ),

@@ -259,6 +259,7 @@ class RunTrainable(tune.Trainable):
         settings = replace(
             self._settings,
             epochs=record.until or self._settings.epochs,
+            patience=record.patience,
             parts=self._parts,
             device=self._device(),
         )
