@@ -209,5 +209,12 @@ def results_alone(run: Run, trial: TrialRecord) -> list[float]:
     prepared = load_prepared(run.folder)
     teacher = None if trial.teacher is None else run.folder.child(trial.teacher)
     config = TrialConfig(dict(trial.hyperparameters), trial.seed, teacher)
-    alone = start_trial(trial.strategy, config, prepared.data, prepared.encoder, epochs=run.settings.search.epochs)
+    alone = start_trial(
+        trial.strategy,
+        config,
+        prepared.data,
+        prepared.encoder,
+        epochs=run.settings.search.epochs,
+        reduce_range=run.settings.model.reduce_range,  # where a CPU has no VNNI, QAT trains on a grid of 7 bits
+    )
     return [alone.epoch().f1 for _ in range(alone.epochs)]
