@@ -271,6 +271,7 @@ class SearchSettings:
     """What is searched, and for how long.
 
     Attributes:
+        at_most: bytes of the models that are searched for.
         space: by strategy, what narrows its search space.
         seed: of sample, split, suggestions and training.
         warm_start: the earlier run whose best configurations are tried first.
@@ -310,6 +311,7 @@ class SearchSettings:
             metavar="N", low=0, high=MOST_EPOCHS,
         ),
     )  # fmt: skip
+    at_most: int | None = None
     space: dict[str, dict[str, Any]] = field(
         default_factory=dict,
         metadata=option("narrow or fix hyperparameters, in YAML; replaces the built-in encoder's file", metavar="FILE"),

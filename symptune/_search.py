@@ -91,6 +91,9 @@ class SearchOptions(TypedDict, total=False):
     top: int
     margin: float
     prefer: Literal["bytes", "latency"]
+    at_most: str
+    faster: float
+    latency: str
     smallest_group: int
 
 

@@ -1,7 +1,7 @@
 """How a search is run: what decides its speed and what it keeps, and nothing that a trial computes."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NewType
 
 from run_folder.logs import Level
 from run_folder.options import option
@@ -10,6 +10,12 @@ SMALLEST_SHARE = 0.01
 """The smallest share of a core or GPU that a trial can ask for; Ray itself counts in ten-thousandths."""
 LONGEST = 10**8
 """Seconds of the longest time limit: three years."""
+
+
+Bytes = NewType("Bytes", int)
+"""A size that a user gives with its unit."""
+Seconds = NewType("Seconds", float)
+"""A time that a user gives with its unit."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class EvaluationOptions:
     """What is evaluated after a search, and by which rule.
 
     Attributes:
-        margin, prefer: None for what was given last, or the default.
+        margin, prefer, at_most, faster, latency: None for what was given last, or the default.
     """
 
     top: int = field(
@@ -136,9 +142,30 @@ class EvaluationOptions:
     prefer: Literal["bytes", "latency"] | None = field(
         default=None,
         metadata=option(
-            "recommend the proven model of fewest bytes, or of lowest latency", default="bytes, or as last given"
+            "recommend the proven model of fewest bytes, or of lowest latency",
+            default="latency where --faster or --latency is given, else bytes; or as last given",
         ),
     )
+    at_most: Bytes | None = field(
+        default=None,
+        metadata=option(
+            "recommend a model of at most this size, such as 20MB; with launch, the search prefers such models too",
+            metavar="SIZE", above=0, default="any",
+        ),
+    )  # fmt: skip
+    faster: float | None = field(
+        default=None,
+        metadata=option(
+            "recommend a model whose latency is at most an Nth of the baseline's", metavar="N", above=1, default="any"
+        ),
+    )
+    latency: Seconds | None = field(
+        default=None,
+        metadata=option(
+            "recommend a model that reads a text on one thread within this time, such as 5ms", metavar="TIME", above=0,
+            default="any",
+        ),
+    )  # fmt: skip
     smallest_group: int = field(
         default=20,
         metadata=option(

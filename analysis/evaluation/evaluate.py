@@ -25,6 +25,7 @@ from analysis.evaluation.predictions import (
 from analysis.evaluation.result_files import figures_path, read_result, warn_of_damage, write_result
 from analysis.evaluation.robustness import SMALLEST_GROUP, measure_robustness
 from analysis.evaluation.run_statistics import compared_trials, write_statistics
+from analysis.evaluation.wishes import NO_WISHES, Wishes
 from analysis.statistics.verdict import MARGIN
 from run_folder.names import NOTE
 from run_folder.records import to_plain
@@ -55,7 +56,12 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, top: int, margin: float = MARGIN, smallest_group: int = SMALLEST_GROUP, prefer: Cost = "bytes"
+    run: Run,
+    top: int,
+    margin: float = MARGIN,
+    smallest_group: int = SMALLEST_GROUP,
+    prefer: Cost = "bytes",
+    wishes: Wishes = NO_WISHES,
 ) -> None:
     """Write the test figures and costs of each strategy's ``top`` best trials, and the figures of the controls.
 
@@ -67,6 +73,7 @@ def evaluate(
         margin: of macro F1, by which a strategy may be worse than the baseline and still be good enough.
         smallest_group: see ``robustness.measure_robustness``.
         prefer: the cost by which a model is recommended.
+        wishes: what it must fulfil.
 
     Raises:
         InputError: a model to evaluate is not on the storage any more, or is damaged.
@@ -82,7 +89,7 @@ def evaluate(
             _evaluate_control(run, name)
     write_statistics(run, margin)
     measure_costs(run, names, {name: _identity(run, name) for name in names})
-    write_fronts(run, margin, prefer)
+    write_fronts(run, margin, prefer, wishes)
     measure_robustness(run, {name: _identity(run, name) for name in (*names, *CONTROLS)}, smallest_group)
 
 

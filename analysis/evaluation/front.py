@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from analysis.evaluation.costs import read_costs
@@ -12,9 +12,11 @@ from analysis.evaluation.predictions import TEST, Predictions, read_predictions
 from analysis.evaluation.references import reference_in
 from analysis.evaluation.result_files import read_result, write_result
 from analysis.evaluation.run_statistics import patients_of, resampled_figures
+from analysis.evaluation.wishes import NO_WISHES, Wishes
 from analysis.statistics.fixed_sequence import ALPHA, NotWorse, not_worse, proven_in_turn
 from run_folder.errors import DamagedFileWarning
 from run_folder.names import DEPLOYED, RESULTS, TRIALS
+from run_folder.records import to_plain
 from run_folder.run import Run
 from run_folder.trials import Objective, TrialRecord, pareto_front
 from trainables.references import BASELINE
@@ -36,6 +38,7 @@ class FrontMember:
         found: on the test set; None where the reference has not been evaluated.
         proven: whether it is shown to be no worse by more than the margin; None: not tested, since a larger one failed
             or it has no reference.
+        missed: see ``Wishes.missed``.
     """
 
     trial: str
@@ -43,6 +46,7 @@ class FrontMember:
     reference: str | None
     found: NotWorse | None
     proven: bool | None
+    missed: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +56,31 @@ class Fronts:
     Attributes:
         identity: of the predictions, costs and settings that it was computed from.
         prefer: by which cost a model is recommended.
+        wishes: what it must fulfil.
     """
 
     identity: str
     margin: float
     level: float
     prefer: Cost
+    wishes: Wishes = NO_WISHES
     members: Mapping[Cost, tuple[FrontMember, ...]]
 
     @property
+    def proven(self) -> list[FrontMember]:
+        """The members that are proven, by the preferred cost, the one that costs least first."""
+        return [member for member in reversed(self.members.get(self.prefer, ())) if member.proven]
+
+    @property
     def smallest_proven(self) -> FrontMember | None:
-        """The member that costs least of those that are proven, by the preferred cost."""
-        return next((m for m in reversed(self.members.get(self.prefer, ())) if m.proven), None)
+        """The member that costs least of those that are proven and fulfil all wishes."""
+        return next((member for member in self.proven if not member.missed), None)
+
+    @property
+    def nearest_proven(self) -> FrontMember | None:
+        """Of the proven members that miss a wish the one that misses it by least."""
+        measured = [member for member in self.proven if member.missed and None not in member.missed.values()]
+        return min(measured, key=lambda member: max(filter(None, member.missed.values())), default=None)
 
 
 def on_front(run: Run) -> list[str]:
@@ -93,7 +110,7 @@ def _has_model(run: Run, trial: TrialRecord) -> bool:
     return bool(run.folder.names(f"{TRIALS}/{trial.name}/{DEPLOYED}"))
 
 
-def write_fronts(run: Run, margin: float, prefer: Cost) -> None:
+def write_fronts(run: Run, margin: float, prefer: Cost, wishes: Wishes = NO_WISHES) -> None:
     """Test the evaluated models along the fronts, the costliest first, and write ``results/front.json``.
 
     The fronts and their order come from validation figures and costs alone.
@@ -106,15 +123,16 @@ def write_fronts(run: Run, margin: float, prefer: Cost) -> None:
     orders = {cost: order for cost in COSTS if (order := _order(run, cost, kept, baseline)) is not None}
     references = {name: other.name for name in sorted(kept) if (other := reference_in(run, run.trials[name]))}
     digests = {name: predictions.digest for name, predictions in kept.items()}
-    asked = [_VERSION, digests, orders, references, margin, prefer]
+    missed = {name: _missed(run, wishes, name, baseline) for order in orders.values() for name, _ in order}
+    asked = [_VERSION, digests, orders, references, margin, prefer, *([to_plain(wishes), missed] if wishes else [])]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known = read_fronts(run)
     if known is not None and known.identity == identity:
         return
     pairs = {name: references[name] for order in orders.values() for name, _ in order if name in references}
     found = _compared(run, kept, pairs, margin)
-    members = {cost: _in_turn(order, references, found) for cost, order in orders.items()}
-    fronts = Fronts(identity=identity, margin=margin, level=1 - ALPHA, prefer=prefer, members=members)
+    members = {cost: _in_turn(order, references, found, missed) for cost, order in orders.items()}
+    fronts = Fronts(identity=identity, margin=margin, level=1 - ALPHA, prefer=prefer, wishes=wishes, members=members)
     write_result(run, FRONT, fronts, indent=1)
 
 
@@ -135,6 +153,17 @@ def preferred(run: Run) -> Cost:
     """The cost that was preferred last, else bytes."""
     known = read_fronts(run)
     return known.prefer if known else "bytes"
+
+
+def wished(run: Run) -> Wishes:
+    """What was wished last; else what the search was asked for."""
+    known = read_fronts(run)
+    return known.wishes if known else Wishes(at_most=run.settings.search.at_most)
+
+
+def _missed(run: Run, wishes: Wishes, name: str, baseline: TrialRecord) -> Mapping[str, float | None]:
+    measured = {of: costs.latency_median for of, costs in read_costs(run).cpu.items()}
+    return wishes.missed(run.trials[name].deployed.bytes, measured.get(name), measured.get(baseline.name))
 
 
 def _evaluated(run: Run) -> dict[str, Predictions]:
@@ -190,7 +219,10 @@ def _compared(
 
 
 def _in_turn(
-    order: Sequence[tuple[str, float]], references: Mapping[str, str], found: Mapping[str, NotWorse]
+    order: Sequence[tuple[str, float]],
+    references: Mapping[str, str],
+    found: Mapping[str, NotWorse],
+    missed: Mapping[str, Mapping[str, float | None]],
 ) -> tuple[FrontMember, ...]:
     """The members with what is shown of them; one that has no reference is listed, and not in the sequence."""
     tested = [name for name, _ in order if name in references]
@@ -198,7 +230,12 @@ def _in_turn(
     proven = dict(zip(tested, proven_in_turn(p_values), strict=True))
     return tuple(
         FrontMember(
-            trial=name, cost=cost, reference=references.get(name), found=found.get(name), proven=proven.get(name)
+            trial=name,
+            cost=cost,
+            reference=references.get(name),
+            found=found.get(name),
+            proven=proven.get(name),
+            missed=missed[name],
         )
         for name, cost in order
     )

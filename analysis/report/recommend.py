@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from analysis.evaluation.controls import CONTROLS
-from analysis.evaluation.front import Fronts
+from analysis.evaluation.front import FrontMember, Fronts
 from analysis.report.findings import Findings
 from analysis.report.html_table import megabytes
 from run_folder.folder import Folder
@@ -44,6 +44,8 @@ def recommend(findings: Findings) -> Recommendation | None:
         trial = max(left.values(), key=lambda t: (t.score, -t.deployed.bytes))
         return _recommended(findings, trial, f"The best by validation macro F1, since {lacking}.")
     member = fronts.smallest_proven
+    if member is None and (nearest := fronts.nearest_proven) is not None:
+        return _recommended(findings, findings.run.trials[nearest.trial], _why_nearest(findings, nearest, fronts))
     if member is None:
         return _recommended(findings, baseline, _why_baseline(fronts))
     trial = findings.run.trials[member.trial]
@@ -60,6 +62,17 @@ def _recommended(findings: Findings, trial: TrialRecord, why: str) -> Recommenda
     return Recommendation(trial, why, export_line(findings, trial), mind)
 
 
+def _why_nearest(findings: Findings, member: FrontMember, fronts: Fronts) -> str:
+    trial = findings.run.trials[member.trial]
+    latency = findings.latency(trial.name)
+    has = f"{megabytes(trial.deployed.bytes)} MB" + (f", {latency * 1e3:.3g} ms a text" if latency else "")
+    by = max(filter(None, member.missed.values()))
+    return (
+        f"No model that is shown to be no worse by more than {fronts.margin:g} is as wished "
+        f"({fronts.wishes.in_words()}). This one is the nearest, {by:.2g} × away from it ({has})."
+    )
+
+
 def _why_baseline(fronts: Fronts) -> str:
     if fronts.prefer not in fronts.members:
         return f"The baseline: {fronts.prefer} has not been measured, so no model was tested for it."
@@ -74,8 +87,12 @@ def _why_baseline(fronts: Fronts) -> str:
         tried = f"has a macro F1 of {first.found.difference:+.4f} against its baseline's (p {first.found.p:.2g})"
     return (
         f"The baseline: no smaller model is shown to be no worse by more than {fronts.margin:g} with this much test "
-        f"data; {first.trial}, tested first, {tried}."
+        f"data; {first.trial}, tested first, {tried}." + _unfulfilled(fronts)
     )
+
+
+def _unfulfilled(fronts: Fronts) -> str:
+    return f" So none is as wished ({fronts.wishes.in_words()})." if fronts.wishes else ""
 
 
 def _why(findings: Findings, trial: TrialRecord, baseline: TrialRecord, fronts: Fronts) -> str:

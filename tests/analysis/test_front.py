@@ -8,8 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evaluation.front import Fronts, on_front, preferred, read_fronts, with_references, write_fronts
+from analysis.evaluation.front import (
+    Fronts,
+    on_front,
+    preferred,
+    read_fronts,
+    wished,
+    with_references,
+    write_fronts,
+)
 from analysis.evaluation.predictions import TEST, Predictions, write_predictions
+from analysis.evaluation.wishes import Wishes
 from analysis.report.findings import read_findings
 from analysis.report.recommend import recommend
 from analysis.statistics.comparison import few_changes
@@ -189,3 +198,47 @@ def test_the_baselines_that_members_of_the_front_need_are_evaluated_too(tmp_path
     longer = replace(BASELINE, name="baseline-0000-cycle2", trains_on="baseline-0000", teacher="trials/baseline-0000")
     run = run_of(tmp_path, {}, [BASELINE, longer, started])
     assert with_references(run, on_front(run)) == [started.name, longer.name]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "size", "latency", "missed"),
+    [
+        (Wishes(), 5_000, None, {}),
+        (Wishes(at_most=1_000), 1_000, None, {}),
+        (Wishes(at_most=1_000), 2_500, None, {"at_most": 2.5}),
+        (Wishes(faster=2.0), 1, 0.001, {}),
+        (Wishes(faster=4.0), 1, 0.001, {"faster": 2.0}),
+        (Wishes(latency=0.001), 1, 0.003, {"latency": 3.0}),
+        (Wishes(faster=2.0, latency=1.0), 1, None, {"faster": None, "latency": None}),
+    ],
+)
+def test_what_a_model_misses_is_said_as_a_factor(
+    wishes: Wishes, size: int, latency: float | None, missed: dict[str, float | None]
+) -> None:
+    assert wishes.missed(size, latency, 0.002) == pytest.approx(missed)
+
+
+def test_the_recommended_model_is_as_wished_or_the_nearest_that_is_proven(tmp_path: Path) -> None:
+    large, small, lost = trial("pruning", 0, 0.9, 800), trial("low_rank", 0, 0.89, 400), trial("pruning", 1, 0.5, 100)
+    run = run_of(tmp_path, {large.name: 2, small.name: 2, lost.name: 60}, [BASELINE, large, small, lost])
+    write_fronts(run, 0.01, "bytes", Wishes(at_most=500))
+    assert wished(run) == Wishes(at_most=500)
+    found = recommend(read_findings(run))
+    assert found is not None
+    assert found.trial.name == small.name
+    write_fronts(run, 0.01, "bytes", Wishes(at_most=200))
+    found = recommend(read_findings(run))
+    assert found is not None
+    assert found.trial.name == small.name
+    assert "No model that is shown to be no worse by more than 0.01 is as wished (at most 0.0002 MB)" in found.why
+    assert "2 × away" in found.why
+
+
+def test_wishes_that_nothing_proven_could_fulfil_are_said_not_to_be(tmp_path: Path) -> None:
+    lost = trial("pruning", 1, 0.5, 100)
+    run = run_of(tmp_path, {lost.name: 60}, [BASELINE, lost])
+    write_fronts(run, 0.01, "bytes", Wishes(at_most=500))
+    found = recommend(read_findings(run))
+    assert found is not None
+    assert found.trial.name == BASELINE.name
+    assert "So none is as wished (at most 0.0005 MB)" in found.why

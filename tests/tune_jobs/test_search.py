@@ -18,7 +18,7 @@ from run_folder.events import read_events, trials_of
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.results import Report, TrialFailed
-from run_folder.trials import pareto_front
+from run_folder.trials import TrialRecord, pareto_front
 from tests.made_runs import made_run
 from tests.waiting import GUARD_SECONDS
 from trainables import trainable_class
@@ -459,3 +459,32 @@ def test_a_strategy_with_several_objectives_stops_no_trial_early() -> None:
     scheduler = StrategyASHA(("combined", "baseline"), epochs=4, reduction_factor=2)
     assert race(scheduler, "combined", [[0.9] * 4] * 4 + [[0.1] * 4]) == [4] * 5
     assert race(scheduler, "baseline", [[0.9] * 4] * 4 + [[0.1] * 4])[-1] == 2
+
+
+@pytest.mark.parametrize("strategy", ["quantization", "combined"])
+def test_a_search_for_small_models_suggests_more_of_them_also_once_it_is_resumed(strategy: str) -> None:
+    def size(configuration: Mapping[str, Any]) -> int:
+        """Small where embeddings are quantized or cut, which costs quality."""
+        small = configuration.get("quantize_embeddings", configuration.get("vocabulary") == "corpus")
+        return 500 if small else 2_000
+
+    def small_ones(at_most: int | None, seed: int) -> int:
+        study = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, {}, width=32, at_most=at_most)
+        records = []
+        for _ in range(30):
+            number, hyperparameters, distributions = study.ask()
+            final = deployed_result(0.5 if size(hyperparameters) < 1_000 else 0.9, size(hyperparameters))
+            study.finished(number, final)
+            name = f"{strategy}-{number:04d}"
+            records.append(
+                TrialRecord(name, strategy, number, 0, hyperparameters, distributions, state="finished", final=final)
+            )
+        again = StrategyStudy(strategy, StudyStorage(InMemoryStorage()), seed, {}, width=32, at_most=at_most)
+        for record in records:
+            again.restore(record)
+        assert again.ask() == study.ask()
+        return sum(size(record.hyperparameters) < 1_000 for record in records[10:])
+
+    wished, free = (sum(small_ones(at_most, seed) for seed in range(3)) for at_most in (1_000, None))
+    assert wished >= 48, "of 60"
+    assert free <= 40

@@ -130,3 +130,18 @@ def test_a_run_older_than_the_choice_of_a_task_is_multiclass() -> None:
     record = run_settings(strategies=("baseline",)).record()
     assert record.pop("task") == "multilabel"
     assert RunSettings.of_run(record).labels.task == "multiclass"
+
+
+@pytest.mark.parametrize(
+    ("size", "number"), [("20MB", 20_000_000), ("1.5 GiB", 1_610_612_736), ("500kb", 500_000), ("7B", 7)]
+)
+def test_a_size_is_read_with_its_unit_and_the_search_keeps_it(size: str, number: int) -> None:
+    settings = _settings(parser().parse_args(["launch", "--at-most", size]))
+    assert settings.search.at_most == number
+    assert RunSettings.of_run(settings.record()).search.at_most == number
+
+
+def test_wishes_of_speed_are_no_settings_of_the_run() -> None:
+    options = parser().parse_args(["launch", "--latency", "0.5 ms", "--faster", "4"])
+    assert (options.latency, options.faster) == (pytest.approx(0.0005), 4.0)
+    assert not {"latency", "faster"} & _settings(options).record().keys()

@@ -222,7 +222,7 @@ def launch(options: argparse.Namespace, console: Console) -> int:
     return _search_and_evaluate(folder, settings, prepared, execution, options, console)
 
 
-_LEFT_TO_THE_RUN = ("reduce_range", "trials", "cycles", "patience")
+_LEFT_TO_THE_RUN = ("reduce_range", "trials", "cycles", "patience", "at_most")
 """Settings whose defaults depend on the CPU, or were others in earlier versions."""
 
 

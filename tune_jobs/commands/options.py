@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 import typing
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -26,7 +27,7 @@ from tune_jobs.commands.own_options import (
     StorageOptions,
 )
 from tune_jobs.commands.strict_parser import Flag, StrictParser
-from tune_jobs.execution import AskedResources, EvaluationOptions, Execution
+from tune_jobs.execution import AskedResources, Bytes, EvaluationOptions, Execution, Seconds
 
 AUTO = "auto"
 DEFAULT_SEEDS = 3
@@ -134,10 +135,31 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+
+
+def _with_unit(text: str, units: Mapping[str, float], what: str) -> float:
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([a-zµ]+)", text.strip().lower())
+    if found is None or found[2] not in units:
+        raise argparse.ArgumentTypeError(f"give {what}, not {quoted(text)}")
+    return float(found[1]) * units[found[2]]
+
+
+def _size(text: str) -> Bytes:
+    return Bytes(round(_with_unit(text, _BYTES, "a size with its unit, such as 20MB, 500kB or 1.5GiB")))
+
+
+def _time(text: str) -> Seconds:
+    return Seconds(_with_unit(text, _SECONDS, "a time with its unit, such as 5ms or 0.1s"))
+
+
 _READERS: Mapping[Any, Callable[[str], Any]] = {
     int: _whole_number,
     float: _number,
     str: _text,
+    Bytes: _size,
+    Seconds: _time,
     float | Literal["auto"]: _number_or_auto,
     tuple[float, float, float]: _fractions,
     tuple[str, ...]: _names,
@@ -255,7 +277,7 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_leaderboard_options(parser: argparse.ArgumentParser) -> None:
     _add_run_options(parser)
-    _add_fields(parser, EvaluationOptions, only=("top", "margin", "prefer"))
+    _add_fields(parser, EvaluationOptions, only=("top", "margin", "prefer", "at_most", "faster", "latency"))
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:

@@ -1,18 +1,20 @@
 """Commands that show what a search found: status, leaderboard and report."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from analysis.evaluation.evaluate import evaluate as evaluate_run
-from analysis.evaluation.front import Cost, preferred, write_fronts
+from analysis.evaluation.front import Cost, preferred, wished, write_fronts
 from analysis.evaluation.gold import evaluate_gold, print_gold
 from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
 from analysis.evaluation.robustness import print_robustness
 from analysis.evaluation.run_statistics import margin_of, write_statistics
 from analysis.evaluation.search_insight import write_insight
+from analysis.evaluation.wishes import Wishes
 from analysis.labels.audit import GoldText
 from analysis.report.findings import read_findings
 from analysis.report.recommend import recommend
@@ -72,7 +74,14 @@ def show_results(folder: Folder, options: argparse.Namespace, console: Console, 
             console.print(f"{strategy}: no model ({reason})", markup=False, highlight=False, soft_wrap=True)
         _write_report(run, console)
         return 0 if any(trial.state == "running" for trial in run.trials.values()) else 1
-    evaluate_run(run, options.top, _margin(run, options), options.smallest_group, _preferred(run, options))
+    evaluate_run(
+        run,
+        options.top,
+        _margin(run, options),
+        options.smallest_group,
+        _preferred(run, options),
+        _wished(run, options),
+    )
     judged = evaluate_gold(run, gold.texts, gold.table) if gold else None
     code = _write_and_print(run, options.top, console)
     if judged:
@@ -89,7 +98,15 @@ def _margin(run: Run, options: argparse.Namespace) -> float:
 
 def _preferred(run: Run, options: argparse.Namespace) -> Cost:
     """As asked for, else as it was."""
+    if options.prefer is None and (options.faster is not None or options.latency is not None):
+        return "latency"
     return preferred(run) if options.prefer is None else options.prefer
+
+
+def _wished(run: Run, options: argparse.Namespace) -> Wishes:
+    """Each as asked for, else as it was."""
+    given = {wish.name: getattr(options, wish.name) for wish in dataclasses.fields(Wishes)}
+    return dataclasses.replace(wished(run), **{name: wish for name, wish in given.items() if wish is not None})
 
 
 def _write_and_print(run: Run, top: int, console: Console) -> int:
@@ -134,9 +151,10 @@ def leaderboard(options: argparse.Namespace, console: Console) -> int:
     check_limits(options)
     run = opened(options)
     write_statistics(run, _margin(run, options))
-    write_fronts(run, _margin(run, options), _preferred(run, options))
+    write_fronts(run, _margin(run, options), _preferred(run, options), _wished(run, options))
     code = _write_and_print(run, options.top, console)
     _write_report(run, console)
+    _print_recommendation(run, console)
     return code
 
 

@@ -62,6 +62,7 @@ def _search(
                 wanted.space.get(strategy, {}),
                 warm=wanted.warm_configurations.get(strategy, ()),
                 width=width,
+                at_most=wanted.at_most,
             )
             for strategy in wanted.strategies
         }

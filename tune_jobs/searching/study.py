@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from run_folder.results import DeployedResult
 from run_folder.trials import TrialRecord
@@ -41,6 +41,7 @@ class StrategyStudy:
         warm: configurations inside the narrowed space, to be tried first, in this order.
         width: the encoder's hidden size, on which learning rates depend, and whether the paper's configuration is tried
             before all others; None: it is, and rates are those of small encoders.
+        at_most: bytes of a deployed model; larger ones count as infeasible, and TPE looks elsewhere.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class StrategyStudy:
         multivariate: bool = False,
         warm: Sequence[Mapping[str, Any]] = (),
         width: int | None = None,
+        at_most: int | None = None,
     ) -> None:
         self.strategy, self._seed = strategy, seed
-        self._multivariate = multivariate
+        self._multivariate, self._at_most = multivariate, at_most
         overrides = overrides_for_width(strategy, overrides, width)
         self._space = narrowed_space(strategy, overrides)
         paper = [nearest(strategy, paper_configuration(strategy), overrides)] if suits_the_paper(width) else []
@@ -70,6 +72,7 @@ class StrategyStudy:
             study_name=storage.prefix + strategy,
             storage=storage.storage,
             directions=[direction for _, direction in self._objectives],
+            sampler=self._sampler(0),
         )
         self._study.set_metric_names([metric for metric, _ in self._objectives])
         self._running: dict[int, optuna.Trial] = {}
@@ -81,13 +84,7 @@ class StrategyStudy:
     def ask(self) -> tuple[int, Configuration, dict[str, str]]:
         """Number, hyperparameters and their distributions (Optuna's JSON) of a new trial."""
         number = self.next_number
-        self._study.sampler = TPESampler(
-            seed=seed_of(self._seed, self.strategy, number),
-            multivariate=self._multivariate,
-            group=self._multivariate,  # the spaces are conditional
-            constant_liar=True,  # others may be running
-            n_startup_trials=self._before_tpe,
-        )
+        self._study.sampler = self._sampler(number)
         if self._new < len(self._first):
             self._study.enqueue_trial(dict(self._first[self._new]))
         self._new += 1
@@ -96,6 +93,16 @@ class StrategyStudy:
         self._running[number] = trial
         distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
         return number, hyperparameters, distributions
+
+    def _sampler(self, number: int) -> TPESampler:
+        return TPESampler(
+            seed=seed_of(self._seed, self.strategy, number),
+            multivariate=self._multivariate,
+            group=self._multivariate,  # the spaces are conditional
+            constant_liar=True,  # others may be running
+            n_startup_trials=self._before_tpe,
+            constraints_func=None if self._at_most is None else _excess,
+        )
 
     def restore(self, record: TrialRecord) -> None:
         """Put a trial of the ledger into the study; records must come in the order of their numbers."""
@@ -131,6 +138,8 @@ class StrategyStudy:
 
     def finished(self, number: int, final: DeployedResult) -> None:
         """The deployed model's figures are the trial's values."""
+        if self._at_most is not None:
+            self._running[number].set_user_attr(_EXCESS, final.bytes / self._at_most - 1)
         self._study.tell(self._running.pop(number), [final.figure(metric) for metric, _ in self._objectives])
 
     def stopped(self, number: int) -> None:
@@ -141,3 +150,12 @@ class StrategyStudy:
         trial = self._running.pop(number)
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=TrialState.FAIL)
+
+
+_EXCESS = "excess"
+"""Attribute of a trial: the share by which its model is larger than wished, at most 0 where it is not."""
+
+
+def _excess(trial: FrozenTrial) -> tuple[float]:
+    """Optuna's constraint: above 0 is infeasible. What was stopped early has no model, and counts as feasible."""
+    return (trial.user_attrs.get(_EXCESS, 0.0),)
