@@ -37,6 +37,27 @@ def test_terminal_and_report_say_which_symptoms_were_nearly_not_chosen(tmp_path:
     assert f"Choice of the symptoms: {WORDS}." in build_report(open_run(folder)).page
 
 
+def test_what_the_test_set_can_show_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    def said_with(of_test: dict[str, int], margin: float | None = None) -> str:
+        folder = Folder(tmp_path / f"{len(list(tmp_path.iterdir()))}")
+        counts = {split: of_test for split in ("train", "validation", "test")}
+        settings = run_settings(strategies=("baseline",))
+        manifest = manifest_of(settings, ("pain", "edema"), counts=counts, patients=dict.fromkeys(counts, 100))
+        folder.write(RUN_FILE, to_json(manifest))
+        console = Console(width=400)
+        with console.capture() as said:
+            introduce(open_run(folder), console, margin)
+        return said.get()
+
+    line = (
+        "test patients: 100; to show that a model is no worse by more than 0.01 macro F1 takes about 484 if it changes"
+    )
+    assert line in said_with({"pain": 200, "edema": 50})
+    assert "more notes, a larger test part in --split" in said_with({"pain": 200, "edema": 50})
+    assert "--split" not in said_with({"pain": 200, "edema": 50}, margin=0.05)
+    assert "some symptom is in none of their examples" in said_with({"pain": 200})
+
+
 def test_a_run_without_it_opens_and_says_nothing_of_it(tmp_path: Path) -> None:
     builder = Builder(tmp_path / "old", ("baseline",), ("pain", "edema"))
     assert "choice" not in json.loads(builder.folder.read(RUN_FILE))

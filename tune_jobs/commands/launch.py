@@ -312,7 +312,7 @@ def resume(options: argparse.Namespace, console: Console) -> int:
         raise InputError(*problems)
     settings = settings.changed(trials=options.trials or budget.trials)
     if options.dry_run:
-        introduce(run, console)
+        introduce(run, console, options.margin)
         _print_plan(run, settings.search, execution, console)
         return 0
     with refusing("run"):
@@ -389,7 +389,7 @@ def _search_and_evaluate(
     gold: Labelled | None = None,
 ) -> int:
     run = open_run(folder)
-    introduce(run, console)
+    introduce(run, console, options.margin)
     if run.trials and not execution.only_seeds:
         _print_plan(run, settings.search, execution, console)
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")

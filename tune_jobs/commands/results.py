@@ -11,6 +11,7 @@ from analysis.evaluation.evaluate import evaluate as evaluate_run
 from analysis.evaluation.front import Cost, preferred, wished, write_fronts
 from analysis.evaluation.gold import evaluate_gold, print_gold
 from analysis.evaluation.leaderboard import build_leaderboard, print_leaderboard, write_leaderboard
+from analysis.evaluation.predictions import TEST
 from analysis.evaluation.robustness import print_robustness
 from analysis.evaluation.run_statistics import margin_of, write_statistics
 from analysis.evaluation.search_insight import write_insight
@@ -18,6 +19,7 @@ from analysis.evaluation.wishes import Wishes
 from analysis.labels.audit import GoldText
 from analysis.report.findings import read_findings
 from analysis.report.recommend import recommend
+from analysis.statistics.power import SHARES, patients_needed
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.names import RESULTS
@@ -28,7 +30,12 @@ from tune_jobs.commands.options import check_limits
 from tune_jobs.searching.progress import status_table
 
 
-def introduce(run: Run, console: Console) -> None:
+def introduce(run: Run, console: Console, margin: float | None = None) -> None:
+    """What a run is made of, and what its test set can show.
+
+    Args:
+        margin: of macro F1; None: as last given, or the default.
+    """
     counts, patients = run.manifest.counts, run.manifest.patients
     examples, notes = run.examples_by_split, run.manifest.notes
     each_split = {s: f"{notes[s]:,} in {n:,} windows" if notes else f"{n:,}" for s, n in examples.items()}
@@ -45,6 +52,7 @@ def introduce(run: Run, console: Console) -> None:
     if choice := run.manifest.choice:
         fix = "" if choice.is_firm else " (--symptoms NAMES fixes them)"
         console.print(f"  choice of symptoms: {choice.in_words()}{fix}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  {power_line(run, margin_of(run) if margin is None else margin)}", highlight=False, soft_wrap=True)
     if run.settings.search.warm_start:
         count = sum(map(len, run.settings.search.warm_configurations.values()))
         line = f"  warm start from {run.settings.search.warm_start}: {count} configuration{'s' * (count != 1)}"
@@ -52,6 +60,23 @@ def introduce(run: Run, console: Console) -> None:
     if run.held_back:
         forms = "; ".join(f"{name}: {', '.join(forms) or 'none'}" for name, forms in run.held_back.items())
         console.print(f"  forms held back from training: {forms}", markup=False, highlight=False, soft_wrap=True)
+
+
+def power_line(run: Run, margin: float) -> str:
+    """How many test patients it takes to show that a model is no worse, and how many there are."""
+    patients, counts = run.manifest.patients[TEST], run.manifest.counts[TEST]
+    there = f"test patients: {patients:,}"
+    if not all(counts.get(name) for name in run.symptoms):
+        return f"{there}; some symptom is in none of their {run.example_word}s, so that little can be shown"
+    each = [counts[name] / patients for name in run.symptoms]
+    needed = [patients_needed(each, share, margin, one_each=not run.is_multilabel) for share in SHARES]
+    few, many = (f"about {number:,}" for number in needed)
+    line = (
+        f"{there}; to show that a model is no worse by more than {margin:g} macro F1 takes {few} if it changes "
+        f"{SHARES[0]:.0%} of the answers, {many} if {SHARES[1]:.0%}"
+    )
+    advice = "; for more: more notes, a larger test part in --split, or a larger --margin"
+    return line + (advice if patients < needed[0] else "")
 
 
 def show_status(ledger: Ledger, settings: SearchSettings, console: Console, name: str) -> None:
