@@ -40,11 +40,11 @@ from search_spaces.overrides import narrowed_space, nearest
 from trainables import trainable_class
 from trainables.base import TrainSettings, TrialError
 from trainables.parts.deployed import int8_overflows
+from trainables.references import BASELINE
 from tune_jobs.check_settings import read_space, run_settings
 from tune_jobs.preparing.create_run import make_run_examples, versions
 from tune_jobs.preparing.pretrained import load_pretrained
 from tune_jobs.searching.study import seed_of
-from tune_jobs.searching.teacher import TEACHER_STRATEGY
 
 RECORDING = Path(__file__).with_name("recorded_curves.json.gz")
 HEADER_FILE, TRIALS_FILE, MODELS = "header.json", "trials.jsonl", "models"
@@ -99,7 +99,7 @@ def record_trial(shared: Shared, strategy: str, number: int, teacher: str | None
         line |= {"state": "failed", "reason": str(failure)}
     except Exception as error:  # a long recording survives it, as a search would; no message, it might quote a text
         line |= {"state": "failed", "reason": type(error).__name__}
-    if strategy != TEACHER_STRATEGY or line["state"] == "failed":
+    if strategy != BASELINE or line["state"] == "failed":
         shutil.rmtree(home, ignore_errors=True)
     gc.collect()
     return line
@@ -164,7 +164,7 @@ class Recording:
         for line in self.lines:
             if line["teacher"]:
                 return str(line["teacher"])
-        finished = [line for line in self.lines if line["strategy"] == TEACHER_STRATEGY and line["state"] == "finished"]
+        finished = [line for line in self.lines if line["strategy"] == BASELINE and line["state"] == "finished"]
         best = max(finished, key=lambda line: (line["final"]["validation"]["f1"], -line["number"]), default=None)
         return best and str(best["name"])
 
@@ -227,10 +227,10 @@ def _record(strategy: str, number: int, teacher: str | None) -> Line:
 def record(recording: Recording, shared: Shared, strategies: Sequence[str], trials: int, workers: int) -> None:
     """Record what is missing. Raises: InputError: every baseline failed."""
     total = trials * len(strategies)
-    others = [strategy for strategy in strategies if strategy != TEACHER_STRATEGY]
+    others = [strategy for strategy in strategies if strategy != BASELINE]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, initializer=_begin, initargs=(shared,)) as pool:
-        for turn in ([TEACHER_STRATEGY], others):
+        for turn in ([BASELINE], others):
             teacher = recording.teacher if turn is others else None
             if turn is others and teacher is None:
                 raise InputError("every baseline failed, so that the other strategies have no teacher")
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.pack:
         shared, header = prepare(options)
         recording = Recording(options.folder, header)
-        strategies = dict.fromkeys((TEACHER_STRATEGY, *options.strategies))
+        strategies = dict.fromkeys((BASELINE, *options.strategies))
         record(recording, shared, list(strategies), options.trials, options.workers)
     pack(options.folder, options.output)
 

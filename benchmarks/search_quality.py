@@ -55,13 +55,13 @@ from run_folder.settings import SearchSettings
 from run_folder.trials import TrialRecord
 from search_spaces import objectives_of
 from search_spaces.overrides import narrowed_space
+from trainables.references import BASELINE
 from tune_jobs.preparing.warm_start import best_configurations
 from tune_jobs.searching.asha import StrategyASHA
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage
-from tune_jobs.searching.teacher import TEACHER_STRATEGY
 
 TOLERANCE = 0.005
 """Macro F1 below the best recorded that counts as found, unless another is asked for."""
@@ -211,8 +211,8 @@ def ours(recorded: Recorded, strategy: str, seed: int, meter: Meter, tactics: Ta
     """The strategy's part of a search as ``launch`` runs it."""
     folder = MemoryFolder()
     ledger = Ledger(folder)
-    if strategy != TEACHER_STRATEGY:
-        ledger.append(TeacherChosen(f"{TEACHER_STRATEGY}-0000"))
+    if strategy != BASELINE:
+        ledger.append(TeacherChosen(f"{BASELINE}-0000"))
     overrides = recorded.space.get(strategy, {})
     earlier = read_recording(tactics.earlier).trials.get(strategy) if tactics.earlier else None
     warm = best_configurations(earlier, overrides) if earlier else ()

@@ -1,6 +1,6 @@
 """How long each model was trained in all, and which baseline it is compared with: none that was trained for less."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from run_folder.trials import TrialRecord, teacher_name
 from trainables import trainable_class
@@ -17,6 +17,19 @@ def epochs_in_all(trials: Mapping[str, TrialRecord], trial: TrialRecord) -> int:
         return epochs
     starts = trial.strategy == BASELINE or trainable_class(trial.strategy).starts_from_teacher(trial.hyperparameters)
     return epochs + epochs_in_all(trials, teacher) if starts else epochs
+
+
+def without_reference(trials: Mapping[str, TrialRecord], longer: Sequence[TrialRecord], epochs: int) -> list[str]:
+    """Names of the trials that no baseline would be trained for as long as, once they and it have these epochs.
+
+    Args:
+        longer: trials that are to be trained for longer.
+        epochs: of their own.
+    """
+    baselines = [trial for trial in trials.values() if trial.strategy == BASELINE and trial.state == "finished"]
+    longest = max([epochs, *(epochs_in_all(trials, baseline) for baseline in baselines if not baseline.repeats)])
+    then = {trial.name: epochs_in_all(trials, trial) - len(trial.epochs) + epochs for trial in longer}
+    return [trial.name for trial in longer if trial.strategy != BASELINE and then[trial.name] > longest]
 
 
 def reference_of(trial: TrialRecord, trials: Mapping[str, TrialRecord], best: TrialRecord | None) -> TrialRecord | None:

@@ -75,11 +75,11 @@ def compare(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]
 
 def _degrees_of_freedom(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> NDArray[np.float64]:
     """(metrics,) of the jackknife's variance, at least 1: few patients that differ tell little of how many do."""
-    differing = int(_differs(resampled, models, baseline).sum())
+    differing = int(differs(resampled, models, baseline).sum())
     return np.array([max(differing - 1, 1)] * 4 + [resampled.units - 1], np.float64)
 
 
-def _differs(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> NDArray[np.bool_]:
+def differs(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> NDArray[np.bool_]:
     """(units,) whether a unit is predicted otherwise, on the mean over seeds."""
     ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
     return np.asarray((np.abs(ours - theirs) > 1e-9).reshape(len(ours), -1).any(axis=1))
@@ -120,15 +120,15 @@ class FewChanges:
 
 def few_changes(resampled: Resampled, model: int, baseline: int) -> FewChanges | None:
     """See ``FewChanges``; None where many units are predicted otherwise, or no other model tells what a change does."""
-    differs = [_differs(resampled, [other], [baseline]) for other in range(len(resampled.point))]
-    telling = [other for other, of in enumerate(differs) if other != model and of.sum() >= _ENOUGH_CHANGED]
-    if differs[model].sum() > MOST_CHANGED or not telling:
+    changes = [differs(resampled, [other], [baseline]) for other in range(len(resampled.point))]
+    telling = [other for other, of in enumerate(changes) if other != model and of.sum() >= _ENOUGH_CHANGED]
+    if changes[model].sum() > MOST_CHANGED or not telling:
         return None
     macro_f1 = METRICS.index("f1")
     point, without = resampled.point[:, 0, macro_f1], resampled.jackknife[:, :, 0, macro_f1]
     effects = resampled.units * ((point - point[baseline]) - (without - without[:, [baseline]]))
     worst = float(np.abs(effects[:, [model, *telling]]).max())
-    return FewChanges(int(differs[model].sum()), resampled.units, worst) if np.isfinite(worst) and worst > 0 else None
+    return FewChanges(int(changes[model].sum()), resampled.units, worst) if np.isfinite(worst) and worst > 0 else None
 
 
 def swap_test(

@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 from scipy.stats import norm, t
 
-from analysis.statistics.comparison import Differences, compare, few_changes, holm, swap_test
+from analysis.statistics.comparison import Differences, compare, differs, few_changes, holm, swap_test
 from analysis.statistics.resampling import METRICS, Resampled
 
 MARGIN = 0.01
@@ -149,7 +149,7 @@ def verdicts(
         outcome = _outcome(
             different=bool(corrected[i] <= ALPHA and (low[i] > 0 or high[i] < 0)),
             above=bool(point[i] > 0),
-            same=_same(resampled, *compared[name]),
+            same=not differs(resampled, *compared[name]).any(),
             not_worse=at_least,
             within=bool(equivalent[i] <= ALPHA / 2 and high[i] < margin),
         )
@@ -184,12 +184,6 @@ def _outcome(*, different: bool, above: bool, same: bool, not_worse: bool, withi
     if not_worse:
         return Outcome.EQUIVALENT if within else Outcome.NOT_WORSE
     return Outcome.NOT_KNOWN
-
-
-def _same(resampled: Resampled, models: Sequence[int], baseline: Sequence[int]) -> bool:
-    """No patient's examples are predicted otherwise, on the mean over seeds (but for swaps that cancel out)."""
-    ours, theirs = (resampled.confusions[:, list(side)].mean(axis=1) for side in (models, baseline))
-    return bool(np.allclose(ours, theirs, atol=1e-9, rtol=0))
 
 
 def _patients_needed(patients: int, of: Differences, margin: float, strategies: int) -> int | None:

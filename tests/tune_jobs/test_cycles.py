@@ -22,7 +22,7 @@ from run_folder.trials import TrialRecord
 from tests.made_runs import made_run
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
-from trainables.references import epochs_in_all
+from trainables.references import epochs_in_all, without_reference
 from tune_jobs.searching.cycles import gains
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.search import Search
@@ -195,6 +195,17 @@ def test_a_model_is_compared_with_the_best_baseline_that_was_trained_for_as_long
     assert list(compared_trials(run)) == ["baseline", "low_rank", "quantization", "baseline-15-epochs"]
     alone = run_of(Folder(tmp_path), first, from_scratch, finished("quantization", 0, 0.8, first.name), teacher=None)
     assert reference_in(alone, alone.trials["quantization-0000"]) is None
+
+
+def test_a_resume_names_what_would_be_trained_for_longer_than_any_baseline(tmp_path: Path) -> None:
+    first, settled = finished("baseline", 0, 0.7), finished("baseline", 0, 0.8, "baseline-0000", 2)
+    longer = finished("baseline", 0, 0.79, settled.name, 3)
+    from_scratch, from_teacher = finished("low_rank", 0, 0.75), finished("quantization", 0, 0.81, settled.name)
+    trials = {t.name: t for t in (first, settled, longer, from_scratch, from_teacher)}
+    best = [settled, from_scratch, from_teacher]
+    assert without_reference(trials, best, 5) == []
+    assert without_reference(trials, best, 6) == [from_teacher.name]  # 10 + 6 epochs, and no baseline has more than 15
+    assert without_reference(trials, best, 20) == [from_teacher.name]  # from scratch, as the baseline that has 20 then
 
 
 def test_training_alone_is_not_called_better(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from run_folder.names import LEDGER, RUN_FILE
 from run_folder.run import Run, open_run
 from run_folder.settings import NAMES, SYNTHETIC, RunSettings, SearchSettings
 from trainables.parts.deployed import int8_overflows
+from trainables.references import BASELINE, without_reference
 from tune_jobs.check_settings import EMBEDDED_SPACE, read_space, run_settings
 from tune_jobs.cluster.connection import cluster_problems, connected, local_problems
 from tune_jobs.commands.find_run import (
@@ -364,8 +365,14 @@ def _print_plan(run: Run, settings: SearchSettings, execution: Execution, consol
         parts.append(
             f"trained for longer, to {execution.train_to} epochs: " + (", ".join(t.name for t in longer) or "none")
         )
+        if lacking := without_reference(ledger.trials, longer, execution.train_to):
+            parts.append(
+                f"of these no verdict, since no baseline will have been trained for as long: {', '.join(lacking)}"
+            )
     new = sum(max(settings.trials - ledger.asked(strategy), 0) for strategy in settings.strategies)
     parts.append(f"new: {new}")
+    if BASELINE in settings.strategies and settings.cycles and ledger.teacher is None:
+        parts.append(f"further cycles of the best baseline: at most {settings.cycles + 1}")
     if execution.seeds > 1:
         parts.append(f"then each strategy's best with {execution.seeds} seeds")
     console.print(f"  {'; '.join(parts)}", highlight=False, soft_wrap=True, markup=False)

@@ -9,11 +9,12 @@ from run_folder.names import TRIALS
 from run_folder.trials import TrialRecord, best_trials
 from search_spaces import objectives_of
 from trainables import trainable_class
+from trainables.references import BASELINE
 from tune_jobs.searching.cycles import Cycles
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.repetitions import Repetitions
 from tune_jobs.searching.study import StrategyStudy, seed_of
-from tune_jobs.searching.teacher import TEACHER_STRATEGY, Readiness, baselines_ended
+from tune_jobs.searching.teacher import Readiness, baselines_ended
 
 
 class Dealer:
@@ -35,8 +36,8 @@ class Dealer:
         self.active: set[str] = set()
         self.retries = ledger.to_retry() if plan.retry_failed else []
         self.cycles = (
-            Cycles(ledger, TEACHER_STRATEGY, plan.seed, plan.cycles, retry_failed=plan.retry_failed)
-            if TEACHER_STRATEGY in studies and plan.cycles
+            Cycles(ledger, BASELINE, plan.seed, plan.cycles, retry_failed=plan.retry_failed)
+            if BASELINE in studies and plan.cycles
             else None
         )
         self._to_train_longer = to_continue(ledger, studies, plan.train_to) if plan.train_to else []
@@ -124,7 +125,7 @@ class Dealer:
 
     def _patience_of(self, strategy: str) -> int:
         """Without cycles baselines train to their ends: others that did would have no reference."""
-        return 0 if strategy == TEACHER_STRATEGY and self.cycles is None else self._plan.patience
+        return 0 if strategy == BASELINE and self.cycles is None else self._plan.patience
 
     def _variant_of(
         self, record: TrialRecord, retry_of: str | None = None, continues: str | None = None, until: int | None = None

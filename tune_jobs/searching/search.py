@@ -11,12 +11,13 @@ from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.results import DeployedResult, EpochResult, Report, StorageFailed, TrialFailed
 from run_folder.trials import TrialRecord
+from trainables.references import BASELINE
 from tune_jobs.searching.dealer import Dealer
 from tune_jobs.searching.discard_files import TrialFiles
 from tune_jobs.searching.halt import Halt
 from tune_jobs.searching.plan import SearchPlan
 from tune_jobs.searching.study import StrategyStudy
-from tune_jobs.searching.teacher import TEACHER_STRATEGY, baselines_ended, choose_teacher, unskip_all
+from tune_jobs.searching.teacher import baselines_ended, choose_teacher, unskip_all
 
 HALF_BATCHES = "out of memory; continues in half batches, whose gradients are added up"
 
@@ -71,7 +72,7 @@ class Search:
         self._dealer = Dealer(folder, ledger, studies, plan)
         self._losses: Counter[tuple[str, int]] = Counter()
         self._in_half_batches: set[str] = set()
-        if TEACHER_STRATEGY in studies:
+        if BASELINE in studies:
             if not self._baselines_ended():
                 unskip_all(ledger)
             self._choose_teacher()
@@ -184,7 +185,7 @@ class Search:
 
     def _ended(self, name: str) -> None:
         self._dealer.active.discard(name)
-        if self.ledger.trials[name].strategy == TEACHER_STRATEGY:
+        if self.ledger.trials[name].strategy == BASELINE:
             self._choose_teacher()
         self._files.trial_ended(name, self._dealer.continued())
 

@@ -9,16 +9,15 @@ from run_folder.names import TRIALS
 from run_folder.trials import TrialRecord
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
+from trainables.references import BASELINE
 from tune_jobs.searching.cycles import Cycles
-
-TEACHER_STRATEGY = "baseline"
 
 
 def baselines_ended(ledger: Ledger, budget: int, retries: Iterable[TrialRecord]) -> bool:
     """Whether all baselines of the budget have ended, and none is to run again."""
-    if ledger.asked(TEACHER_STRATEGY) < budget or any(trial.strategy == TEACHER_STRATEGY for trial in retries):
+    if ledger.asked(BASELINE) < budget or any(trial.strategy == BASELINE for trial in retries):
         return False
-    return all(trial.state != "running" for trial in ledger.of(TEACHER_STRATEGY))
+    return all(trial.state != "running" for trial in ledger.of(BASELINE))
 
 
 def choose_teacher(ledger: Ledger, strategies: Iterable[str], cycles: Cycles | None) -> None:
@@ -29,7 +28,7 @@ def choose_teacher(ledger: Ledger, strategies: Iterable[str], cycles: Cycles | N
     """
     if ledger.teacher is not None:
         return
-    finished = [trial for trial in ledger.of(TEACHER_STRATEGY) if trial.state == "finished"]
+    finished = [trial for trial in ledger.of(BASELINE) if trial.state == "finished"]
     if finished:
         best = max(finished, key=lambda trial: (trial.score, -trial.number)) if cycles is None else cycles.settled
         if best is not None:
