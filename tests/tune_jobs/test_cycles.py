@@ -20,11 +20,13 @@ from run_folder.results import Report, TrialFailed
 from run_folder.run import Run
 from run_folder.trials import TrialRecord
 from tests.made_runs import made_run
+from tests.tiny_runs import quiet
 from trainables import trainable_class
 from trainables.parts.training.teaching import LOGITS_FILE
 from trainables.references import epochs_in_all, without_reference
 from tune_jobs.searching.cycles import gains
 from tune_jobs.searching.plan import SearchPlan
+from tune_jobs.searching.progress import Progress
 from tune_jobs.searching.search import Search
 from tune_jobs.searching.study import StrategyStudy
 from tune_jobs.searching.study_storage import StudyStorage, journal
@@ -262,3 +264,17 @@ def test_seeds_of_a_chain_wait_for_one_another_where_many_trials_run_at_once(tmp
             finished.add(name)
     assert {"baseline-0001-cycle3-seed2", "quantization-0001-seed2"} <= finished
     assert len(set(seeds.values())) == len(seeds)  # none repeats the batches of another
+
+
+def test_the_time_left_counts_cycles_and_their_seeds() -> None:
+    def trials_left(cycles: int, seeds: int, *dealt: TrialRecord) -> str:
+        progress = Progress(quiet(), "run", STRATEGIES, 2, EPOCHS, seeds=seeds, cycles=cycles)
+        trials = {trial.name: trial for trial in (finished("baseline", 0, 0.7), *dealt)}
+        progress.changed(trials["baseline-0000"], trials, {})
+        return progress.time_left().partition(" trials")[0]
+
+    assert trials_left(0, 1) == "1 of 6"
+    assert trials_left(3, 1) == "1 of 8"
+    assert trials_left(3, 2) == "1 of 13"
+    chain = [finished("baseline", 0, 0.7, "baseline-0000", cycle) for cycle in (2, 3, 4)]
+    assert trials_left(3, 1, *chain) == "4 of 9"

@@ -34,6 +34,10 @@ def status_table(
     return table
 
 
+_USUAL_CYCLES = 2
+"""Further cycles to expect before they are dealt: one that gains, and one to compare with."""
+
+
 class Progress:
     """Shows the search while it runs; a context manager.
 
@@ -41,6 +45,7 @@ class Progress:
         budget: trials per strategy.
         ended_before: trials that an earlier process ended; this one's time does not count for them.
         seeds: with which each strategy's best configuration is trained in the end.
+        cycles: of the best baseline that may gain; one that does not is expected to follow the search's own training.
     """
 
     def __init__(
@@ -52,9 +57,11 @@ class Progress:
         epochs: int,
         ended_before: int = 0,
         seeds: int = 1,
+        cycles: int = 0,
     ) -> None:
         self._console, self._run, self._strategies = console, run, strategies
         self._budget, self._epochs, self._ended_before, self._seeds = budget, epochs, ended_before, seeds
+        self._cycles = cycles
         self._start = time.monotonic()
         self._trials: Mapping[str, TrialRecord] = {}
         self._skipped: Mapping[str, str] = {}
@@ -102,7 +109,9 @@ class Progress:
         """Estimate from the time that ended trials took, stopped ones included."""
         ended = sum(trial.state != "running" for trial in self._trials.values())
         strategies = len([name for name in self._strategies if name not in self._skipped])
-        total = max((self._budget + self._seeds - 1) * strategies, ended)
+        dealt = sum(trial.trains_on is not None and not trial.repeats for trial in self._trials.values())
+        cycles = max(dealt, _USUAL_CYCLES) if self._cycles else dealt
+        total = max((self._budget + self._seeds - 1) * strategies + cycles * self._seeds, ended)
         ended_here = ended - self._ended_before
         if ended_here <= 0:
             return f"{ended} of {total} trials, time left not known yet"

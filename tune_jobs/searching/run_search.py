@@ -16,6 +16,7 @@ from run_folder.run import open_run
 from run_folder.settings import RunSettings
 from run_folder.trials import TrialRecord
 from trainables.base import TrainSettings
+from trainables.references import BASELINE
 from tune_jobs.cluster.connection import Capacity, check_slots, connected, slots
 from tune_jobs.cluster.cpu_memory import fitting_resources
 from tune_jobs.cluster.gpu_memory import measured_resources
@@ -105,7 +106,14 @@ def _search(
             ended = sum(trial.state != "running" for trial in ledger.trials.values())
             with (
                 Progress(
-                    console, folder.name, wanted.strategies, wanted.trials, wanted.epochs, ended, execution.seeds
+                    console,
+                    folder.name,
+                    wanted.strategies,
+                    wanted.trials,
+                    wanted.epochs,
+                    ended,
+                    execution.seeds,
+                    wanted.cycles if BASELINE in wanted.strategies else 0,
                 ) as progress,
                 state.halting_on_storage_errors(),  # Ray keeps its own state there too
             ):
