@@ -52,6 +52,7 @@ from tune_jobs.preparing.create_run import (
 )
 from tune_jobs.preparing.warm_start import warm_configurations
 from tune_jobs.searching.dealer import to_continue
+from tune_jobs.searching.forecast import forecast
 from tune_jobs.searching.repetitions import missing_repetitions
 from tune_jobs.searching.run_search import search
 from tune_jobs.searching.study_storage import database_problems, shown_url
@@ -399,6 +400,8 @@ def _search_and_evaluate(
     introduce(run, console, options.margin)
     if run.trials and not execution.only_seeds:
         _print_plan(run, settings.search, execution, console)
+    if not execution.only_seeds and (found := forecast(prepared, settings.search, Ledger(folder), execution)):
+        console.print(f"  {found.in_words()}", highlight=False, soft_wrap=True)
     again = resume_line(folder, options.storage, "evaluate" if execution.only_seeds else "resume")
     if execution.optuna_storage is not None:
         again += f" --optuna-storage {shlex.quote(shown_url(execution.optuna_storage))}"

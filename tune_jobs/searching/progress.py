@@ -34,7 +34,7 @@ def status_table(
     return table
 
 
-_USUAL_CYCLES = 2
+USUAL_CYCLES = 2
 """Further cycles to expect before they are dealt: one that gains, and one to compare with."""
 
 
@@ -110,7 +110,7 @@ class Progress:
         ended = sum(trial.state != "running" for trial in self._trials.values())
         strategies = len([name for name in self._strategies if name not in self._skipped])
         dealt = sum(trial.trains_on is not None and not trial.repeats for trial in self._trials.values())
-        cycles = max(dealt, _USUAL_CYCLES) if self._cycles else dealt
+        cycles = max(dealt, USUAL_CYCLES) if self._cycles else dealt
         total = max((self._budget + self._seeds - 1) * strategies + cycles * self._seeds, ended)
         ended_here = ended - self._ended_before
         if ended_here <= 0:
