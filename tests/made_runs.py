@@ -34,8 +34,8 @@ def manifest_of(settings: RunSettings, symptoms: Sequence[str] = ("pain",), **mo
 def made_run(
     folder: Folder, strategies: Iterable[str], trials: Iterable[TrialRecord], symptoms: Sequence[str] = ("pain",)
 ) -> Run:
-    """A run of these trials; nothing is written."""
-    settings = run_settings(strategies=tuple(strategies), task="multiclass")
+    """A run of these trials, as the paper's protocol has it; nothing is written."""
+    settings = run_settings(strategies=tuple(strategies), task="multiclass", patience=0)
     return Run(folder, settings, manifest_of(settings, symptoms), {trial.name: trial for trial in trials})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compression, prediction, search, threads, training
+from benchmarks import compression, null_strategy, prediction, search, threads, training
 
 
 @pytest.fixture
@@ -99,3 +99,18 @@ def test_compression_compares_what_each_kind_deploys(tmp_path: Path, capsys: pyt
     assert all(name in printed for name in ("INT8 dynamic", "half of heads and neurons"))
     assert models["INT8 static"]["bytes_ratio"] < 0.4  # of a small encoder, whose graph weighs more
     assert models["student, 1 layers"]["bytes"] < models["student, 2 layers"]["bytes"] < models["FP32"]["bytes"]
+
+
+def test_a_strategy_that_changes_nothing_is_judged_with_one_seed_and_with_all(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "--runs 1 --seeds 2 --patients 40 --epochs 3 --max-length 40 --learning-rate 0.003"
+    null_strategy.main(["--model", str(model_folder), *line.split(), "--json", str(tmp_path / "found.json")])
+    assert "one trained for as long" in capsys.readouterr().out
+    [run] = json.loads((tmp_path / "found.json").read_text())
+    less, alone, as_long = (
+        run[name] for name in (null_strategy.FIRST, null_strategy.ONE_SEED, null_strategy.ALL_SEEDS)
+    )
+    assert len({of["difference"] for of in (less, alone, as_long)}) == 3
+    assert {of["patients"] for of in (less, alone, as_long)} == {24}, "six tenths of them"
+    assert [of["of_training"] for of in (less, alone, as_long)] == [True, False, True]
