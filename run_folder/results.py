@@ -61,6 +61,7 @@ class EpochResult:
         selectable: whether the model as it stood could be deployed.
         seconds: of training and validation.
         validation_loss: mean over the validation examples, without smoothing or weights; older versions kept none.
+        per_symptom: validation figures of each symptom; older versions kept none.
     """
 
     epoch: int
@@ -73,6 +74,7 @@ class EpochResult:
     selectable: bool
     seconds: float
     validation_loss: float | None = None
+    per_symptom: Mapping[str, Scores] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

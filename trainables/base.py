@@ -308,6 +308,7 @@ class Trial:
             selectable=self.selectable,
             seconds=time.perf_counter() - start,
             validation_loss=loss,
+            per_symptom=metrics.per_symptom,
         )
         self.results.append(result)
         return result

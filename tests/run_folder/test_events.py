@@ -13,6 +13,7 @@ from run_folder.events import Failed, Stopped, event_json, read_events
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
 from run_folder.ledger_end import EventsMissingError
+from run_folder.results import Scores
 
 SUGGESTED: dict[str, Any] = {
     "event": "suggested", "trial": "baseline-0000", "strategy": "baseline", "number": 0, "seed": 1,
@@ -35,6 +36,16 @@ def test_events_are_written_as_they_were_read(tmp_path: Path) -> None:
     ledger = Ledger(ledger_of(tmp_path, SUGGESTED, EPOCH))
     assert [json.loads(event_json(event)) for event in ledger.events] == [SUGGESTED, EPOCH]
     assert ledger.trials["baseline-0000"].epochs[0].auroc is None
+
+
+def test_an_epoch_keeps_each_symptoms_figures_and_older_epochs_have_none(tmp_path: Path) -> None:
+    fever = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3, "auroc": None}
+    second = EPOCH | {"result": RESULT | {"epoch": 2, "per_symptom": {"fever": fever}}}
+    ledger = Ledger(ledger_of(tmp_path, SUGGESTED, EPOCH, second))
+    assert [json.loads(event_json(event)) for event in ledger.events] == [SUGGESTED, EPOCH, second]
+    older, newer = ledger.trials["baseline-0000"].epochs
+    assert older.per_symptom is None
+    assert newer.per_symptom == {"fever": Scores(precision=0.5, recall=0.25, f1=1 / 3, auroc=None)}
 
 
 @pytest.mark.parametrize(

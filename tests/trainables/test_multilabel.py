@@ -101,11 +101,15 @@ def test_a_resumed_trial_answers_as_one_that_nothing_stopped(
     config = configuration(variant, own_teacher)
     straight = run_to_end(start(variant, config, data, encoder, epochs=3), tmp_path / "straight")
     stopped = start(variant, config, data, encoder, epochs=3)
-    stopped.epoch()
+    first_epoch = stopped.epoch()
+    assert first_epoch.per_symptom is not None
+    assert list(first_epoch.per_symptom) == list(data.symptoms)
+    assert first_epoch.f1 == pytest.approx(np.mean([scores.f1 for scores in first_epoch.per_symptom.values()]))
     (tmp_path / "checkpoint").mkdir()
     stopped.save(tmp_path / "checkpoint")
     resumed = start(variant, config, data, encoder, epochs=3)
     resumed.load(tmp_path / "checkpoint")
+    assert resumed.results == stopped.results
     again = run_to_end(resumed, tmp_path / "again")
     assert dataclasses.replace(again, seconds=0) == dataclasses.replace(straight, seconds=0)
     first, second = (
