@@ -85,29 +85,33 @@ class TrainSettings:
 
 
 LEAST_F1_GAIN = 0.001
-"""An epoch gains where validation macro F1 rises by this much above the best before …"""
+"""An epoch gains where validation macro F1 rises by this much above that of the last such gain …"""
 LEAST_LOSS_GAIN = 0.01
-"""… or the validation loss falls by this share below the lowest before."""
+"""… or the validation loss falls by this share below that of the last such gain."""
 
 
-def has_learned(results: Sequence[EpochResult], patience: int) -> bool:
+def has_learned(results: Sequence[EpochResult], patience: int, warm_up: float = 0.0) -> bool:
     """Whether the last ``patience`` epochs gained nothing on validation (early stopping, Prechelt 1998).
 
-    Epochs count from the first whose model could be deployed: before that, what a model loses is its compression.
-    A loss that is unknown (older results) gains nothing.
+    Epochs count once the learning rate has risen, and from the first whose model could be deployed: before that, what
+    a model loses is its compression. What an epoch gained is measured from the last that counted as a gain, so that
+    small gains add up. A loss that is unknown (older results) gains nothing.
 
     Args:
         results: the epochs in order.
         patience: 0: never.
+        warm_up: epochs in which the learning rate rises.
     """
     best_f1, lowest_loss, without_gain = -math.inf, math.inf, 0
     for result in results:
-        if not result.selectable:
+        if not result.selectable or result.epoch <= warm_up:
             continue
         loss = math.inf if result.validation_loss is None else result.validation_loss
-        gains = result.f1 >= best_f1 + LEAST_F1_GAIN or loss < lowest_loss * (1 - LEAST_LOSS_GAIN)
-        without_gain = 0 if gains else without_gain + 1
-        best_f1, lowest_loss = max(best_f1, result.f1), min(lowest_loss, loss)
+        without_gain += 1
+        if result.f1 >= best_f1 + LEAST_F1_GAIN:
+            best_f1, without_gain = result.f1, 0
+        if loss < lowest_loss * (1 - LEAST_LOSS_GAIN):
+            lowest_loss, without_gain = loss, 0
     return 0 < patience <= without_gain
 
 
@@ -283,7 +287,8 @@ class Trial:
     @property
     def is_trained(self) -> bool:
         """Whether all epochs are finished, or the last ones gained nothing."""
-        return len(self.results) >= self.epochs or has_learned(self.results, self.settings.patience)
+        warm_up = self.warmup_ratio * self.epochs
+        return len(self.results) >= self.epochs or has_learned(self.results, self.settings.patience, warm_up)
 
     def epoch(self) -> EpochResult:
         """Train one epoch, then validate.

@@ -36,6 +36,7 @@ SLOWLY = {"start": "pretrained", "schedule_end": 0.5}
         ([(0.8, 0.5), (0.8005, 0.499), (0.8009, 0.4985)], 2, True),  # by less than counts
         ([(0.8, 0.5), (0.7, 0.6), (0.9, 0.6), (0.9, 0.6)], 2, False),  # it gained in between
         ([(0.8, None), (0.8, None), (0.8, None)], 2, True),
+        ([(0.8, 0.5), (0.8006, 0.496), (0.8012, 0.494), (0.8018, 0.491)], 2, False),  # small gains add up
         ([], 1, False),
     ],
 )
@@ -49,6 +50,13 @@ def test_epochs_count_only_once_the_compression_is_whole() -> None:
     falling = [(0.9, 0.3), (0.8, 0.4), (0.7, 0.5), (0.7, 0.5)]
     assert has_learned(results(*falling), 2)
     assert not has_learned(results(*falling, not_selectable=2), 2)
+
+
+def test_epochs_count_only_once_the_learning_rate_has_risen() -> None:
+    still = [(0.1, 0.6)] * 4
+    assert has_learned(results(*still), 3)
+    assert not has_learned(results(*still), 3, warm_up=2.5)
+    assert has_learned(results(*still, *still), 3, warm_up=2.5)
 
 
 def test_a_trial_ends_early_and_deploys_its_best_epoch_also_after_a_kill(

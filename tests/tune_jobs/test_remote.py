@@ -82,9 +82,10 @@ def test_a_run_lives_in_a_bucket_through_a_kill(
     assert events[: len(first)] == first
     assert most_often(events) == 1
     trials = open_run(run).trials
-    assert {name: (len(trial.epochs), trial.state) for name, trial in trials.items()} == {
-        f"{strategy}-0000": (2, "finished") for strategy in ("baseline", "quantization")
+    assert {name: trial.state for name, trial in trials.items()} == {
+        f"{strategy}-0000": "finished" for strategy in ("baseline", "quantization")
     }
+    assert len(trials["baseline-0000"].epochs) == 2
     assert {"leaderboard.csv", "leaderboard.json", "leaderboard.md"} <= set(run.names("results"))
     assert "studies.journal" in run.names()
 

@@ -195,3 +195,14 @@ def test_a_wrong_warm_start_is_one_line_beside_other_problems(
     Path("runs/old/run.json").write_text("{")
     problems = refused(capsys, *line, "--epochs", "0")
     assert [problem.split(": ")[2] for problem in problems] == ["--epochs", "--warm-start"]
+
+
+def test_configurations_of_a_small_encoder_are_moved_to_what_a_wide_one_bears() -> None:
+    warm = [with_rate(7e-4), with_rate(9e-4), with_rate(5e-5)]
+    study = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {}, warm=warm, width=768)
+    asked = [study.ask() for _ in range(3)]
+    assert [values["learning_rate"] for _, values, _ in asked] == pytest.approx([PAPER["learning_rate"], 1e-4, 5e-5])
+    again = StrategyStudy("baseline", StudyStorage(InMemoryStorage()), 0, {}, warm=warm, width=768)
+    for number, values, distributions in asked:
+        again.restore(TrialRecord(f"baseline-{number:04d}", "baseline", number, 0, values, distributions))
+    assert again.next_number == 3

@@ -69,10 +69,15 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the trials of a run share; no test example is in it."""
+    """What the trials of a run share; no test example is in it.
+
+    Attributes:
+        width: see ``RunManifest``.
+    """
 
     data: TrialData
     encoder: EncoderWeights
+    width: int | None = None
 
 
 def problems_before(
@@ -375,7 +380,7 @@ def load_prepared(folder: Folder) -> Prepared:
         sensitivity=run.settings.model.sensitivity,
         note_rule=run.settings.labels.note_rule,
     )
-    return Prepared(data, EncoderWeights.of(stored.load_model(local)))
+    return Prepared(data, EncoderWeights.of(stored.load_model(local)), run.manifest.width)
 
 
 def _balanced_weights(labels: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -54,7 +54,8 @@ def forecast(prepared: Prepared, wanted: SearchSettings, ledger: Ledger, executi
     trials = sum(max(wanted.trials - ledger.asked(strategy), 0) for strategy in wanted.strategies)
     if not trials or execution.resources.gpus or execution.measure_gpus:
         return None
-    cycles = USUAL_CYCLES if BASELINE in wanted.strategies and wanted.cycles else 0
+    settles = BASELINE in wanted.strategies and wanted.cycles and ledger.teacher is None
+    cycles = USUAL_CYCLES if settles else 0
     to_the_end = cycles * execution.seeds + (execution.seeds - 1) * len(wanted.strategies)
     grace = min(_GRACE, wanted.epochs)
     stopped = grace + (wanted.epochs - grace) / wanted.reduction_factor if wanted.reduction_factor else wanted.epochs

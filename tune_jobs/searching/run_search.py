@@ -12,7 +12,6 @@ from rich.console import Console
 from run_folder.errors import SearchHaltedError, first_line
 from run_folder.folder import Folder
 from run_folder.ledger import Ledger
-from run_folder.run import open_run
 from run_folder.settings import RunSettings
 from run_folder.trials import TrialRecord
 from trainables.base import TrainSettings
@@ -53,7 +52,7 @@ def search(folder: Folder, settings: RunSettings, prepared: Prepared, execution:
 def _search(
     folder: Folder, settings: RunSettings, prepared: Prepared, execution: Execution, console: Console
 ) -> Ledger:
-    ledger, wanted, width = Ledger(folder), settings.search, open_run(folder).manifest.width
+    ledger, wanted = Ledger(folder), settings.search
     with study_storage(folder, execution.optuna_storage) as storage, ThreadPoolExecutor(1) as discarding:
         studies = {
             strategy: StrategyStudy(
@@ -62,7 +61,7 @@ def _search(
                 wanted.seed,
                 wanted.space.get(strategy, {}),
                 warm=wanted.warm_configurations.get(strategy, ()),
-                width=width,
+                width=prepared.width,
                 at_most=wanted.at_most,
             )
             for strategy in wanted.strategies

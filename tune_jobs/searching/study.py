@@ -38,7 +38,7 @@ class StrategyStudy:
     Args:
         random_trials: that end before TPE suggests, the paper's configuration counted and warm ones not.
         multivariate: TPE looks at combinations of values instead of each value by itself.
-        warm: configurations inside the narrowed space, to be tried first, in this order.
+        warm: configurations to be tried first, in this order, moved into the space.
         width: the encoder's hidden size, on which learning rates depend, and whether the paper's configuration is tried
             before all others; None: it is, and rates are those of small encoders.
         at_most: bytes of a deployed model; larger ones count as infeasible, and TPE looks elsewhere.
@@ -61,7 +61,8 @@ class StrategyStudy:
         overrides = overrides_for_width(strategy, overrides, width)
         self._space = narrowed_space(strategy, overrides)
         paper = [nearest(strategy, paper_configuration(strategy), overrides)] if suits_the_paper(width) else []
-        others = [dict(configuration) for configuration in warm if configuration not in paper]
+        moved = [nearest(strategy, configuration, overrides) for configuration in warm]  # the width narrows further
+        others = [each for i, each in enumerate(moved) if each not in [*paper, *moved[:i]]]
         self._before_tpe = random_trials + len(others)  # all good, those tell TPE nothing of what is bad
         self._first = [*paper, *others]
         self._new = 0
