@@ -70,7 +70,7 @@ def power_line(run: Run, margin: float) -> str:
         return f"{there}; some symptom is in none of their {run.example_word}s, so that little can be shown"
     each = [counts[name] / patients for name in run.symptoms]
     needed = [patients_needed(each, share, margin, one_each=not run.is_multilabel) for share in SHARES]
-    few, many = (f"about {number:,}" for number in needed)
+    few, many = (f"at least {number:,}" for number in needed)
     line = (
         f"{there}; to show that a model is no worse by more than {margin:g} macro F1 takes {few} if it changes "
         f"{SHARES[0]:.0%} of the answers, {many} if {SHARES[1]:.0%}"
