@@ -123,7 +123,12 @@ def write_fronts(run: Run, margin: float, prefer: Cost, wishes: Wishes = NO_WISH
     orders = {cost: order for cost in COSTS if (order := _order(run, cost, kept, baseline)) is not None}
     references = {name: other.name for name in sorted(kept) if (other := reference_in(run, run.trials[name]))}
     digests = {name: predictions.digest for name, predictions in kept.items()}
-    missed = {name: _missed(run, wishes, name, baseline) for order in orders.values() for name, _ in order}
+    latencies = {name: costs.latency_median for name, costs in read_costs(run).cpu.items()}
+    missed = {
+        name: wishes.missed(run.trials[name].deployed.bytes, latencies.get(name), latencies.get(baseline.name))
+        for order in orders.values()
+        for name, _ in order
+    }
     asked = [_VERSION, digests, orders, references, margin, prefer, *([to_plain(wishes), missed] if wishes else [])]
     identity = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known = read_fronts(run)
@@ -159,11 +164,6 @@ def wished(run: Run) -> Wishes:
     """What was wished last; else what the search was asked for."""
     known = read_fronts(run)
     return known.wishes if known else Wishes(at_most=run.settings.search.at_most)
-
-
-def _missed(run: Run, wishes: Wishes, name: str, baseline: TrialRecord) -> Mapping[str, float | None]:
-    measured = {of: costs.latency_median for of, costs in read_costs(run).cpu.items()}
-    return wishes.missed(run.trials[name].deployed.bytes, measured.get(name), measured.get(baseline.name))
 
 
 def _evaluated(run: Run) -> dict[str, Predictions]:

@@ -29,13 +29,14 @@ class Wishes:
             latency, baseline_latency: in seconds; None where they were not measured.
         """
         speed_up = baseline_latency / latency if latency and baseline_latency else None
-        factors = {
-            "at_most": None if self.at_most is None else (size / self.at_most,),
-            "faster": None if self.faster is None else (self.faster / speed_up if speed_up else None,),
-            "latency": None if self.latency is None else (latency / self.latency if latency else None,),
-        }
-        found = {name: factor[0] for name, factor in factors.items() if factor is not None}
-        return {name: factor for name, factor in found.items() if factor is None or factor > 1}
+        factors: dict[str, float | None] = {}
+        if self.at_most is not None:
+            factors["at_most"] = size / self.at_most
+        if self.faster is not None:
+            factors["faster"] = self.faster / speed_up if speed_up else None
+        if self.latency is not None:
+            factors["latency"] = latency / self.latency if latency else None
+        return {name: factor for name, factor in factors.items() if factor is None or factor > 1}
 
     def in_words(self) -> str:
         """All of them, as a user would say them."""
